@@ -1,0 +1,299 @@
+//! What happened: the closed list.
+//!
+//! Field names are the wire format (JSON Lines, stable). Text that comes from the workload is
+//! bounded and cleaned by whoever makes the event, with `bounded`.
+
+use std::{net::IpAddr, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// Who an event is about; the same for every event of one run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunContext {
+    /// The sandbox: `run-` and the run's short id.
+    pub sandbox: String,
+    /// The thread of an agent.
+    pub thread: Option<String>,
+    /// The tool call.
+    pub tool_call: Option<String>,
+}
+
+/// The process behind a flow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its id, seen from the host.
+    pub pid: u32,
+    /// Its executable, seen from the sandbox.
+    pub exe: String,
+    /// SHA-256 of the executable, where it was read.
+    pub digest: Option<String>,
+    /// Its command line, cut to 512 bytes.
+    pub args: String,
+}
+
+/// Where a flow was going.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destination {
+    /// The name it was judged by.
+    pub name: Option<String>,
+    /// `sni`, `http-host`, `proxy-target`, `dns-binding` or `dns-question`.
+    pub name_from: Option<String>,
+    /// The address dialled.
+    pub address: Option<IpAddr>,
+    /// The address the client dialled.
+    pub original_address: Option<IpAddr>,
+    /// The port.
+    pub port: u16,
+}
+
+/// What was seen of TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsSeen {
+    /// `none` or `passthrough`.
+    pub mode: String,
+    /// The server name indication.
+    pub sni: Option<String>,
+    /// The protocols offered, joined by commas.
+    pub alpn: Option<String>,
+    /// `unverified` or `suspect` where the extension is there.
+    pub ech: Option<String>,
+}
+
+/// What was seen of a plain HTTP request. The query is redacted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpRequest {
+    /// The method.
+    pub method: String,
+    /// The host.
+    pub host: Option<String>,
+    /// The path without its query.
+    pub path: String,
+}
+
+/// A watched match.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WouldRecord {
+    /// The rule.
+    pub rule: String,
+    /// `would-allow`, `would-ask`, `would-deny` or `would-unknown`.
+    pub verdict: String,
+}
+
+/// Bytes moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// From the sandbox.
+    pub sent: u64,
+    /// To the sandbox.
+    pub received: u64,
+}
+
+/// A flow was judged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowDecided {
+    /// The connection's number in this run; its end carries the same.
+    pub flow: u64,
+    /// The policy revision, as text.
+    pub revision: String,
+    /// `allowed`, `denied`, `asked` or `error`.
+    pub verdict: String,
+    /// `enforce` or `watch`.
+    pub enforcement: String,
+    /// The deciding rule.
+    pub rule: String,
+    /// `dns`, `ip`, `tls` or `http`.
+    pub layer: String,
+    /// Why, for people.
+    pub reason: String,
+    /// Watched matches.
+    pub would: Vec<WouldRecord>,
+    /// The process, where it was looked up before the decision.
+    pub process: Option<Process>,
+    /// Where it was going.
+    pub destination: Destination,
+    /// `tcp`, `udp` or `icmp`.
+    pub protocol: String,
+    /// The next hop's name; `None` is direct.
+    pub route: Option<String>,
+    /// TLS.
+    pub tls: TlsSeen,
+    /// Plain HTTP.
+    pub http: Option<HttpRequest>,
+    /// The credential's name; never a value.
+    pub credential: Option<String>,
+    /// Bytes so far.
+    pub bytes: Transfer,
+    /// From accept to decision, in microseconds.
+    pub duration_us: u64,
+    /// What failed, for verdict `error`.
+    pub error: Option<String>,
+}
+
+/// What ended a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndedBy {
+    /// The client closed or reset.
+    Client,
+    /// The server closed or reset.
+    Server,
+    /// Both directions ended in order.
+    Finished,
+    /// A new policy denies it.
+    Policy,
+    /// An idle or total bound.
+    Bound,
+    /// The gateway stopped.
+    Shutdown,
+    /// It could not be connected.
+    Unreachable,
+}
+
+/// A flow ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowEnded {
+    /// The number of its decision.
+    pub flow: u64,
+    /// The revision it was decided under.
+    pub revision: String,
+    /// The revision that ended it, where a new policy did.
+    pub ended_revision: Option<String>,
+    /// The rule that let it through, or that cut it.
+    pub rule: String,
+    /// What ended it.
+    pub ended_by: EndedBy,
+    /// The process, where it was found.
+    pub process: Option<Process>,
+    /// Where it went.
+    pub destination: Destination,
+    /// `tcp`, `udp` or `icmp`.
+    pub protocol: String,
+    /// Bytes moved.
+    pub bytes: Transfer,
+    /// From decision to end, in microseconds.
+    pub duration_us: u64,
+    /// What failed.
+    pub error: Option<String>,
+}
+
+/// A DNS question was judged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsDecided {
+    /// The policy revision, as text.
+    pub revision: String,
+    /// `allowed`, `denied`, `asked` or `error`.
+    pub verdict: String,
+    /// `enforce` or `watch`.
+    pub enforcement: String,
+    /// The deciding rule.
+    pub rule: String,
+    /// Why, for people.
+    pub reason: String,
+    /// Watched matches.
+    pub would: Vec<WouldRecord>,
+    /// The process, where it was found.
+    pub process: Option<Process>,
+    /// The name asked for, escaped and cut to 255 bytes.
+    pub name: String,
+    /// The record type: `A`, `AAAA`, `HTTPS` …
+    pub record_type: String,
+    /// The addresses answered.
+    pub answers: Vec<IpAddr>,
+    /// The response code: `NOERROR`, `NXDOMAIN`, `REFUSED`, `SERVFAIL`.
+    pub response: String,
+    /// The route whose servers were asked.
+    pub route: Option<String>,
+    /// From question to answer, in microseconds.
+    pub duration_us: u64,
+    /// What failed.
+    pub error: Option<String>,
+}
+
+/// A policy revision is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyApplied {
+    /// The revision.
+    pub revision: String,
+    /// The policy's name.
+    pub name: String,
+    /// SHA-256 of its source, lower-case hex.
+    pub digest: String,
+    /// Open connections judged again.
+    pub rejudged: u64,
+    /// Of these, cut.
+    pub cut: u64,
+}
+
+/// A policy revision was refused; the one before stays in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyRefused {
+    /// The revision in force.
+    pub revision: String,
+    /// Why, with the line where there is one.
+    pub reason: String,
+}
+
+/// The sandbox started or ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxChanged {
+    /// The command line, cut to 512 bytes.
+    pub command: String,
+    /// The exit code, at the end.
+    pub exit_code: Option<i32>,
+    /// What the sandbox enforces, by name: `user-namespace`, `landlock`, `seccomp`, `cgroup-memory` …
+    pub enforced: Vec<String>,
+    /// What this machine can't enforce and the run goes without.
+    pub missing: Vec<String>,
+    /// What was opened on purpose: mounts, presets, environment variables (names only).
+    pub opened: Vec<String>,
+}
+
+/// Everything that can be recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event")]
+pub enum Event {
+    /// A flow was judged.
+    #[serde(rename = "flow.decided")]
+    FlowDecided(Box<FlowDecided>),
+    /// A flow ended.
+    #[serde(rename = "flow.ended")]
+    FlowEnded(Box<FlowEnded>),
+    /// A DNS question was judged.
+    #[serde(rename = "dns.decided")]
+    DnsDecided(Box<DnsDecided>),
+    /// A policy revision is in force.
+    #[serde(rename = "policy.applied")]
+    PolicyApplied(PolicyApplied),
+    /// A policy revision was refused.
+    #[serde(rename = "policy.refused")]
+    PolicyRefused(PolicyRefused),
+    /// A sandbox started.
+    #[serde(rename = "sandbox.started")]
+    SandboxStarted(SandboxChanged),
+    /// A sandbox ended.
+    #[serde(rename = "sandbox.ended")]
+    SandboxEnded(SandboxChanged),
+    /// A person was asked and answered, or did not.
+    #[serde(rename = "approval.answered")]
+    ApprovalAnswered {
+        /// The flow that waited.
+        flow: u64,
+        /// `once`, `run`, `always`, `denied` or `expired`.
+        answer: String,
+        /// Who answered: the user's name on this machine.
+        by: Option<String>,
+    },
+    /// A log file was closed and the chain goes on in the next one.
+    #[serde(rename = "audit.checkpoint")]
+    AuditCheckpoint {
+        /// The file that was closed.
+        file: String,
+        /// How many events it holds.
+        events: u64,
+    },
+}
+
+/// A duration in whole microseconds, for `duration_us` fields.
+pub fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,1 @@
+//! The YAML policy file: text to checked policy, with errors a person can act on.

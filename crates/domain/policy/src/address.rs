@@ -1,0 +1,1 @@
+//! IP addresses: canonical form, embedded addresses, special ranges.

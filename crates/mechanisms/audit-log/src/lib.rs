@@ -1,0 +1,1 @@
+//! Writes audit events to a file before anything they speak of may happen.

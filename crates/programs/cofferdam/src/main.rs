@@ -1,0 +1,2 @@
+//! The one command: read config, build, run, report.
+fn main() {}

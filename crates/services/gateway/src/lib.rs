@@ -1,0 +1,1 @@
+//! The data plane that every byte out of a sandbox passes through.

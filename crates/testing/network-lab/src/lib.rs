@@ -1,0 +1,1 @@
+//! An internet of its own for each test, in namespaces with no link outside.
