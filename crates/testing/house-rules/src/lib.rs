@@ -3,6 +3,7 @@
 //! The library is what the tests share: the repository's root, its files, and what `cargo metadata` says.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -38,23 +39,15 @@ pub fn files_ending(ending: &str) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// One package of the dependency graph.
+/// One package of ours, as `cargo metadata` tells it.
 #[derive(Debug, Deserialize)]
 pub struct Package {
     /// Its name.
     pub name: String,
-    /// Its version.
-    pub version: String,
-    /// Its SPDX licence expression.
-    pub license: Option<String>,
     /// Where its manifest is.
     pub manifest_path: PathBuf,
-    /// Where it comes from; `None` for our own.
-    pub source: Option<String>,
     /// What it depends on.
     pub dependencies: Vec<Dependency>,
-    /// Its id in the graph.
-    pub id: String,
 }
 
 /// One edge of the dependency graph.
@@ -68,36 +61,46 @@ pub struct Dependency {
     pub path: Option<PathBuf>,
 }
 
-/// What `cargo metadata` says.
-#[derive(Debug, Deserialize)]
-pub struct Metadata {
-    /// Every package in the lock file.
-    pub packages: Vec<Package>,
-    /// What is really used.
-    pub resolve: Resolve,
+/// One package of others that is built into the workspace.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Foreign {
+    /// Its name.
+    pub name: String,
+    /// Its SPDX licence expression; empty where it has none.
+    pub license: String,
 }
 
-/// The resolved graph.
-#[derive(Debug, Deserialize)]
-pub struct Resolve {
-    /// One node for each package that is used.
-    pub nodes: Vec<Node>,
+/// The workspace's own packages.
+pub fn own_packages() -> Result<Vec<Package>> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        packages: Vec<Package>,
+    }
+    let text = cargo(&["metadata", "--format-version=1", "--locked", "--offline", "--no-deps"])?;
+    Ok(serde_json::from_str::<Metadata>(&text).context("reading what cargo metadata said")?.packages)
 }
 
-/// One package that is used.
-#[derive(Debug, Deserialize)]
-pub struct Node {
-    /// The package's id.
-    pub id: String,
+/// The packages of others that are really built: unlike `cargo metadata`, `cargo tree` knows weak features.
+pub fn foreign_packages() -> Result<BTreeSet<Foreign>> {
+    let edges = ["tree", "--workspace", "--locked", "--offline", "-e", "normal,build", "--prefix", "none"];
+    let text = cargo(&[&edges[..], &["--format", "{p}|{l}"]].concat())?;
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.contains("(/"));
+    Ok(lines
+        .filter_map(|line| line.split_once('|'))
+        .map(|(package, license)| Foreign {
+            name: package.split(' ').next().unwrap_or_default().to_owned(),
+            license: license.trim_end_matches(" (*)").to_owned(),
+        })
+        .collect())
 }
 
-/// Asks cargo for the dependency graph on this platform, without the network.
-pub fn metadata() -> Result<Metadata> {
+/// Runs cargo in the repository, without the network.
+fn cargo(arguments: &[&str]) -> Result<String> {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version=1", "--locked", "--offline", "--filter-platform=x86_64-unknown-linux-gnu"])
+        .args(arguments)
         .current_dir(repository_root())
         .output()
-        .context("starting cargo metadata")?;
-    ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).context("reading what cargo metadata said")
+        .with_context(|| format!("starting cargo {arguments:?}"))?;
+    ensure!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).context("reading what cargo said")
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use house_rules::{metadata, repository_root};
+use house_rules::{own_packages, repository_root};
 
 /// From the ground up. Crates of `domain` may use each other (cargo refuses cycles); of the others none may.
 const LAYERS: [&str; 6] = ["domain", "contracts", "mechanisms", "services", "programs", "testing"];
@@ -21,7 +21,7 @@ fn layer_of(manifest_or_folder: &Path) -> Option<usize> {
 #[test]
 fn a_crate_uses_only_the_layers_before_its_own() -> Result<()> {
     let mut wrong = Vec::new();
-    for package in metadata()?.packages.iter().filter(|package| package.source.is_none()) {
+    for package in &own_packages()? {
         let Some(own) = layer_of(&package.manifest_path) else { continue };
         for dependency in package.dependencies.iter().filter(|d| d.kind.as_deref() != Some("dev")) {
             let Some(other) = dependency.path.as_deref().and_then(layer_of) else { continue };
@@ -39,7 +39,7 @@ fn a_crate_uses_only_the_layers_before_its_own() -> Result<()> {
 fn domain_crates_do_no_io() -> Result<()> {
     const FORBIDDEN: [&str; 6] = ["tokio", "rustix", "libc", "socket2", "nix", "hyper"];
     let mut wrong = Vec::new();
-    for package in metadata()?.packages.iter().filter(|package| layer_of(&package.manifest_path) == Some(0)) {
+    for package in own_packages()?.iter().filter(|package| layer_of(&package.manifest_path) == Some(0)) {
         for dependency in &package.dependencies {
             if dependency.kind.is_none() && FORBIDDEN.contains(&dependency.name.as_str()) {
                 wrong.push(format!("{} uses {}", package.name, dependency.name));
