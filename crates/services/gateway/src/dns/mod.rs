@@ -1,0 +1,1 @@
+//! The sandbox's DNS server: judge, resolve, record, answer.

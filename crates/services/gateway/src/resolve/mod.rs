@@ -1,0 +1,1 @@
+//! Upstream resolution, its cache, and which address was answered for which name.

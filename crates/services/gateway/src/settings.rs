@@ -1,0 +1,104 @@
+//! What the program hands to a gateway: sockets, bounds, and who answers questions.
+
+use std::{net::SocketAddr, os::fd::OwnedFd, time::Duration};
+
+use tokio::sync::oneshot;
+
+/// The sockets of one sandbox, made inside its network namespace.
+#[derive(Debug, Default)]
+pub struct SandboxSockets {
+    /// Listeners that redirected TCP arrives at, one for each address family.
+    pub transparent: Vec<OwnedFd>,
+    /// Where DNS arrives over UDP.
+    pub dns_udp: Vec<OwnedFd>,
+    /// Listeners where DNS arrives over TCP.
+    pub dns_tcp: Vec<OwnedFd>,
+    /// Listeners of the explicit proxy.
+    pub proxy: Vec<OwnedFd>,
+    /// A `NETLINK_SOCK_DIAG` socket of the sandbox's namespace: who opened a connection.
+    pub socket_diagnosis: Option<OwnedFd>,
+    /// The sandbox's first process, seen from here.
+    pub init_pid: Option<u32>,
+}
+
+/// Bounds and surroundings of a gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Threads; 0 is one for each processor.
+    pub workers: usize,
+    /// How long a client may take to say what it wants.
+    pub sniff_timeout: Duration,
+    /// How many bytes it may take (a ClientHello, an HTTP head).
+    pub sniff_limit: usize,
+    /// How long a client that says nothing is waited for before it is judged as one whose server speaks first.
+    pub server_first: Duration,
+    /// How long a connection upstream may take, over all addresses.
+    pub connect_timeout: Duration,
+    /// How long a name may take to resolve.
+    pub resolve_timeout: Duration,
+    /// A connection without a byte for so long is ended.
+    pub idle_timeout: Duration,
+    /// The longest life of a connection.
+    pub total_timeout: Option<Duration>,
+    /// A connection closed on one side and without a byte for so long is ended.
+    pub half_open_timeout: Duration,
+    /// The most connections of one sandbox at a time.
+    pub max_connections: usize,
+    /// How long a question waits for its answer.
+    pub ask_timeout: Duration,
+    /// The DNS servers of the host, for routes without their own.
+    pub host_resolvers: Vec<SocketAddr>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            workers: 0,
+            sniff_timeout: Duration::from_secs(5),
+            sniff_limit: 64 * 1024,
+            server_first: Duration::from_millis(300),
+            connect_timeout: Duration::from_secs(10),
+            resolve_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(3600),
+            total_timeout: None,
+            half_open_timeout: Duration::from_secs(300),
+            max_connections: 20_000,
+            ask_timeout: Duration::from_secs(120),
+            host_resolvers: Vec::new(),
+        }
+    }
+}
+
+/// What a person is asked about one flow. All text is cleaned for a terminal.
+#[derive(Debug)]
+pub struct Question {
+    /// The flow that waits.
+    pub flow: u64,
+    /// Where it wants to go: `api.example.com:443`, with the method and path where they are known.
+    pub what: String,
+    /// The host of `what` alone: a name or an address, as a rule would name it.
+    pub host: String,
+    /// The port of `what`.
+    pub port: u16,
+    /// Which process, where it was found.
+    pub who: Option<String>,
+    /// Why a person is asked: the rule and its reason.
+    pub why: String,
+    /// The rule that asks.
+    pub rule: String,
+    /// Where the answer goes. Closed when the client went away or the wait is over.
+    pub reply: oneshot::Sender<Answer>,
+}
+
+/// What a person answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// This flow.
+    Once,
+    /// Every flow to this host and port while the gateway runs.
+    ThisRun,
+    /// The same, and whoever asked writes a rule.
+    Always,
+    /// No.
+    Deny,
+}
