@@ -2,11 +2,15 @@
 
 use std::borrow::Cow;
 
+use serde::Serialize;
 use smallvec::SmallVec;
 use values::{RouteName, RuleName};
 
+use crate::guard::Guard;
+
 /// What happens to a flow. Ordered: the later is the stricter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// It goes on.
     Allowed,
@@ -17,20 +21,48 @@ pub enum Verdict {
 }
 
 /// What a watched rule would have done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum WouldVerdict {
     /// Would have allowed.
+    #[serde(rename = "would-allow")]
     Allow,
     /// Would have asked.
+    #[serde(rename = "would-ask")]
     Ask,
     /// Would have denied.
+    #[serde(rename = "would-deny")]
     Deny,
-    /// Would have needed a fact that only inspection gives.
+    /// Would have needed a fact that was not to be had: one that only inspection gives, or the
+    /// address of a name that nobody may be asked about.
+    #[serde(rename = "would-unknown")]
     Unknown,
 }
 
+impl Verdict {
+    /// The word for records: `allowed`, `asked` or `denied`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Allowed => "allowed",
+            Verdict::Asked => "asked",
+            Verdict::Denied => "denied",
+        }
+    }
+}
+
+impl WouldVerdict {
+    /// The word for records: `would-allow` …
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WouldVerdict::Allow => "would-allow",
+            WouldVerdict::Ask => "would-ask",
+            WouldVerdict::Deny => "would-deny",
+            WouldVerdict::Unknown => "would-unknown",
+        }
+    }
+}
+
 /// A watched match, noted beside the verdict.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Would {
     /// The watched rule, or `mode-default`.
     pub rule: RuleName,
@@ -39,7 +71,8 @@ pub struct Would {
 }
 
 /// Whether the deciding rule is enforced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Enforcement {
     /// The verdict is carried out.
     Enforce,
@@ -48,7 +81,8 @@ pub enum Enforcement {
 }
 
 /// The layer whose facts decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Layer {
     /// A DNS question.
     Dns,
@@ -58,6 +92,28 @@ pub enum Layer {
     Tls,
     /// A plain HTTP request, or the target of a proxy request.
     Http,
+}
+
+impl Enforcement {
+    /// The word for records: `enforce` or `watch`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Enforcement::Enforce => "enforce",
+            Enforcement::Watch => "watch",
+        }
+    }
+}
+
+impl Layer {
+    /// The word for records: `dns`, `ip`, `tls` or `http`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Layer::Dns => "dns",
+            Layer::Ip => "ip",
+            Layer::Tls => "tls",
+            Layer::Http => "http",
+        }
+    }
 }
 
 /// Why, in a few words for people; never holds bytes of the workload unescaped.
@@ -98,12 +154,48 @@ pub struct Decision {
     pub would: SmallVec<[Would; 1]>,
     /// The next hop; `None` is direct.
     pub route: Option<RouteName>,
-    /// What lets the flow go on: present exactly when the verdict is allowed. Take it with [`Option::take`].
+    /// What lets the flow go on: present exactly when the verdict is allowed and an address was judged.
+    /// Without an address (offline tests of a policy) there is a verdict but nothing to forward.
+    /// Take it with [`Option::take`].
     pub permit: Option<Permit>,
+    /// Whether a person's yes is enough: the guards have seen the address.
+    pub(crate) approvable: bool,
+}
+
+impl Decision {
+    /// A person said yes to an asked flow. The only source of a permit beside an allow.
+    ///
+    /// `None` unless the verdict is asked and the guards have judged an address. A name that only an
+    /// `ask` covers is asked about before it is resolved; after the yes the caller resolves it, judges
+    /// again, and approves that decision.
+    pub fn approve(&mut self) -> Option<Permit> {
+        if self.verdict != Verdict::Asked || !self.approvable {
+            return None;
+        }
+        self.approvable = false;
+        Some(Permit::grant())
+    }
+
+    /// The denial by a guard: for what the caller finds before the policy can judge
+    /// (malformed input, a binding that does not hold, a DNS bound that was crossed).
+    pub fn by_guard(guard: Guard, layer: Layer, reason: impl Into<Reason>) -> Self {
+        Self {
+            verdict: Verdict::Denied,
+            enforcement: Enforcement::Enforce,
+            rule: guard.rule_name(),
+            layer,
+            reason: reason.into(),
+            would: SmallVec::new(),
+            route: None,
+            permit: None,
+            approvable: false,
+        }
+    }
 }
 
 /// The fact that a decision still needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Missing {
     /// The name: read on (ClientHello, HTTP head).
     Name,
@@ -125,7 +217,8 @@ pub enum Step {
 }
 
 /// What to do with a DNS question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum NameAnswer {
     /// Some rule may allow this name: resolve it.
     Resolve,

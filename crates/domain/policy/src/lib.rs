@@ -8,22 +8,38 @@
 //! PolicySpec (checked source) --compile--> CompiledPolicy --judge(Facts)--> Step
 //! ```
 
-/// IP addresses: canonical form, embedded addresses, special ranges.
-mod address;
-/// What was decided, and why.
-mod decision;
 /// What is known of a flow when it is judged.
 mod facts;
+/// What was decided, and why.
+mod decision;
 /// Host names: one normal form, and patterns over it.
 mod host_name;
+/// A destination: a name or an address, never in doubt.
+mod target;
+/// IP addresses: canonical form, embedded addresses, special ranges.
+pub mod address;
+/// Paths of plain HTTP requests: one normal form, and globs over it.
+pub mod http_path;
+/// The built-in guards: what no rule has to say.
+mod guard;
 /// The policy as written and checked: modes, groups, routes, rules.
 pub mod model;
-
 /// From the policy as written to a fast form.
 pub mod compile;
+/// Facts to a decision.
+mod judge;
+/// What to do with a DNS question.
+mod judge_name;
+/// Every rule tried, and why.
+mod explain;
 
+pub use compile::{CompileError, CompiledPolicy, OwnAddresses, Source};
 pub use decision::{
     Decision, Enforcement, Layer, Missing, NameAnswer, NameDecision, Permit, Reason, Step, Verdict, Would, WouldVerdict,
 };
+pub use explain::{Conclusion, Explanation, Outcome, Tried};
 pub use facts::{EchState, Fact, Facts, HttpFacts, NameSource, NamedHost, ProcessFacts, Protocol, TlsFacts};
-pub use host_name::{HostName, HostPattern};
+pub use guard::Guard;
+pub use host_name::{HostName, HostNameError, HostPattern};
+pub use judge_name::QueryType;
+pub use target::Target;

@@ -329,8 +329,10 @@ pub struct ManagedPath {
 pub struct ManagedHosts {
     /// `pypi`, `npm`, `crates`, `nuget`, `apt`, `go`, `github` …
     pub toggle: String,
-    /// The hosts, each with the ports it is reached at (empty: 80 and 443).
+    /// The hosts.
     pub hosts: Vec<HostPattern>,
+    /// The TCP ports they are reached at; empty is 80 and 443.
+    pub ports: Vec<u16>,
 }
 
 /// Bounds on a sandbox's DNS questions (spec/egress.md 3).

@@ -1,0 +1,225 @@
+//! Why a policy can't be compiled: all reasons at once, each with the part it is about.
+
+use values::{GroupName, RouteName, RuleName};
+
+use crate::{host_name::HostPattern, http_path::PathGlobError};
+
+/// One reason. [`CompileError::rule`] and [`CompileError::group`] say where to point.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// Two rules have one name.
+    #[error("two rules are named {rule}")]
+    DuplicateRule {
+        /// The name.
+        rule: RuleName,
+    },
+    /// Two rules have one priority.
+    #[error("rule {rule} has priority {priority}, as has rule {other}; priorities are unique")]
+    DuplicatePriority {
+        /// The later rule in the file.
+        rule: RuleName,
+        /// The earlier one.
+        other: RuleName,
+        /// Their priority.
+        priority: i64,
+    },
+    /// A rule has a name that the policy engine uses itself.
+    #[error("{rule} is the name of a built-in; name the rule otherwise")]
+    ReservedName {
+        /// The name.
+        rule: RuleName,
+    },
+    /// A rule refers to a group that is not there.
+    #[error("rule {rule} refers to group {group}, which is not defined")]
+    UnknownGroup {
+        /// The rule.
+        rule: RuleName,
+        /// The group.
+        group: GroupName,
+    },
+    /// A group used as source selects no sandboxes.
+    #[error("rule {rule} comes from group {group}, which selects no sandboxes")]
+    GroupSelectsNoSandboxes {
+        /// The rule.
+        rule: RuleName,
+        /// The group.
+        group: GroupName,
+    },
+    /// A destination that holds nothing: the rule would never match.
+    #[error("rule {rule} goes to a group that holds no hosts, urls, cidrs, service tag or feed")]
+    NoDestination {
+        /// The rule.
+        rule: RuleName,
+        /// The group, where it has a name.
+        group: Option<GroupName>,
+    },
+    /// A feed's content was not handed in.
+    #[error("feed {path} was not read")]
+    MissingFeed {
+        /// The first rule that needs it.
+        rule: RuleName,
+        /// The group, where it has a name.
+        group: Option<GroupName>,
+        /// The feed's path.
+        path: String,
+    },
+    /// A service tag's content was not handed in.
+    #[error("service tag {tag} was not found in {path}")]
+    MissingServiceTag {
+        /// The first rule that needs it.
+        rule: RuleName,
+        /// The group, where it has a name.
+        group: Option<GroupName>,
+        /// The tag.
+        tag: String,
+        /// The provider's file.
+        path: String,
+    },
+    /// A wildcard that covers everybody under a public suffix, in what does not deny.
+    #[error("{pattern} covers every name under a public suffix; only a rule that denies may do so")]
+    PublicSuffix {
+        /// The rule; none for `allowedHosts` and the managed path.
+        rule: Option<RuleName>,
+        /// The group, where it has a name.
+        group: Option<GroupName>,
+        /// The pattern.
+        pattern: HostPattern,
+    },
+    /// `*` outside `unrestricted`.
+    #[error("'*' alone can be used only in mode unrestricted; say which hosts, or `to: any`")]
+    AnyHost {
+        /// The rule; none for `allowedHosts` and the managed path.
+        rule: Option<RuleName>,
+        /// The group, where it has a name.
+        group: Option<GroupName>,
+    },
+    /// A next hop that is not defined.
+    #[error("route {route} is not defined")]
+    UnknownRoute {
+        /// The rule; none for the mode's route.
+        rule: Option<RuleName>,
+        /// The route.
+        route: RouteName,
+    },
+    /// Routed mode without a route would send everything the direct way.
+    #[error("mode routed needs `route:`, the next hop of what is allowed")]
+    RouteMissing,
+    /// A mode's route in a mode that has none.
+    #[error("`route:` belongs to mode routed; give each rule its own route, or change the mode")]
+    RouteOutsideRouted {
+        /// The route.
+        route: RouteName,
+    },
+    /// A port range that ends before it starts, or more than 64 of them.
+    #[error("rule {rule}: {problem}")]
+    Ports {
+        /// The rule.
+        rule: RuleName,
+        /// What is wrong.
+        problem: PortProblem,
+    },
+    /// Ports on a protocol that has none.
+    #[error("rule {rule}: ICMP has no ports")]
+    IcmpPorts {
+        /// The rule.
+        rule: RuleName,
+    },
+    /// A path glob that is none.
+    #[error("{glob:?}: {source}")]
+    PathGlob {
+        /// The rule.
+        rule: RuleName,
+        /// The group, where it has a name.
+        group: Option<GroupName>,
+        /// The glob.
+        glob: String,
+        /// What is wrong.
+        source: PathGlobError,
+    },
+    /// Needs inspection of TLS, which this build does not have.
+    #[error("{what} needs TLS inspection, which is not part of this build")]
+    NeedsInspection {
+        /// The rule.
+        rule: RuleName,
+        /// The group, where it has a name.
+        group: Option<GroupName>,
+        /// What needs it.
+        what: String,
+    },
+    /// More than the index can number.
+    #[error("the policy is too large: more than {limit} {what}")]
+    TooLarge {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// A toggle of the managed path whose name can't stand in a rule's name.
+    #[error("managed path {toggle:?}: not a name")]
+    Toggle {
+        /// The toggle.
+        toggle: String,
+    },
+}
+
+/// What is wrong with a rule's ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PortProblem {
+    /// The end lies before the start.
+    #[error("the port range {0}-{1} ends before it starts")]
+    Reversed(u16, u16),
+    /// More than 64 ranges.
+    #[error("{0} port ranges; at most 64 are allowed")]
+    TooMany(usize),
+}
+
+impl CompileError {
+    /// The rule that it is about.
+    pub fn rule(&self) -> Option<&RuleName> {
+        match self {
+            CompileError::DuplicateRule { rule }
+            | CompileError::DuplicatePriority { rule, .. }
+            | CompileError::ReservedName { rule }
+            | CompileError::UnknownGroup { rule, .. }
+            | CompileError::GroupSelectsNoSandboxes { rule, .. }
+            | CompileError::NoDestination { rule, .. }
+            | CompileError::MissingFeed { rule, .. }
+            | CompileError::MissingServiceTag { rule, .. }
+            | CompileError::Ports { rule, .. }
+            | CompileError::IcmpPorts { rule }
+            | CompileError::PathGlob { rule, .. }
+            | CompileError::NeedsInspection { rule, .. } => Some(rule),
+            CompileError::PublicSuffix { rule, .. }
+            | CompileError::AnyHost { rule, .. }
+            | CompileError::UnknownRoute { rule, .. } => rule.as_ref(),
+            CompileError::RouteMissing
+            | CompileError::RouteOutsideRouted { .. }
+            | CompileError::TooLarge { .. }
+            | CompileError::Toggle { .. } => None,
+        }
+    }
+
+    /// The group that it is about, where it has a name.
+    pub fn group(&self) -> Option<&GroupName> {
+        match self {
+            CompileError::UnknownGroup { group, .. } | CompileError::GroupSelectsNoSandboxes { group, .. } => Some(group),
+            CompileError::NoDestination { group, .. }
+            | CompileError::MissingFeed { group, .. }
+            | CompileError::MissingServiceTag { group, .. }
+            | CompileError::PublicSuffix { group, .. }
+            | CompileError::AnyHost { group, .. }
+            | CompileError::PathGlob { group, .. }
+            | CompileError::NeedsInspection { group, .. } => group.as_ref(),
+            CompileError::DuplicateRule { .. }
+            | CompileError::DuplicatePriority { .. }
+            | CompileError::ReservedName { .. }
+            | CompileError::UnknownRoute { .. }
+            | CompileError::RouteMissing
+            | CompileError::RouteOutsideRouted { .. }
+            | CompileError::Ports { .. }
+            | CompileError::IcmpPorts { .. }
+            | CompileError::TooLarge { .. }
+            | CompileError::Toggle { .. } => None,
+        }
+    }
+}
