@@ -1,0 +1,115 @@
+//! What each path answers with.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::{sleep, timeout},
+};
+
+use super::{carried::Stream, http1::Request};
+
+/// The most that `/bytes/N` gives: 4 GiB.
+const MOST: u64 = 4 << 30;
+/// How long `/hold` holds.
+const HOLD: Duration = Duration::from_secs(600);
+
+pub(super) async fn answer(stream: &mut impl Stream, request: &Request) -> Result<()> {
+    let path = request.path();
+    let (first, rest) = path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
+    match first {
+        "bytes" => body(stream, rest.parse()?).await,
+        "chunked" => chunked(stream, rest.parse()?).await,
+        "events" => events(stream, rest.parse()?, request.query("every").and_then(|ms| ms.parse().ok())).await,
+        "redirect" => {
+            let to = request.query("to").unwrap_or("/");
+            respond(stream, "302 Found", &format!("Location: {}\r\n", decode(to)), b"").await
+        }
+        "status" => respond(stream, &format!("{rest} Asked For"), "", rest.as_bytes()).await,
+        "hold" => hold(stream).await,
+        _ => {
+            let host = request.header("host").unwrap_or("-");
+            let mut text = format!("{} {host} {}\n", request.method, request.target).into_bytes();
+            text.extend_from_slice(&request.body);
+            respond(
+                stream,
+                "200 OK",
+                "Content-Type: text/plain\r\n",
+                if request.method == "HEAD" { b"" } else { &text },
+            )
+            .await
+        }
+    }
+}
+
+async fn respond(stream: &mut impl Stream, status: &str, fields: &str, body: &[u8]) -> Result<()> {
+    let head = format!("HTTP/1.1 {status}\r\nServer: network-lab\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
+    stream.write_all(&[head.as_bytes(), body].concat()).await?;
+    stream.flush().await?;
+    Ok(())
+}
+
+async fn body(stream: &mut impl Stream, length: u64) -> Result<()> {
+    if length > MOST {
+        bail!("{length} bytes is more than this server gives");
+    }
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    let block = vec![b'x'; 256 * 1024];
+    let mut left = length;
+    while left > 0 {
+        let count = block.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        stream.write_all(block.get(..count).unwrap_or(&block)).await?;
+        left -= count as u64;
+    }
+    stream.flush().await?;
+    Ok(())
+}
+
+async fn chunked(stream: &mut impl Stream, length: usize) -> Result<()> {
+    stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await?;
+    let mut left = length.min(64 << 20);
+    while left > 0 {
+        let count = left.min(1000);
+        stream.write_all(format!("{count:x}\r\n{}\r\n", "x".repeat(count)).as_bytes()).await?;
+        left -= count;
+    }
+    stream.write_all(b"0\r\n\r\n").await?;
+    stream.flush().await?;
+    Ok(())
+}
+
+async fn events(stream: &mut impl Stream, count: u32, every: Option<u64>) -> Result<()> {
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n").await?;
+    for number in 0..count.min(10_000) {
+        stream.write_all(format!("id: {number}\ndata: event {number}\n\n").as_bytes()).await?;
+        stream.flush().await?;
+        sleep(Duration::from_millis(every.unwrap_or(0).min(10_000))).await;
+    }
+    stream.shutdown().await?;
+    Ok(())
+}
+
+async fn hold(stream: &mut impl Stream) -> Result<()> {
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nheld").await?;
+    stream.flush().await?;
+    let mut rest = Vec::new();
+    timeout(HOLD, stream.read_to_end(&mut rest)).await??;
+    Ok(())
+}
+
+/// Percent-decodes a query's value.
+fn decode(text: &str) -> String {
+    let mut decoded = Vec::new();
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let digits: String = bytes.by_ref().take(2).map(char::from).collect();
+            decoded.push(u8::from_str_radix(&digits, 16).unwrap_or(b'%'));
+        } else {
+            decoded.push(byte);
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
