@@ -291,6 +291,14 @@ pub enum Event {
         /// How many events it holds.
         events: u64,
     },
+    /// The writer before was stopped in the middle of a line; what it left was moved aside.
+    #[serde(rename = "audit.recovered")]
+    AuditRecovered {
+        /// The file that the piece was moved to.
+        file: String,
+        /// How many bytes it has.
+        bytes: u64,
+    },
 }
 
 /// A duration in whole microseconds, for `duration_us` fields.

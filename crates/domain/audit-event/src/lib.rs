@@ -3,10 +3,26 @@
 //! An [`Event`] says what happened. A [`Chain`] gives it a sequence number, a time, the hash of the one
 //! before it and its own, and makes the one JSON line that is written (spec/egress.md, 9 and 11).
 
+/// The hashed form of a line that was read.
+mod canonical;
+/// Gives each event its number, time and hash.
+mod chain;
+/// An event's line and its hashed form, in one pass.
+mod encode;
+/// The fields that may be erased later.
+pub mod erasable;
 /// What happened: the closed list.
 mod event;
+/// JSON scalars as RFC 8785 wants them.
+mod json_text;
+/// Checks that lines form one chain.
+mod verify;
 
+pub use chain::{Chain, Position};
+pub use encode::EncodeError;
+pub use erasable::SaltKey;
 pub use event::{
     Destination, DnsDecided, EndedBy, Event, FlowDecided, FlowEnded, HttpRequest, PolicyApplied, PolicyRefused,
     Process, RunContext, SandboxChanged, TlsSeen, Transfer, WouldRecord, microseconds,
 };
+pub use verify::{Broken, BrokenReason, Ending, MAX_LINE, Verified, Verifier, VerifyError, verify};

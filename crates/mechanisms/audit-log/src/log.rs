@@ -1,0 +1,277 @@
+//! Recording an event: the caller writes it, or another caller who is just writing takes it along.
+//!
+//! The writer's lock is held for one line and one write(2), a few microseconds. Who finds it taken puts the event in
+//! the queue and waits for the lock; the first to get it writes all that is queued, the others find their answer.
+//! The queue is therefore never longer than the number of threads that record.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError,
+        atomic::{AtomicU64, Ordering},
+        mpsc::SyncSender,
+    },
+};
+
+use audit_event::{EncodeError, Event, MAX_LINE, RunContext};
+use rustix::io::Errno;
+use tokio::sync::watch;
+
+use crate::{
+    flush::{self, Progress},
+    open::{self, OpenError},
+    writer::{Writer, Written},
+};
+
+/// When an event counts as recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// It is in the file: it survives the death of every process of ours, not a loss of power.
+    Written,
+    /// It is on the disk.
+    Fsync,
+}
+
+/// How a log is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// When an event counts as recorded.
+    pub durability: Durability,
+    /// A file of this size is closed and the chain goes on in a new one.
+    pub rotate_bytes: u64,
+    /// How many closed files are kept; the oldest go first. 0 keeps all.
+    pub keep_files: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { durability: Durability::Written, rotate_bytes: 256 << 20, keep_files: 0 }
+    }
+}
+
+/// Proof that an event is recorded. Only the log makes one.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Recorded {
+    seq: u64,
+}
+
+impl Recorded {
+    /// The event's number in the chain.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+}
+
+/// Why an event isn't recorded. What it speaks of must not happen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The disk, or the user's share of it, is full. The next event tries again.
+    #[error("{} can't take an event: the disk is full", path.display())]
+    Full {
+        /// The log.
+        path: PathBuf,
+    },
+    /// The file can't be written. The next event tries again.
+    #[error("can't write an event to {}", path.display())]
+    Write {
+        /// The log.
+        path: PathBuf,
+        /// What the kernel said.
+        source: Errno,
+    },
+    /// What was written did not reach the disk; it was taken back. The next event tries again.
+    #[error("an event written to {} did not reach the disk", path.display())]
+    Flush {
+        /// The log.
+        path: PathBuf,
+        /// What the kernel said.
+        source: Errno,
+    },
+    /// The file was deleted, renamed or replaced while it was written. Nothing more is recorded.
+    #[error("{} was moved or deleted while events were written to it", path.display())]
+    Vanished {
+        /// The log.
+        path: PathBuf,
+    },
+    /// Somebody else wrote to the file, or cut it. Nothing more is recorded.
+    #[error("{} was changed by somebody else while events were written to it", path.display())]
+    Meddled {
+        /// The log.
+        path: PathBuf,
+    },
+    /// A full file was closed but the next one could not take its place. Nothing more is recorded.
+    #[error("{} was full and the next file could not take its place", path.display())]
+    Rotate {
+        /// The log.
+        path: PathBuf,
+        /// What the kernel said.
+        source: Errno,
+    },
+    /// Who wrote this event along with others died before it could say how that ended.
+    #[error("an event was handed over to be written and no answer came")]
+    Unanswered,
+    /// The event's line is too long.
+    #[error("an event's line has {bytes} bytes, more than {MAX_LINE}")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The event can't be written as a line.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+}
+
+/// The record of one run. Clones write to the same file.
+#[derive(Debug, Clone)]
+pub struct AuditLog {
+    handle: Arc<Handle>,
+}
+
+/// Lives as long as any clone; when it goes, so does the flush thread.
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    /// Wakes the flush thread; there is none with [`Durability::Written`].
+    wake: Option<SyncSender<()>>,
+}
+
+/// What the callers and the flush thread share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    path: PathBuf,
+    recorded: AtomicU64,
+    queue: Mutex<Vec<Waiting>>,
+    writer: Mutex<Writer>,
+    progress: watch::Sender<Progress>,
+}
+
+/// An event whose caller found the writer busy.
+#[derive(Debug)]
+struct Waiting {
+    event: Event,
+    answer: Arc<OnceLock<Result<Written, RecordError>>>,
+}
+
+impl Shared {
+    pub(crate) fn new(path: PathBuf, writer: Writer) -> Self {
+        let progress = watch::Sender::new(Progress::new(writer.position().seq));
+        Self { path, recorded: AtomicU64::new(0), queue: Mutex::default(), writer: Mutex::new(writer), progress }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The writer. A caller that panicked while it held the lock left a state that the writer itself repairs.
+    pub(crate) fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Vec<Waiting>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, event: Event) -> Result<Written, RecordError> {
+        match self.writer.try_lock() {
+            Ok(mut writer) => self.write_batch(&mut writer, [&event]).pop().unwrap_or_else(unanswered),
+            Err(TryLockError::Poisoned(poisoned)) => {
+                let mut writer = poisoned.into_inner();
+                self.write_batch(&mut writer, [&event]).pop().unwrap_or_else(unanswered)
+            }
+            Err(TryLockError::WouldBlock) => self.write_with_others(event),
+        }
+    }
+
+    fn write_with_others(&self, event: Event) -> Result<Written, RecordError> {
+        let answer = Arc::new(OnceLock::new());
+        self.queue().push(Waiting { event, answer: answer.clone() });
+        let mut writer = self.writer();
+        if answer.get().is_none() {
+            let batch = std::mem::take(&mut *self.queue());
+            let answers = self.write_batch(&mut writer, batch.iter().map(|waiting| &waiting.event));
+            for (waiting, result) in batch.iter().zip(answers) {
+                // Set once: an event leaves the queue with the one who answers it.
+                let _ = waiting.answer.set(result);
+            }
+        }
+        drop(writer);
+        answer.get().cloned().unwrap_or_else(unanswered)
+    }
+
+    fn write_batch<'e>(
+        &self,
+        writer: &mut Writer,
+        events: impl IntoIterator<Item = &'e Event>,
+    ) -> Vec<Result<Written, RecordError>> {
+        let answers = writer.write(events);
+        self.recorded.store(writer.recorded(), Ordering::Relaxed);
+        if let Some(progress) = writer.take_progress() {
+            self.publish(progress);
+        }
+        answers
+    }
+
+    /// Tells the waiting how far the disk is. Two flushes may end in the other order: never back.
+    pub(crate) fn publish(&self, progress: Progress) {
+        self.progress.send_if_modified(|known| known.advance(progress));
+    }
+}
+
+fn unanswered() -> Result<Written, RecordError> {
+    Err(RecordError::Unanswered)
+}
+
+impl AuditLog {
+    /// Opens the log at `path`, or makes it. The chain that is there goes on.
+    pub fn open(path: &Path, context: RunContext, options: Options) -> Result<AuditLog, OpenError> {
+        let durability = options.durability;
+        let opened = open::open(path, &context, options)?;
+        let shared = Arc::new(Shared::new(path.to_owned(), opened.writer));
+        let wake = match durability {
+            Durability::Written => None,
+            Durability::Fsync => Some(flush::start(shared.clone()).map_err(|source| OpenError::Thread { source })?),
+        };
+        let log = AuditLog { handle: Arc::new(Handle { shared, wake }) };
+        if let Some(event) = opened.recovered {
+            log.record_blocking(event).map_err(|source| OpenError::Recovered { source })?;
+        }
+        Ok(log)
+    }
+
+    /// Records an event. With [`Durability::Written`] the answer is there at the first poll.
+    pub async fn record(&self, event: Event) -> Result<Recorded, RecordError> {
+        let written = self.handle.shared.write(event)?;
+        if let Some(wake) = &self.handle.wake {
+            let mut progress = self.handle.shared.progress.subscribe();
+            // A full channel means that the thread is woken already.
+            let _ = wake.try_send(());
+            let settled = progress.wait_for(|progress| progress.settles(&written)).await;
+            settled.map_err(|_| RecordError::Unanswered)?.answer(&written, self.path())?;
+        }
+        Ok(Recorded { seq: written.seq })
+    }
+
+    /// Records an event and blocks the thread until it is. Needs no runtime.
+    pub fn record_blocking(&self, event: Event) -> Result<Recorded, RecordError> {
+        let written = self.handle.shared.write(event)?;
+        if self.handle.wake.is_some() {
+            let mut progress = *self.handle.shared.progress.borrow();
+            if !progress.settles(&written) {
+                flush::flush(&self.handle.shared);
+                progress = *self.handle.shared.progress.borrow();
+            }
+            progress.answer(&written, self.path())?;
+        }
+        Ok(Recorded { seq: written.seq })
+    }
+
+    /// How many events were recorded since the log was opened, its own checkpoints included.
+    pub fn events(&self) -> u64 {
+        self.handle.shared.recorded.load(Ordering::Relaxed)
+    }
+
+    /// The file that is written.
+    pub fn path(&self) -> &Path {
+        self.handle.shared.path()
+    }
+}
