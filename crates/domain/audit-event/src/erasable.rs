@@ -21,9 +21,13 @@
 //! is gone the value can't be guessed from its digest, not even a short one, and no other line helps.
 //! An object in the place of a text can't be mistaken for a text, so a field that is not erasable can't be "erased".
 
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::json_text::push_hex;
+use crate::{
+    canonical::{parse_object, push_canonical},
+    json_text::{from_hex, hex, push_hex},
+};
 
 /// The line's field with the salts of what is there.
 pub(crate) const SALTS: &str = "salts";
@@ -83,4 +87,40 @@ pub(crate) fn push_stand_in(out: &mut Vec<u8>, digest: &[u8; 32]) {
     out.extend_from_slice(b"{\"sha256\":\"");
     push_hex(out, digest);
     out.extend_from_slice(b"\"}");
+}
+
+/// Why a field can't be erased.
+#[derive(Debug, thiserror::Error)]
+pub enum EraseError {
+    /// The line can't be read.
+    #[error("not an event: {0}")]
+    Line(#[source] serde_json::Error),
+    /// The line has no such field, or it isn't erasable, or it is erased already.
+    #[error("the line has nothing to erase at {path:?}; erasable are {}", ERASABLE.join(", "))]
+    Nothing {
+        /// The path that was asked for.
+        path: String,
+    },
+}
+
+/// Erases one field of a line: the value and its salt go, the digest stays, and the chain holds.
+pub fn erase(line: &str, path: &str) -> Result<String, EraseError> {
+    let mut object = parse_object(line.trim_end().as_bytes()).map_err(EraseError::Line)?;
+    let nothing = || EraseError::Nothing { path: path.to_owned() };
+    let salts = object.get_mut(SALTS).and_then(Value::as_object_mut).ok_or_else(nothing)?;
+    let salt = salts.remove(path).as_ref().and_then(Value::as_str).and_then(from_hex).ok_or_else(nothing)?;
+    if salts.is_empty() {
+        object.remove(SALTS);
+    }
+    let field = match path.split_once('.') {
+        None => object.get_mut(path),
+        Some((outer, inner)) => object.get_mut(outer).and_then(|object| object.get_mut(inner)),
+    };
+    let value = field.ok_or_else(nothing)?.take();
+    let mut canonical = Vec::new();
+    push_canonical(&mut canonical, path, &value, &|_, _, _| false);
+    let digest = hex(&digest(&salt, &canonical));
+    let digests = object.entry(DIGESTS).or_insert_with(|| Value::Object(Map::new()));
+    digests.as_object_mut().ok_or_else(nothing)?.insert(path.to_owned(), Value::String(digest));
+    Ok(Value::Object(object).to_string())
 }

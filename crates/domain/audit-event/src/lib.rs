@@ -7,22 +7,34 @@
 mod canonical;
 /// Gives each event its number, time and hash.
 mod chain;
+/// A line for people.
+mod compact;
 /// An event's line and its hashed form, in one pass.
 mod encode;
 /// The fields that may be erased later.
 pub mod erasable;
 /// What happened: the closed list.
 mod event;
+/// Which lines are wanted: the flags of `observe`.
+mod filter;
 /// JSON scalars as RFC 8785 wants them.
 mod json_text;
+/// A line back into what it says.
+mod parse;
+/// Text from the workload, made fit for a record.
+mod text;
 /// Checks that lines form one chain.
 mod verify;
 
 pub use chain::{Chain, Position};
+pub use compact::{Style, compact_line};
 pub use encode::EncodeError;
 pub use erasable::SaltKey;
 pub use event::{
     Destination, DnsDecided, EndedBy, Event, FlowDecided, FlowEnded, HttpRequest, PolicyApplied, PolicyRefused,
     Process, RunContext, SandboxChanged, TlsSeen, Transfer, WouldRecord, microseconds,
 };
+pub use filter::{Condition, Filter, FilterError, Flag};
+pub use parse::{Body, ERASED, EVENT_KINDS, Entry, Envelope, ParseError, parse};
+pub use text::{bounded, bounded_bytes};
 pub use verify::{Broken, BrokenReason, Ending, MAX_LINE, Verified, Verifier, VerifyError, verify};
