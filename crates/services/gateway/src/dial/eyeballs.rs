@@ -49,11 +49,9 @@ pub(super) async fn race(hop: &Hop, targets: &[SocketAddr]) -> Result<Dialled, D
     if let [only] = targets {
         return attempt(hop, *only).await;
     }
-    let mut waiting = targets.iter().copied();
     let mut running: Vec<Attempt<'_>> = Vec::new();
     let mut worst: Option<DialError> = None;
-    loop {
-        let Some(target) = waiting.next() else { break };
+    for target in targets.iter().copied() {
         running.push(Box::pin(attempt(hop, target)));
         let mut pause = Box::pin(sleep(ATTEMPT_DELAY));
         match first_event(&mut running, Some(pause.as_mut())).await {

@@ -27,22 +27,22 @@ use std::{
 use policy::model::{Hop, ProxyAddress, Route};
 use tokio::net::TcpStream;
 
-pub use proxy::ProxyError;
-pub use socket::RouteError;
+pub(crate) use proxy::ProxyError;
+pub(crate) use socket::RouteError;
 pub(crate) use socket::udp_socket;
 
 /// A connection to an upstream.
 #[derive(Debug)]
-pub struct Dialled {
+pub(crate) struct Dialled {
     /// Connected, with TCP_NODELAY.
-    pub stream: TcpStream,
+    pub(crate) stream: TcpStream,
     /// The checked address it leads to; behind a proxy this is not the peer.
-    pub address: SocketAddr,
+    pub(crate) address: IpAddr,
 }
 
 /// Who has to act so that a dial succeeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// The far end, or the network to it.
     Upstream,
     /// Whoever wrote the route, or runs its proxy.
@@ -53,7 +53,7 @@ pub enum Fault {
 
 /// Why nothing was connected.
 #[derive(Debug, thiserror::Error)]
-pub enum DialError {
+pub(crate) enum DialError {
     /// No address was given, or none of a family that the route can use.
     #[error("there is no address to connect to")]
     NoAddress,
@@ -99,7 +99,7 @@ pub enum DialError {
 
 impl DialError {
     /// Who is at fault.
-    pub fn fault(&self) -> Fault {
+    pub(crate) fn fault(&self) -> Fault {
         match self {
             DialError::NoAddress | DialError::Refused(_) | DialError::TimedOut(_) | DialError::Unreachable { .. } => {
                 Fault::Upstream
@@ -107,6 +107,19 @@ impl DialError {
             DialError::Proxy { source, .. } => source.fault(),
             DialError::Route(_) => Fault::Operator,
             DialError::Exhausted { .. } => Fault::Gateway,
+        }
+    }
+
+    /// Whether it was only a matter of time.
+    pub(crate) fn timed_out(&self) -> bool {
+        match self {
+            DialError::TimedOut(_) => true,
+            DialError::Proxy { source, .. } => source.timed_out(),
+            DialError::NoAddress
+            | DialError::Refused(_)
+            | DialError::Unreachable { .. }
+            | DialError::Route(_)
+            | DialError::Exhausted { .. } => false,
         }
     }
 
@@ -125,7 +138,7 @@ impl DialError {
 ///
 /// Addresses are tried as RFC 8305 says: the families take turns, IPv6 first, each attempt 250 ms after the one
 /// before or as soon as that failed; the first connection wins and the others are dropped.
-pub async fn connect(
+pub(crate) async fn connect(
     route: &Route,
     addresses: &[IpAddr],
     port: u16,
@@ -156,7 +169,7 @@ async fn attempt(hop: &Hop, address: SocketAddr) -> Result<Dialled, DialError> {
             stream
         }
     };
-    Ok(Dialled { stream, address })
+    Ok(Dialled { stream, address: address.ip() })
 }
 
 /// Connects to a proxy. Its name is the operator's, so the host's own resolver may be asked for it.

@@ -12,7 +12,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::fs::MetadataExt,
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{LazyLock, Mutex, PoisonError, mpsc},
     thread,
 };
@@ -54,7 +54,7 @@ pub(super) async fn open(name: &str, domain: Domain, kind: Type) -> Result<Socke
 }
 
 /// The helper of a namespace, started where there is none yet.
-fn helper(path: &PathBuf) -> Result<mpsc::Sender<Order>, RouteError> {
+fn helper(path: &Path) -> Result<mpsc::Sender<Order>, RouteError> {
     let missing = |source| RouteError::NoNamespace { path: path.display().to_string(), source };
     let file = File::open(path).map_err(missing)?;
     let metadata = file.metadata().map_err(missing)?;
@@ -73,7 +73,7 @@ fn helper(path: &PathBuf) -> Result<mpsc::Sender<Order>, RouteError> {
 }
 
 /// Starts a thread that lives in the namespace until its last sender is gone.
-fn start(namespace: OwnedFd, path: &PathBuf) -> Result<mpsc::Sender<Order>, RouteError> {
+fn start(namespace: OwnedFd, path: &Path) -> Result<mpsc::Sender<Order>, RouteError> {
     let (orders, inbox) = mpsc::channel::<Order>();
     let (entered, entry) = mpsc::sync_channel(1);
     let body = move || {

@@ -23,7 +23,7 @@ const FIELD_LIMIT: usize = 64;
 
 /// What a proxy did instead of connecting us.
 #[derive(Debug, thiserror::Error)]
-pub enum ProxyError {
+pub(crate) enum ProxyError {
     /// Its name can't be resolved by the host.
     #[error("its name can't be resolved")]
     Unresolved(#[source] io::Error),
@@ -51,6 +51,20 @@ pub enum ProxyError {
 }
 
 impl ProxyError {
+    /// Whether the proxy, or the way to it, only took too long.
+    pub(super) fn timed_out(&self) -> bool {
+        match self {
+            ProxyError::Status(504) | ProxyError::Socks5Reply { code: 6 } => true,
+            ProxyError::Unreachable(error) => error.timed_out(),
+            ProxyError::Unresolved(_)
+            | ProxyError::Closed(_)
+            | ProxyError::Status(_)
+            | ProxyError::Socks5Reply { .. }
+            | ProxyError::Authentication
+            | ProxyError::Malformed(_) => false,
+        }
+    }
+
     /// Who is at fault: a proxy that says it could not reach the upstream only passes the news on.
     pub(super) fn fault(&self) -> Fault {
         match self {

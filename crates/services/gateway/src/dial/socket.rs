@@ -14,7 +14,7 @@ use super::{DialError, netns};
 
 /// Why this machine can't use a route.
 #[derive(Debug, thiserror::Error)]
-pub enum RouteError {
+pub(crate) enum RouteError {
     /// The interface is not there.
     #[error("there is no network interface {0:?}")]
     NoInterface(String),
@@ -142,4 +142,3 @@ fn domain(to: IpAddr) -> Domain {
         IpAddr::V6(_) => Domain::IPV6,
     }
 }
-

@@ -1,1 +1,61 @@
-//! The sandbox's DNS server: judge, resolve, record, answer.
+//! The sandbox's DNS server: its only resolver (spec/egress.md, 3).
+//!
+//! ```text
+//! datagram or frame ─> question (strict) ─> rate ─> judge_name ─┬─ refuse ────────────────> record ─> refusal
+//!                                                               ├─ ask-only: synthetic ──> record ─> answer
+//!                                                               └─ resolve ─┬─ known ──────> record ─> answer
+//!                                                                           └─ record ─> query ─> record ─> answer
+//! ```
+//! A name that no rule opens is refused without a query. Nothing leaves, neither a query nor an answer, before its
+//! record is written; where it can't be written the sandbox gets SERVFAIL. Addresses are passed on only where no
+//! guard covers them, and are bound to their name before the answer leaves. What the aliases between a name and its
+//! addresses are called is not judged: the name asked for is, and the addresses are.
+
+/// Which addresses an answer may carry.
+mod answerable;
+/// What is done about a question.
+mod decide;
+/// One question out of a message, read strictly.
+mod question;
+/// Answers on the wire.
+mod reply;
+/// DNS over TCP.
+mod tcp;
+/// DNS over UDP.
+mod udp;
+
+use std::sync::Arc;
+
+use audit_log::AuditLog;
+
+pub(crate) use question::type_text;
+pub(crate) use tcp::serve_tcp;
+pub(crate) use udp::serve_udp;
+
+use crate::{in_force::CurrentPolicy, resolve::Names, settings::Settings, summary::Tally};
+
+/// What answering a question needs; one for each sandbox.
+#[derive(Debug)]
+pub(crate) struct DnsContext {
+    policy: Arc<CurrentPolicy>,
+    names: Arc<Names>,
+    audit: AuditLog,
+    tally: Arc<Tally>,
+    settings: Arc<Settings>,
+}
+
+impl DnsContext {
+    /// A server over these names.
+    pub(crate) fn new(
+        policy: Arc<CurrentPolicy>,
+        names: Arc<Names>,
+        audit: AuditLog,
+        tally: Arc<Tally>,
+        settings: Arc<Settings>,
+    ) -> Arc<Self> {
+        Arc::new(Self { policy, names, audit, tally, settings })
+    }
+}
+
+#[cfg(test)]
+mod tests;

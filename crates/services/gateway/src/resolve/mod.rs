@@ -1,1 +1,474 @@
-//! Upstream resolution, its cache, and which address was answered for which name.
+//! Names to addresses, and back.
+//!
+//! One [`Names`] serves one sandbox. It asks upstream, keeps what was answered, and knows which address was given
+//! for which name; a flow by name is dialled only to addresses from here, so there is no moment at which a name
+//! could be bound anew between check and dial (spec/egress.md, 3). Judging addresses is left to the policy.
+//!
+//! ```text
+//! dns ──┐                        ┌─> cache ── known ──> Found
+//!       ├─> limits ─> record ─> fetch ─> upstream ─> found ─┘
+//! flow ─┘                                bindings: address ⇄ name
+//! ```
+//! A query is a way out too: its name carries what the sandbox wrote. So whatever causes one, a DNS question or
+//! CONNECT, takes from the same bounds, and its record is written before the query leaves.
+
+/// Which address was answered for which name.
+mod bindings;
+/// Answers that are still good, and queries that are under way.
+mod cache;
+/// The record of a DNS question.
+mod event;
+/// What an upstream server's message says about one name.
+mod found;
+/// Bounds on what a sandbox can carry out in DNS questions.
+mod limits;
+/// HTTPS and SVCB records, cleaned for the sandbox.
+mod service_binding;
+/// Addresses that stand for a name which nobody was asked about yet.
+mod synthetic;
+/// Asks DNS servers: the route's own, or the host's.
+mod upstream;
+
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+    time::Instant,
+};
+
+use audit_log::{AuditLog, RecordError};
+use hickory_proto::rr::{Name, RecordType};
+use jiff::Timestamp;
+use policy::{CompiledPolicy, Guard, HostName, NameAnswer, NameDecision, QueryType, Reason, Verdict};
+use smallvec::{SmallVec, smallvec};
+use values::{RouteName, RuleName};
+
+pub(crate) use bindings::BindingGuard;
+pub(crate) use event::{DnsRecord, guarded, verdict};
+pub(crate) use found::{Found, number};
+pub(crate) use limits::{Crossed, Rate};
+
+use crate::{in_force::InForce, settings::Settings, summary::Tally};
+use cache::{Outcome, Place};
+use found::{AnswerError, Reading};
+use upstream::{Roots, ServerError, Upstream, UpstreamError};
+
+/// The name by which a sandbox reaches the host's loopback, where a rule opens it.
+const HOST: &str = "host.cofferdam.internal";
+/// The most HTTPS records in alias mode that are followed for their ECH configuration.
+const ALIAS_LIMIT: usize = 4;
+/// How often a question whose asker went away is asked again.
+const RETRY_LIMIT: usize = 3;
+
+/// The addresses of a name. No guard has seen them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    /// In the server's order, IPv6 first.
+    pub(crate) addresses: SmallVec<[IpAddr; 4]>,
+    /// The end of its chain of aliases.
+    pub(crate) canonical: Option<HostName>,
+    /// Until when they hold.
+    pub(crate) expires: Instant,
+}
+
+/// Why a name has no addresses.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum ResolveError {
+    /// The policy lets nobody be asked about it.
+    #[error("the policy does not open the name")]
+    Refused {
+        /// The rule.
+        rule: RuleName,
+        /// Why.
+        reason: Reason,
+    },
+    /// The sandbox crossed a bound on DNS questions.
+    #[error("{0}")]
+    Bound(Crossed),
+    /// The record could not be written, so nothing was asked.
+    #[error("the record could not be written, so nothing was asked")]
+    Record(#[source] Arc<RecordError>),
+    /// The policy's routes don't hold this one.
+    #[error("the policy has no route {0}")]
+    NoRoute(RouteName),
+    /// No server gave an answer.
+    #[error("no DNS server answered")]
+    Upstream(#[source] Arc<UpstreamError>),
+    /// The answer makes no sense.
+    #[error("the DNS server's answer can't be used")]
+    Answer(#[source] Arc<AnswerError>),
+    /// There is no such name.
+    #[error("there is no such name")]
+    NoSuchName,
+    /// The name has no address.
+    #[error("the name has no address")]
+    NoAddress,
+    /// Too many queries are under way.
+    #[error("the gateway has too many DNS queries under way")]
+    Busy,
+    /// The worker that asked was stopped.
+    #[error("the gateway is stopping")]
+    Stopped,
+}
+
+impl ResolveError {
+    /// The rule and reason, where this is a denial and no failure.
+    pub(crate) fn rule(&self) -> Option<(RuleName, Reason)> {
+        match self {
+            ResolveError::Refused { rule, reason } => Some((rule.clone(), reason.clone())),
+            ResolveError::Bound(crossed) => Some((Guard::DnsLimit.rule_name(), crossed.to_string().into())),
+            ResolveError::Record(_)
+            | ResolveError::NoRoute(_)
+            | ResolveError::Upstream(_)
+            | ResolveError::Answer(_)
+            | ResolveError::NoSuchName
+            | ResolveError::NoAddress
+            | ResolveError::Busy
+            | ResolveError::Stopped => None,
+        }
+    }
+
+    /// The error and what caused it, in one line.
+    pub(crate) fn report(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}
+
+/// One question that may have to leave the host.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    /// The policy and the sandbox.
+    pub(crate) in_force: &'a InForce,
+    /// What was decided about the name.
+    pub(crate) decision: &'a NameDecision,
+    /// By which route.
+    pub(crate) route: Option<&'a RouteName>,
+    /// The name.
+    pub(crate) name: &'a HostName,
+    /// The record type.
+    pub(crate) record: QueryType,
+    /// When the question came.
+    pub(crate) started: Instant,
+}
+
+/// Resolution and bindings of one sandbox.
+#[derive(Debug)]
+pub(crate) struct Names {
+    audit: AuditLog,
+    tally: Arc<Tally>,
+    upstream: Upstream,
+    cache: cache::Cache,
+    bindings: bindings::Bindings,
+    synthetic: synthetic::Synthetic,
+    limits: limits::Limits,
+}
+
+impl Names {
+    /// Nothing asked and nothing known.
+    pub(crate) fn new(settings: &Settings, audit: AuditLog, tally: Arc<Tally>) -> Arc<Self> {
+        Self::trusting(Roots::platform(), settings, audit, tally)
+    }
+
+    /// The same, trusting these roots in TLS with DNS servers.
+    fn trusting(roots: Roots, settings: &Settings, audit: AuditLog, tally: Arc<Tally>) -> Arc<Self> {
+        Arc::new(Self {
+            audit,
+            tally,
+            upstream: Upstream::new(&settings.host_resolvers, settings.resolve_timeout, roots),
+            cache: cache::Cache::default(),
+            bindings: bindings::Bindings::new(Instant::now()),
+            synthetic: synthetic::Synthetic::default(),
+            limits: limits::Limits::default(),
+        })
+    }
+
+    /// The addresses of a flow's name. A query leaves only where the policy opens the name and the sandbox is
+    /// within its bounds; its record is written first. Call it for a name that only an `ask` covers after the yes.
+    pub(crate) async fn resolve(
+        self: &Arc<Self>,
+        in_force: &InForce,
+        route: Option<&RouteName>,
+        name: &HostName,
+    ) -> Result<Arc<Resolved>, ResolveError> {
+        let now = Instant::now();
+        if is_host(name) {
+            let addresses = smallvec![IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST)];
+            return Ok(Arc::new(Resolved { addresses, canonical: None, expires: now }));
+        }
+        let known = |record| self.cached(&in_force.policy, route, name, record, now);
+        let (six, four) = match (known(QueryType::Aaaa), known(QueryType::A)) {
+            (Some(six), Some(four)) => (six, four),
+            (six, four) => {
+                let decision = judge(in_force, name, QueryType::A)?;
+                let ask = |record, known: Option<Outcome>| {
+                    let asked = Asked { in_force, decision: &decision, route, name, record, started: now };
+                    async move {
+                        match known {
+                            Some(outcome) => outcome,
+                            None => self.ask(asked).await,
+                        }
+                    }
+                };
+                tokio::join!(ask(QueryType::Aaaa, six), ask(QueryType::A, four))
+            }
+        };
+        combine(six, four).map(Arc::new)
+    }
+
+    /// Whether the name's owner publishes an ECH configuration. Where that can't be learnt, it counts as published.
+    pub(crate) async fn ech_published(
+        self: &Arc<Self>,
+        in_force: &InForce,
+        route: Option<&RouteName>,
+        name: &HostName,
+    ) -> bool {
+        let now = Instant::now();
+        let mut outcome = match self.cached(&in_force.policy, route, name, QueryType::Https, now) {
+            Some(outcome) => outcome,
+            None => match judge(in_force, name, QueryType::Https) {
+                Ok(decision) => {
+                    let record = QueryType::Https;
+                    self.ask(Asked { in_force, decision: &decision, route, name, record, started: now }).await
+                }
+                Err(error) => Err(error),
+            },
+        };
+        for _ in 0..ALIAS_LIMIT {
+            let alias = match &outcome {
+                Ok(found) if found.ech => return true,
+                Ok(found) => found.alias.clone(),
+                Err(error) => return !knows_no_such_type(error),
+            };
+            let Some(alias) = alias else { return false };
+            let Ok(alias) = HostName::parse(&alias.to_ascii()) else { return true };
+            outcome = self.fetch(&in_force.policy, route, &alias, QueryType::Https).await;
+        }
+        true
+    }
+
+    /// The names that were answered with this address, the last first.
+    pub(crate) fn names_of(&self, address: IpAddr) -> SmallVec<[HostName; 2]> {
+        match self.synthetic.name(address) {
+            Some(name) => smallvec![name],
+            None => self.bindings.names_of(address, Instant::now()),
+        }
+    }
+
+    /// Whether this address was answered for this name.
+    pub(crate) fn is_bound(&self, name: &HostName, address: IpAddr) -> bool {
+        self.synthetic.name(address).is_some_and(|other| other == *name)
+            || self.bindings.is_bound(name, address, Instant::now())
+    }
+
+    /// Keeps a binding alive as long as the guard is.
+    pub(crate) fn hold(&self, name: &HostName, address: IpAddr) -> BindingGuard {
+        self.bindings.hold(name, address)
+    }
+
+    /// The name that a synthetic address stands for.
+    pub(crate) fn synthetic(&self, address: IpAddr) -> Option<HostName> {
+        self.synthetic.name(address)
+    }
+
+    /// The addresses that stand for a name.
+    pub(crate) fn synthetic_addresses(&self, name: &HostName) -> (Ipv4Addr, Ipv6Addr) {
+        self.synthetic.addresses(name)
+    }
+
+    /// Counts one DNS question.
+    pub(crate) fn count_question(&self, policy: &CompiledPolicy, now: Instant) -> Rate {
+        self.limits.question(&policy.spec().dns, now)
+    }
+
+    /// Binds the addresses of an answer that is about to be given.
+    pub(crate) fn bind(&self, name: &HostName, found: &Found, addresses: &[IpAddr], now: Instant) {
+        self.bindings.bind_found(name, found, addresses, now);
+    }
+
+    /// What is known, without asking.
+    pub(crate) fn cached(
+        &self,
+        policy: &CompiledPolicy,
+        route: Option<&RouteName>,
+        name: &HostName,
+        record: QueryType,
+        now: Instant,
+    ) -> Option<Outcome> {
+        self.cache.get(policy, route, name, record, now)
+    }
+
+    /// Asks upstream, within the bounds and with its record written first.
+    pub(crate) async fn ask(self: &Arc<Self>, asked: Asked<'_>) -> Outcome {
+        let policy = &asked.in_force.policy;
+        if !self.cache.is_fresh(asked.route, asked.name, asked.started)
+            && let Err(crossed) = self.limits.name(policy, &asked.decision.rule, asked.name, asked.started)
+        {
+            return Err(self.refuse(&asked, crossed).await);
+        }
+        let record = record_of(&asked, asked.decision, &asked.decision.reason, event::ASKING_UPSTREAM);
+        self.audit.record(record.event()).await.map_err(|error| ResolveError::Record(Arc::new(error)))?;
+        self.fetch(policy, asked.route, asked.name, asked.record).await
+    }
+
+    /// Records that a bound was crossed.
+    async fn refuse(&self, asked: &Asked<'_>, crossed: Crossed) -> ResolveError {
+        let rule = Guard::DnsLimit.rule_name();
+        self.tally.dns(Verdict::Denied, &format!("dns {}", asked.name), rule.as_str());
+        let reason = crossed.to_string();
+        let decision = guarded(rule, reason.clone());
+        let record = record_of(asked, &decision, &reason, "REFUSED");
+        match self.audit.record(record.event()).await {
+            Ok(_) => ResolveError::Bound(crossed),
+            Err(error) => ResolveError::Record(Arc::new(error)),
+        }
+    }
+
+    /// Waits for whoever asks already, or asks.
+    async fn fetch(
+        self: &Arc<Self>,
+        policy: &Arc<CompiledPolicy>,
+        route: Option<&RouteName>,
+        name: &HostName,
+        record: QueryType,
+    ) -> Outcome {
+        for _ in 0..RETRY_LIMIT {
+            let mut under_way = match self.cache.place(policy, route, name, record, Instant::now()) {
+                Place::Known(outcome) => return outcome,
+                Place::Wait(under_way) => under_way,
+                Place::Ask(teller) => {
+                    let receiver = teller.subscribe();
+                    let (names, policy) = (Arc::clone(self), Arc::clone(policy));
+                    let (route, name) = (route.cloned(), name.clone());
+                    // A task of its own: whoever asked may go away while others wait.
+                    tokio::spawn(async move {
+                        let outcome = names.query(&policy, route.as_ref(), &name, record).await;
+                        names.cache.put(route.as_ref(), &name, record, outcome.clone(), Instant::now());
+                        teller.send_replace(Some(outcome));
+                    });
+                    receiver
+                }
+            };
+            if let Ok(outcome) = under_way.wait_for(Option::is_some).await
+                && let Some(outcome) = outcome.clone()
+            {
+                return outcome;
+            }
+        }
+        Err(ResolveError::Stopped)
+    }
+
+    /// Asks servers until the chain of aliases ends.
+    async fn query(
+        &self,
+        policy: &CompiledPolicy,
+        route: Option<&RouteName>,
+        name: &HostName,
+        record: QueryType,
+    ) -> Outcome {
+        let Some(hop) = policy.route(route) else {
+            return Err(route.cloned().map_or(ResolveError::Stopped, ResolveError::NoRoute));
+        };
+        let Ok(mut asked) = Name::from_ascii(format!("{name}.")) else { return Err(ResolveError::NoSuchName) };
+        let kind = RecordType::from(number(record));
+        let mut links = 0;
+        loop {
+            let message = self.upstream.ask(hop, &asked, kind).await;
+            let message = message.map_err(|error| ResolveError::Upstream(Arc::new(error)))?;
+            let reading = found::read(&message, &asked, record, &mut links, Instant::now());
+            match reading.map_err(|error| ResolveError::Answer(Arc::new(error)))? {
+                Reading::Whole(mut found) => {
+                    if links > 0 && found.canonical.is_none() {
+                        found.canonical = HostName::parse(&asked.to_ascii()).ok();
+                    }
+                    return Ok(Arc::new(found));
+                }
+                // Each turn adds a link, and the links are bounded.
+                Reading::GoOn(next) => asked = next,
+            }
+        }
+    }
+}
+
+/// Whether this is the name of the host's loopback.
+pub(crate) fn is_host(name: &HostName) -> bool {
+    name.as_str() == HOST
+}
+
+/// Whether a flow's name may be asked for.
+fn judge(in_force: &InForce, name: &HostName, record: QueryType) -> Result<NameDecision, ResolveError> {
+    let decision = in_force.policy.judge_name(&in_force.source, name, record, Timestamp::now());
+    match decision.answer {
+        NameAnswer::Refuse => Err(ResolveError::Refused { rule: decision.rule, reason: decision.reason }),
+        NameAnswer::Resolve | NameAnswer::Synthetic => Ok(decision),
+    }
+}
+
+fn record_of<'a>(
+    asked: &Asked<'a>,
+    decision: &'a NameDecision,
+    reason: &'a str,
+    response: &'static str,
+) -> DnsRecord<'a> {
+    DnsRecord {
+        revision: asked.in_force.policy.revision(),
+        verdict: Some(verdict(decision)),
+        rule: decision.rule.as_str(),
+        reason: Cow::Borrowed(reason),
+        would: &decision.would,
+        name: Cow::Borrowed(asked.name.as_str()),
+        record_type: crate::dns::type_text(number(asked.record)),
+        answers: &[],
+        response,
+        route: asked.route,
+        duration: asked.started.elapsed(),
+        error: None,
+    }
+}
+
+/// One answer out of both families': one of them is enough.
+fn combine(six: Outcome, four: Outcome) -> Result<Resolved, ResolveError> {
+    let mut addresses: SmallVec<[IpAddr; 4]> = SmallVec::new();
+    let mut canonical = None;
+    let mut expires: Option<Instant> = None;
+    let mut exists = false;
+    let mut failure = None;
+    for outcome in [six, four] {
+        match outcome {
+            Ok(found) => {
+                addresses.extend_from_slice(&found.addresses);
+                exists |= found.exists;
+                canonical = canonical.or_else(|| found.canonical.clone());
+                expires = Some(expires.map_or(found.expires, |other| other.min(found.expires)));
+            }
+            // A denial says more than a failure.
+            Err(error) if error.rule().is_some() => failure = Some(error),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    match (expires, failure) {
+        (Some(expires), _) if !addresses.is_empty() => Ok(Resolved { addresses, canonical, expires }),
+        (_, Some(error)) => Err(error),
+        (_, None) if exists => Err(ResolveError::NoAddress),
+        (_, None) => Err(ResolveError::NoSuchName),
+    }
+}
+
+/// Whether a server said that it knows no HTTPS records at all: then none are published through it.
+fn knows_no_such_type(error: &ResolveError) -> bool {
+    match error {
+        ResolveError::Upstream(error) => {
+            matches!(&**error, UpstreamError::Failed { source: ServerError::Code(1 | 4), .. })
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,425 @@
+//! What is done about a question.
+//!
+//! [`DnsContext::first`] does all that needs no waiting: it reads, judges, and answers from what is known. Only a name
+//! that must be asked for upstream comes back as [`First::Upstream`], to be finished by
+//! [`DnsContext::finish`]. An answer stands in the buffer before it may leave: the caller records its event first.
+
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+    time::Instant,
+};
+
+use audit_event::{Event, bounded};
+use jiff::Timestamp;
+use policy::{Guard, HostName, NameAnswer, NameDecision, QueryType, Verdict};
+use smallvec::SmallVec;
+
+use super::{
+    DnsContext, answerable,
+    question::{Parsed, Question, ResponseCode, parse, type_text},
+    reply::{self, Transport},
+};
+use crate::{
+    in_force::InForce,
+    resolve::{Asked, DnsRecord, Found, Rate, ResolveError, guarded, is_host, verdict},
+};
+
+/// The rule under which names of the sandbox's own loopback are recorded (RFC 6761, 6.3).
+const LOCALHOST_RULE: &str = "local:localhost";
+/// How long the sandbox may keep a local or synthetic answer.
+const LOCAL_TTL: u32 = 5;
+/// The longest name in a record.
+const NAME_LIMIT: usize = 255;
+
+/// What the first look at a message led to.
+#[derive(Debug)]
+pub(super) enum First {
+    /// It gets no answer.
+    Nothing,
+    /// The answer is in the buffer; its event goes first. No event: that was told already.
+    Answer(Option<Event>),
+    /// The name is to be asked for.
+    Upstream(Box<Pending>),
+}
+
+/// A question that waits for upstream.
+#[derive(Debug)]
+pub(super) struct Pending {
+    message: Vec<u8>,
+    in_force: Arc<InForce>,
+    decision: NameDecision,
+    name: HostName,
+    transport: Transport,
+    started: Instant,
+}
+
+/// One question in the making.
+struct Case<'a> {
+    in_force: &'a Arc<InForce>,
+    question: Question<'a>,
+    transport: Transport,
+    started: Instant,
+}
+
+impl DnsContext {
+    /// Reads and judges a message, and answers it where nothing has to be waited for.
+    pub(super) fn first(&self, message: &[u8], transport: Transport, out: &mut Vec<u8>) -> First {
+        let started = Instant::now();
+        let in_force = self.policy.load();
+        let question = match parse(message) {
+            Parsed::Ignore => return First::Nothing,
+            Parsed::Question(question) => question,
+            Parsed::Reject { head, question, code, reason } => {
+                return match self.rate(&in_force, started) {
+                    Some(crossed) => {
+                        reply::headless(out, head, ResponseCode::Refused);
+                        First::Answer(crossed.map(|reason| {
+                            self.turned_away(
+                                &in_force,
+                                question,
+                                Guard::DnsLimit,
+                                reason,
+                                ResponseCode::Refused,
+                                started,
+                            )
+                        }))
+                    }
+                    None => {
+                        match &question {
+                            Some(question) => reply::bare(out, question, code),
+                            None => reply::headless(out, head, code),
+                        }
+                        let event =
+                            self.turned_away(&in_force, question, Guard::Malformed, reason.to_owned(), code, started);
+                        First::Answer(Some(event))
+                    }
+                };
+            }
+        };
+        let case = Case { in_force: &in_force, question, transport, started };
+        if let Some(crossed) = self.rate(&in_force, started) {
+            let code = case.refusal();
+            reply::bare(out, &question, code);
+            return First::Answer(
+                crossed
+                    .map(|reason| self.turned_away(&in_force, Some(question), Guard::DnsLimit, reason, code, started)),
+            );
+        }
+        self.judge(&case, message, out)
+    }
+
+    /// Finishes a question that upstream had to be asked for: the answer, its record written.
+    pub(super) async fn finish(&self, pending: Pending) -> Vec<u8> {
+        let mut out = Vec::with_capacity(512);
+        let event = self.second(pending, &mut out).await;
+        if self.record(event).await { out } else { reply::withheld(&out) }
+    }
+
+    /// Writes an event; false where an answer must not leave.
+    pub(super) async fn record(&self, event: Option<Event>) -> bool {
+        let Some(event) = event else { return true };
+        match self.audit.record(event).await {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::error!(%error, "a DNS answer is withheld: its record could not be written");
+                false
+            }
+        }
+    }
+
+    /// Asks upstream. No event: what there is to tell is told.
+    async fn second(&self, pending: Pending, out: &mut Vec<u8>) -> Option<Event> {
+        let Parsed::Question(question) = parse(&pending.message) else { return None };
+        let Pending { in_force, decision, name, transport, started, .. } = &pending;
+        let case = Case { in_force, question, transport: *transport, started: *started };
+        let asked = Asked {
+            in_force,
+            decision,
+            route: decision.route.as_ref(),
+            name,
+            record: question.record(),
+            started: *started,
+        };
+        match self.names.ask(asked).await {
+            Ok(found) => Some(self.answer(&case, decision, name, &found, out)),
+            Err(ResolveError::Bound(_)) => {
+                reply::bare(out, &question, case.refusal());
+                None
+            }
+            Err(ResolveError::Record(_)) => {
+                reply::bare(out, &question, ResponseCode::ServFail);
+                None
+            }
+            Err(error) => Some(self.fail(&case, decision, name, &error, out)),
+        }
+    }
+
+    /// Whether the question is over the rate; then what there is to tell.
+    #[expect(clippy::option_option, reason = "over the rate or not, and then told or not: two questions")]
+    fn rate(&self, in_force: &InForce, now: Instant) -> Option<Option<String>> {
+        match self.names.count_question(&in_force.policy, now) {
+            Rate::Within => None,
+            Rate::Tell(crossed) => Some(Some(crossed.to_string())),
+            Rate::Told => Some(None),
+        }
+    }
+
+    fn judge(&self, case: &Case<'_>, message: &[u8], out: &mut Vec<u8>) -> First {
+        let question = &case.question;
+        let Some(text) = question.name() else {
+            return First::Answer(Some(self.malformed(case, "the name holds what no host name can", out)));
+        };
+        if is_localhost(text.as_str()) {
+            return First::Answer(Some(self.localhost(case, text.as_str(), out)));
+        }
+        let name = match HostName::parse(text.as_str()) {
+            Ok(name) => name,
+            Err(error) => return First::Answer(Some(self.malformed(case, &error.to_string(), out))),
+        };
+        let InForce { policy, source } = &**case.in_force;
+        let record = question.record();
+        let mut decision = policy.judge_name(source, &name, record, Timestamp::now());
+        if matches!(record, QueryType::Other(_)) && decision.answer != NameAnswer::Refuse {
+            // No rule opens another type; that a policy ever says so must not send a query.
+            decision = guarded(Guard::DnsLimit.rule_name(), "this record type is answered for no name");
+        }
+        match decision.answer {
+            NameAnswer::Refuse => First::Answer(Some(self.refuse(case, &decision, &name, out))),
+            NameAnswer::Synthetic => First::Answer(Some(self.stand_in(case, &decision, &name, out))),
+            NameAnswer::Resolve if is_host(&name) => First::Answer(Some(self.stand_in(case, &decision, &name, out))),
+            NameAnswer::Resolve => {
+                match self.names.cached(policy, decision.route.as_ref(), &name, record, case.started) {
+                    Some(Ok(found)) => First::Answer(Some(self.answer(case, &decision, &name, &found, out))),
+                    Some(Err(error)) => First::Answer(Some(self.fail(case, &decision, &name, &error, out))),
+                    None => First::Upstream(Box::new(Pending {
+                        message: message.to_vec(),
+                        in_force: Arc::clone(case.in_force),
+                        decision,
+                        name,
+                        transport: case.transport,
+                        started: case.started,
+                    })),
+                }
+            }
+        }
+    }
+
+    /// Answers with what was found.
+    fn answer(
+        &self,
+        case: &Case<'_>,
+        decision: &NameDecision,
+        name: &HostName,
+        found: &Found,
+        out: &mut Vec<u8>,
+    ) -> Event {
+        let policy = &case.in_force.policy;
+        let mut passed: SmallVec<[IpAddr; 4]> = SmallVec::new();
+        let mut kept_back = None;
+        for address in &found.addresses {
+            match answerable::guard(policy, *address) {
+                None => passed.push(*address),
+                Some(guard) => kept_back = kept_back.or(Some((guard, *address))),
+            }
+        }
+        if let (Some((guard, address)), true) = (kept_back, passed.is_empty()) {
+            let reason = format!("{}: the name means {address}", guard.reason());
+            return self.refuse(case, &guarded(guard.rule_name(), reason), name, out);
+        }
+        let now = Instant::now();
+        self.names.bind(name, found, &passed, now);
+        let code = if found.exists { ResponseCode::NoError } else { ResponseCode::NxDomain };
+        write(out, case, code, &passed, &found.records, found.ttl(now));
+        self.tally.dns(Verdict::Allowed, "", decision.rule.as_str());
+        let reason = match kept_back {
+            None => Cow::Borrowed(&*decision.reason),
+            Some((guard, address)) => {
+                Cow::Owned(format!("{}; {address} left out ({})", decision.reason, guard.as_str()))
+            }
+        };
+        let mut record = case.record(decision, name.as_str(), code);
+        record.reason = reason;
+        record.answers = &passed;
+        record.event()
+    }
+
+    /// Answers a name that nobody may be asked about yet with an address that stands for it.
+    fn stand_in(&self, case: &Case<'_>, decision: &NameDecision, name: &HostName, out: &mut Vec<u8>) -> Event {
+        let (four, six) = self.names.synthetic_addresses(name);
+        let addresses = of_type(case.question.record(), four, six);
+        write(out, case, ResponseCode::NoError, &addresses, &[], LOCAL_TTL);
+        self.tally.dns(verdict(decision), "", decision.rule.as_str());
+        let mut record = case.record(decision, name.as_str(), ResponseCode::NoError);
+        record.answers = &addresses;
+        record.event()
+    }
+
+    /// The sandbox's own loopback.
+    fn localhost(&self, case: &Case<'_>, name: &str, out: &mut Vec<u8>) -> Event {
+        let addresses = of_type(case.question.record(), Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
+        write(out, case, ResponseCode::NoError, &addresses, &[], LOCAL_TTL);
+        self.tally.dns(Verdict::Allowed, "", LOCALHOST_RULE);
+        DnsRecord {
+            revision: case.in_force.policy.revision(),
+            verdict: Some(Verdict::Allowed),
+            rule: LOCALHOST_RULE,
+            reason: Cow::Borrowed("the sandbox's own loopback"),
+            would: &[],
+            name: Cow::Borrowed(name),
+            record_type: type_text(case.question.number),
+            answers: &addresses,
+            response: ResponseCode::NoError.text(),
+            route: None,
+            duration: case.started.elapsed(),
+            error: None,
+        }
+        .event()
+    }
+
+    fn refuse(&self, case: &Case<'_>, decision: &NameDecision, name: &HostName, out: &mut Vec<u8>) -> Event {
+        let code = case.refusal();
+        reply::bare(out, &case.question, code);
+        self.tally.dns(Verdict::Denied, &format!("dns {name}"), decision.rule.as_str());
+        case.record(decision, name.as_str(), code).event()
+    }
+
+    fn malformed(&self, case: &Case<'_>, reason: &str, out: &mut Vec<u8>) -> Event {
+        let code = case.refusal();
+        reply::bare(out, &case.question, code);
+        self.turned_away(case.in_force, Some(case.question), Guard::Malformed, reason.to_owned(), code, case.started)
+    }
+
+    /// Upstream failed, or we did.
+    fn fail(
+        &self,
+        case: &Case<'_>,
+        decision: &NameDecision,
+        name: &HostName,
+        error: &ResolveError,
+        out: &mut Vec<u8>,
+    ) -> Event {
+        reply::bare(out, &case.question, ResponseCode::ServFail);
+        let mut record = case.record(decision, name.as_str(), ResponseCode::ServFail);
+        record.verdict = None;
+        record.error = Some(error.report());
+        record.event()
+    }
+
+    /// The event of a message that no policy judged.
+    fn turned_away(
+        &self,
+        in_force: &InForce,
+        question: Option<Question<'_>>,
+        guard: Guard,
+        reason: String,
+        code: ResponseCode,
+        started: Instant,
+    ) -> Event {
+        let name = question.map_or_else(String::new, |question| bounded(&question.escaped_name(), NAME_LIMIT));
+        self.tally.dns(Verdict::Denied, &format!("dns {name}"), guard.as_str());
+        DnsRecord {
+            revision: in_force.policy.revision(),
+            verdict: Some(Verdict::Denied),
+            rule: guard.as_str(),
+            reason: Cow::Owned(reason),
+            would: &[],
+            name: Cow::Owned(name),
+            record_type: question.map_or_else(String::new, |question| type_text(question.number)),
+            answers: &[],
+            response: code.text(),
+            route: None,
+            duration: started.elapsed(),
+            error: None,
+        }
+        .event()
+    }
+}
+
+impl Case<'_> {
+    /// How a refusal looks by the policy's setting.
+    fn refusal(&self) -> ResponseCode {
+        if self.in_force.policy.spec().dns.refused { ResponseCode::Refused } else { ResponseCode::NxDomain }
+    }
+
+    fn record<'r>(&self, decision: &'r NameDecision, name: &'r str, code: ResponseCode) -> DnsRecord<'r> {
+        DnsRecord {
+            revision: self.in_force.policy.revision(),
+            verdict: Some(verdict(decision)),
+            rule: decision.rule.as_str(),
+            reason: Cow::Borrowed(&decision.reason),
+            would: &decision.would,
+            name: Cow::Borrowed(name),
+            record_type: type_text(self.question.number),
+            answers: &[],
+            response: code.text(),
+            route: decision.route.as_ref(),
+            duration: self.started.elapsed(),
+            error: None,
+        }
+    }
+}
+
+/// Writes an answer of addresses or of other records.
+fn write(
+    out: &mut Vec<u8>,
+    case: &Case<'_>,
+    code: ResponseCode,
+    addresses: &[IpAddr],
+    records: &[(u16, Vec<u8>)],
+    ttl: u32,
+) {
+    let question = &case.question;
+    if addresses.is_empty() {
+        let records = records.iter().map(|(number, data)| (*number, data));
+        reply::answer(out, question, code, records, ttl, case.transport);
+    } else {
+        let records = addresses.iter().map(|address| (question.number, AddressData::from(*address)));
+        reply::answer(out, question, code, records, ttl, case.transport);
+    }
+}
+
+/// An address as record data, without an allocation.
+#[derive(Debug, Clone, Copy)]
+enum AddressData {
+    Four([u8; 4]),
+    Six([u8; 16]),
+}
+
+impl From<IpAddr> for AddressData {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => AddressData::Four(address.octets()),
+            IpAddr::V6(address) => AddressData::Six(address.octets()),
+        }
+    }
+}
+
+impl AsRef<[u8]> for AddressData {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            AddressData::Four(octets) => octets,
+            AddressData::Six(octets) => octets,
+        }
+    }
+}
+
+/// The one address that answers a question of this type.
+fn of_type(record: QueryType, four: Ipv4Addr, six: Ipv6Addr) -> SmallVec<[IpAddr; 4]> {
+    match record {
+        QueryType::A => SmallVec::from_slice(&[IpAddr::V4(four)]),
+        QueryType::Aaaa => SmallVec::from_slice(&[IpAddr::V6(six)]),
+        QueryType::Cname
+        | QueryType::Https
+        | QueryType::Svcb
+        | QueryType::Mx
+        | QueryType::Txt
+        | QueryType::Srv
+        | QueryType::Other(_) => SmallVec::new(),
+    }
+}
+
+fn is_localhost(name: &str) -> bool {
+    name == "localhost" || name.ends_with(".localhost")
+}

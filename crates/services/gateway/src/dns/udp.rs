@@ -1,0 +1,110 @@
+//! DNS over UDP.
+//!
+//! Datagrams are taken as they are there, up to a batch; what can be answered at once is recorded and answered, and
+//! what upstream must be asked for goes on as a task of its own, so that a slow name holds up no other.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use audit_event::Event;
+use tokio::{net::UdpSocket, task::JoinSet};
+
+use super::{
+    DnsContext,
+    decide::{First, Pending},
+    question::{Parsed, ResponseCode, parse},
+    reply::{self, Transport},
+};
+
+/// The largest question; none that a resolver sends comes near.
+const DATAGRAM_LIMIT: usize = 4096;
+/// How many datagrams are taken before the answers go out.
+const BATCH: usize = 32;
+/// The most questions that wait for upstream.
+const WAITING_LIMIT: usize = 1024;
+
+/// Serves until it is dropped.
+pub(crate) async fn serve_udp(socket: UdpSocket, context: Arc<DnsContext>) {
+    let mut server = Server {
+        socket: Arc::new(socket),
+        context,
+        waiting: JoinSet::new(),
+        datagram: vec![0; DATAGRAM_LIMIT],
+        out: Vec::with_capacity(BATCH * 512),
+        ready: Vec::with_capacity(BATCH),
+    };
+    loop {
+        let socket = Arc::clone(&server.socket);
+        tokio::select! {
+            readable = socket.readable() => {
+                if readable.is_err() {
+                    return;
+                }
+                server.batch().await;
+            }
+            Some(_) = server.waiting.join_next() => {}
+        }
+    }
+}
+
+struct Server {
+    socket: Arc<UdpSocket>,
+    context: Arc<DnsContext>,
+    waiting: JoinSet<()>,
+    datagram: Vec<u8>,
+    out: Vec<u8>,
+    ready: Vec<Ready>,
+}
+
+/// An answer that waits for its record.
+struct Ready {
+    peer: SocketAddr,
+    from: usize,
+    event: Option<Event>,
+}
+
+impl Server {
+    async fn batch(&mut self) {
+        self.out.clear();
+        for _ in 0..BATCH {
+            let Ok((length, peer)) = self.socket.try_recv_from(&mut self.datagram) else { break };
+            let from = self.out.len();
+            let message = self.datagram.get(..length).unwrap_or_default();
+            match self.context.first(message, Transport::Udp, &mut self.out) {
+                First::Nothing => {}
+                First::Answer(event) => self.ready.push(Ready { peer, from, event }),
+                First::Upstream(pending) if self.waiting.len() < WAITING_LIMIT => self.wait(*pending, peer),
+                First::Upstream(_) => {
+                    if let Parsed::Question(question) = parse(message) {
+                        // Nothing was asked and nothing told: the client will try again.
+                        reply::bare(&mut self.out, &question, ResponseCode::ServFail);
+                        self.ready.push(Ready { peer, from, event: None });
+                    }
+                }
+            }
+        }
+        self.send().await;
+    }
+
+    /// Records and answers what is ready.
+    async fn send(&mut self) {
+        let mut ends: Vec<usize> = self.ready.iter().map(|ready| ready.from).skip(1).collect();
+        ends.push(self.out.len());
+        for (ready, end) in self.ready.drain(..).zip(ends) {
+            let Some(answer) = self.out.get(ready.from..end) else { continue };
+            let recorded = self.context.record(ready.event).await;
+            // A full send buffer or a gone client: DNS over UDP is sent once, and asked again.
+            drop(match recorded {
+                true => self.socket.try_send_to(answer, ready.peer),
+                false => self.socket.try_send_to(&reply::withheld(answer), ready.peer),
+            });
+        }
+    }
+
+    fn wait(&mut self, pending: Pending, peer: SocketAddr) {
+        let (socket, context) = (Arc::clone(&self.socket), Arc::clone(&self.context));
+        self.waiting.spawn(async move {
+            let answer = context.finish(pending).await;
+            drop(socket.send_to(&answer, peer).await);
+        });
+    }
+}
