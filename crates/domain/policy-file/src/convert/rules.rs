@@ -1,0 +1,321 @@
+//! Rules.
+
+use std::collections::HashMap;
+
+use policy::{
+    HostPattern, Protocol,
+    model::{Action, EchMode, From, Group, LogMode, RecordType, Rule, RuleEnforcement, TlsMode, To},
+};
+use values::{GroupName, LabelSelector, RuleName};
+
+use super::{
+    Converter, parts,
+    problem::{INSPECTION, Problem},
+};
+use crate::{
+    place::{Path, Place},
+    wire,
+};
+
+/// The port of HTTP over TLS.
+const HTTPS: u16 = 443;
+
+impl<'f> Converter<'f> {
+    pub(super) fn all_rules(&mut self, spec: &Place<'_>) {
+        let place = spec.key("rules");
+        let mut names: HashMap<&str, Path> = HashMap::new();
+        let mut priorities: HashMap<i64, Path> = HashMap::new();
+        let ready = std::mem::take(&mut self.spec.rules);
+        for (index, written) in self.written.rules.iter().enumerate() {
+            let place = place.index(index);
+            let (name, priority) = (place.key("name"), place.key("priority"));
+            if let Some(first) = names.get(written.name.as_str()) {
+                let (value, first) = (format!("{:?}", written.name), Some(first.clone()));
+                self.report(&name, Problem::Repeated { what: "rule name", value, first });
+            } else {
+                names.insert(&written.name, name.path());
+            }
+            if let Some(first) = priorities.get(&written.priority) {
+                let (value, first) = (written.priority.to_string(), Some(first.clone()));
+                self.report(&priority, Problem::Repeated { what: "priority", value, first });
+            } else {
+                priorities.insert(written.priority, priority.path());
+            }
+            if let Some(rule) = self.rule(written, &place) {
+                self.spec.rules.push(rule);
+            }
+        }
+        // What the preset brought stands behind.
+        self.add_behind(ready, &spec.key("preset"));
+    }
+
+    fn rule(&mut self, written: &'f wire::Rule, place: &Place<'_>) -> Option<Rule> {
+        self.unbuilt(written, place);
+        let name = self.rule_name(&written.name, &place.key("name"));
+        let from = self.from(written.from.as_ref(), &place.key("from"));
+        let to = self.to(written, &place.key("to"));
+        let ports = self.ports(written, place);
+        let names = self.rule_names(written, to.as_ref(), place);
+        let http = self.http(written, &ports, place);
+        let process = match &written.process {
+            Some(process) => self.each(process.as_slice(), &place.key("process"), parts::process),
+            None => Vec::new(),
+        };
+        let route = match &written.route {
+            Some(route) => self.route_reference(route, &place.key("route")).map(Some),
+            None => Some(None),
+        };
+        let expires = self.optional(&place.key("expires"), written.expires.as_ref(), parts::moment);
+        let (name, from, to) = (name?, from?, to?);
+        Some(Rule {
+            name,
+            priority: written.priority,
+            from,
+            to,
+            names,
+            protocol: protocol(written.protocol),
+            ports,
+            http,
+            process,
+            action: action(written.action),
+            enforcement: enforcement(written.enforcement),
+            tls: TlsMode::Passthrough,
+            ech: match written.ech {
+                Some(wire::Ech::Allow) => EchMode::Allow,
+                Some(wire::Ech::Deny) | None => EchMode::DenySuspect,
+            },
+            route: route?,
+            log: match written.log {
+                Some(wire::Log::Start) => LogMode::Start,
+                Some(wire::Log::End) => LogMode::End,
+                Some(wire::Log::All) | None => LogMode::All,
+            },
+            record_types: written.record_types.iter().map(|kind| record_type(*kind)).collect(),
+            note: written.note.clone(),
+            expires: expires?,
+        })
+    }
+
+    /// What the next issues bring is refused by name, once for each place.
+    fn unbuilt(&mut self, written: &wire::Rule, place: &Place<'_>) {
+        let parts = [
+            ("tls", written.tls == Some(wire::Tls::Inspect), "`tls: inspect`"),
+            ("credential", written.credential.is_some(), "`credential`"),
+            ("transform", written.transform.is_some(), "`transform`"),
+        ];
+        for (key, there, what) in parts {
+            if there {
+                self.report(&place.key(key), Problem::Unbuilt { what: what.to_owned(), needs: INSPECTION });
+            }
+        }
+    }
+
+    fn rule_name(&mut self, text: &str, place: &Place<'_>) -> Option<RuleName> {
+        let reserved = matches!(text, "mode-default" | "allowed-hosts");
+        if reserved || text.starts_with("guard:") || text.starts_with("managed-path:") {
+            self.report(place, Problem::ReservedName { text: text.to_owned() });
+            return None;
+        }
+        self.take(place, parts::name(text, RuleName::new))
+    }
+
+    fn from(&mut self, written: Option<&wire::From>, place: &Place<'_>) -> Option<From> {
+        match written {
+            None => Some(From::Any),
+            Some(wire::From::Name(name)) if name == "any" => Some(From::Any),
+            Some(wire::From::Name(name)) => {
+                let group = self.group_reference(name, place, |group| !group.sandboxes.is_empty())?;
+                Some(From::Group(group))
+            }
+            Some(wire::From::Labels(labels)) => {
+                if labels.is_empty() {
+                    let what = "no label is named, so every sandbox matches".to_owned();
+                    self.report(place, Problem::Contradiction { what, hint: Some("write `from: any`") });
+                }
+                Some(From::Labels(LabelSelector(labels.clone())))
+            }
+        }
+    }
+
+    fn to(&mut self, written: &wire::Rule, place: &Place<'_>) -> Option<To> {
+        let opens = written.action != wire::Action::Deny;
+        match &written.to {
+            wire::To::Name(name) if name == "any" => Some(To::Any),
+            wire::To::Name(name) => {
+                let group = self.group_reference(name, place, |group| group.sandboxes.is_empty())?;
+                if opens {
+                    self.open_group(name);
+                }
+                Some(To::Group(group))
+            }
+            wire::To::Group(inline) => {
+                if inline.sandboxes.is_some() {
+                    let what = "`sandboxes` are sources, not destinations".to_owned();
+                    self.report(
+                        &place.key("sandboxes"),
+                        Problem::Contradiction { what, hint: Some("write them under `from`") },
+                    );
+                }
+                let group = self.group(inline, place, None);
+                let broad = self.broad.remove("").unwrap_or_default();
+                let hosts = place.key("hosts");
+                for (index, pattern) in broad.into_iter().filter(|_| opens) {
+                    self.judge_breadth(&pattern, &hosts.index(index));
+                }
+                Some(To::Inline(group))
+            }
+        }
+    }
+
+    /// An allow or ask uses this group: now its widest wildcards count. Each is reported once.
+    fn open_group(&mut self, name: &str) {
+        let Some(broad) = self.broad.remove(name) else { return };
+        let top = Place::TOP;
+        let (spec, groups) = (top.key("spec"), "groups");
+        let groups = spec.key(groups);
+        let group = groups.key(name);
+        let hosts = group.key("hosts");
+        for (index, pattern) in broad {
+            self.judge_breadth(&pattern, &hosts.index(index));
+        }
+    }
+
+    /// A reference to a group that has what is asked of it.
+    fn group_reference(&mut self, name: &str, place: &Place<'_>, fits: impl Fn(&Group) -> bool) -> Option<GroupName> {
+        let Some(group) = self.find_group(name) else {
+            if self.written.groups.contains_key(name) {
+                // Its own name is wrong, which was said there.
+                return None;
+            }
+            if let Some(hint) = inline_hint(name) {
+                let name = name.to_owned();
+                self.report(place, Problem::Unknown { kind: "group", name, near: None, hint: Some(hint) });
+            } else {
+                let known = self.group_names();
+                self.unknown(place, "group", name, known.iter().map(String::as_str).chain(["any"]));
+            }
+            return None;
+        };
+        if !fits(group) {
+            let (is, wants) =
+                if group.sandboxes.is_empty() { ("destinations", "sandboxes") } else { ("sandboxes", "destinations") };
+            let what = format!("the group {name:?} is of {is}; {wants} are needed here");
+            self.report(place, Problem::Contradiction { what, hint: None });
+        }
+        self.take(place, parts::name(name, GroupName::new))
+    }
+
+    fn ports(&mut self, written: &wire::Rule, place: &Place<'_>) -> Vec<(u16, u16)> {
+        let Some(ports) = &written.ports else { return Vec::new() };
+        let ports = ports.as_slice();
+        let place = place.key("ports");
+        self.take(&place, parts::port_count(ports.len()));
+        if written.protocol == Some(wire::Protocol::Icmp) {
+            let what = "ICMP has no ports".to_owned();
+            self.report(&place, Problem::Contradiction { what, hint: None });
+        }
+        let mut found = Vec::with_capacity(ports.len());
+        for (index, port) in ports.iter().enumerate() {
+            found.extend(self.take(&place.index(index), parts::port(port)));
+        }
+        found
+    }
+
+    fn rule_names(&mut self, written: &wire::Rule, to: Option<&To>, place: &Place<'_>) -> Vec<HostPattern> {
+        let names = self.open_hosts(&written.names, &place.key("names"));
+        let group = match to {
+            Some(To::Inline(group)) => Some(group),
+            Some(To::Group(name)) => self.find_group(name.as_str()),
+            Some(To::Any) | None => None,
+        };
+        let by_address = group.is_some_and(|group| !group.cidrs.is_empty() || group.service_tag.is_some());
+        let by_name =
+            group.is_some_and(|group| !group.hosts.is_empty() || !group.urls.is_empty() || group.feed.is_some());
+        if written.action != wire::Action::Deny && by_address && !by_name && names.is_empty() {
+            let what = "this rule by address opens no names: they won't resolve".to_owned();
+            let hint = Some("list them in `names`, unless clients dial the addresses themselves");
+            self.report(&place.key("to"), Problem::Warning { what, hint });
+        }
+        if !names.is_empty() && !by_address {
+            let what = "`names` belongs to a rule whose `to` is by address".to_owned();
+            self.report(
+                &place.key("names"),
+                Problem::Contradiction { what, hint: Some("write them as `hosts` of the destination") },
+            );
+        }
+        names
+    }
+
+    fn http(&mut self, written: &wire::Rule, ports: &[(u16, u16)], place: &Place<'_>) -> Vec<policy::model::HttpMatch> {
+        let place = place.key("http");
+        let mut found = Vec::with_capacity(written.http.len());
+        for (index, entry) in written.http.iter().enumerate() {
+            let place = place.index(index);
+            let mut problems = Vec::new();
+            found.push(parts::http(entry, |key, index, problem| problems.push((key, index, problem))));
+            for (key, index, problem) in problems {
+                self.report(&place.key(key).index(index), problem);
+            }
+        }
+        if found.is_empty() {
+            return found;
+        }
+        if matches!(written.protocol, Some(wire::Protocol::Udp | wire::Protocol::Icmp)) {
+            let what = "`http` needs TCP".to_owned();
+            self.report(&place, Problem::Contradiction { what, hint: None });
+        }
+        let inspected = written.tls == Some(wire::Tls::Inspect);
+        if !inspected && !ports.is_empty() && ports.iter().all(|range| *range == (HTTPS, HTTPS)) {
+            self.report(
+                &place,
+                Problem::Unbuilt { what: "`http` on a rule for TLS alone".to_owned(), needs: INSPECTION },
+            );
+        } else if !inspected && written.action != wire::Action::Deny && ports.is_empty() {
+            let what = "`http` is matched on plain HTTP only: no TLS flow satisfies this rule".to_owned();
+            self.report(&place, Problem::Warning { what, hint: Some("add `ports: [80]` to say so") });
+        }
+        found
+    }
+}
+
+/// What to write instead of a name that is a host or a range.
+fn inline_hint(name: &str) -> Option<String> {
+    if parts::cidr(name).is_ok() {
+        return Some(format!("write an inline group: {{ cidrs: [\"{name}\"] }}"));
+    }
+    (name.contains('.') && parts::host(name).is_ok())
+        .then(|| format!("write an inline group: {{ hosts: [\"{name}\"] }}"))
+}
+
+fn protocol(written: Option<wire::Protocol>) -> Option<Protocol> {
+    match written {
+        Some(wire::Protocol::Tcp) => Some(Protocol::Tcp),
+        Some(wire::Protocol::Udp) => Some(Protocol::Udp),
+        Some(wire::Protocol::Icmp) => Some(Protocol::Icmp),
+        Some(wire::Protocol::Any) | None => None,
+    }
+}
+
+fn action(written: wire::Action) -> Action {
+    match written {
+        wire::Action::Allow => Action::Allow,
+        wire::Action::Deny => Action::Deny,
+        wire::Action::Ask => Action::Ask,
+    }
+}
+
+fn enforcement(written: Option<wire::Enforcement>) -> RuleEnforcement {
+    match written {
+        Some(wire::Enforcement::Enforce | wire::Enforcement::Enabled) | None => RuleEnforcement::Enforce,
+        Some(wire::Enforcement::Watch | wire::Enforcement::Audit) => RuleEnforcement::Watch,
+        Some(wire::Enforcement::Off) => RuleEnforcement::Off,
+    }
+}
+
+fn record_type(written: wire::RecordType) -> RecordType {
+    match written {
+        wire::RecordType::Mx => RecordType::Mx,
+        wire::RecordType::Txt => RecordType::Txt,
+        wire::RecordType::Srv => RecordType::Srv,
+    }
+}

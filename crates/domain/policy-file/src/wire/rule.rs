@@ -1,0 +1,261 @@
+//! Rules and tests, as written.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Group, Unbuilt};
+
+/// One rule: which flows, and what happens to them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rule {
+    /// Unique; shown and recorded with every decision it makes.
+    pub name: String,
+    /// Unique; the lowest is judged first.
+    pub priority: i64,
+    /// The sandboxes: `any`, a group's name, or labels. `any` where not written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<From>,
+    /// The destinations: `any`, a group's name, or a group written here. `any` opens no guard.
+    pub to: To,
+    /// The names that a rule by address opens in DNS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    /// The protocol. `any` where not written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+    /// Ports and ranges: `443`, `8000-8100`; at most 64. Any where not written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<OneOrMany<Port>>,
+    /// Conditions on the plain HTTP request; entries are OR-ed. Over TLS they need inspection.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<HttpMatch>,
+    /// The executable's path in the sandbox, or `sha256:` and its digest; entries are OR-ed. Narrows a rule, is no boundary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<OneOrMany<String>>,
+    /// What happens.
+    pub action: Action,
+    /// Whether it happens. `enforce` where not written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforcement: Option<Enforcement>,
+    /// How TLS is treated. `passthrough` where not written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// What happens to an encrypted ClientHello that may hide another name. `deny` where not written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ech: Option<Ech>,
+    /// The next hop's name, where not the policy's `route`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    /// Needs TLS inspection, which this build does not have: refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<Unbuilt>,
+    /// Needs TLS inspection, which this build does not have: refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transform: Option<Unbuilt>,
+    /// Which records of an allowed flow are shown. `all` where not written; a deny is always recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<Log>,
+    /// DNS record types that the rule opens beyond addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub record_types: Vec<RecordType>,
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// `2027-01-31T12:00:00Z`, or a date (to its end, UTC). Afterwards an allow or ask is skipped; a deny stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+}
+
+/// One value, or a list of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum OneOrMany<T> {
+    /// One.
+    One(T),
+    /// A list.
+    Many(Vec<T>),
+}
+
+impl<T> OneOrMany<T> {
+    /// As a list.
+    pub fn as_slice(&self) -> &[T] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+    }
+}
+
+/// The sandboxes of a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum From {
+    /// `any`, or a group's name.
+    Name(String),
+    /// Labels; all of them must be on the sandbox.
+    Labels(BTreeMap<String, String>),
+}
+
+/// The destinations of a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum To {
+    /// `any`, or a group's name.
+    Name(String),
+    /// A group written here.
+    Group(Group),
+}
+
+/// A port, or a range of ports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Port {
+    /// One port.
+    One(i64),
+    /// `LOW-HIGH`, both included.
+    Range(String),
+}
+
+/// A transport protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP, QUIC included.
+    Udp,
+    /// ICMP and ICMPv6.
+    Icmp,
+    /// Each of them.
+    Any,
+}
+
+/// Conditions on a plain HTTP request. Conditions of one entry are AND-ed, values of one list OR-ed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpMatch {
+    /// Methods, as they are sent: `GET`, `POST`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<String>,
+    /// Path globs: `*` within a segment, `**` over segments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
+    /// Header fields that must have exactly this value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+}
+
+/// What happens to a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// It goes on.
+    Allow,
+    /// It is refused.
+    Deny,
+    /// A person is asked; without one it is refused.
+    Ask,
+}
+
+/// Whether a rule acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Enforcement {
+    /// It decides.
+    Enforce,
+    /// Its match is recorded under `would`, and judging goes on.
+    Watch,
+    /// It is skipped.
+    Off,
+    /// The same as `watch`.
+    Audit,
+    /// The same as `enforce`.
+    Enabled,
+}
+
+/// How TLS is treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Tls {
+    /// The ClientHello is read, nothing is decrypted.
+    Passthrough,
+    /// Needs TLS inspection, which this build does not have: refused.
+    Inspect,
+}
+
+/// What happens to an encrypted ClientHello that may hide another name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Ech {
+    /// It is refused.
+    Deny,
+    /// It passes.
+    Allow,
+}
+
+/// Which records of an allowed flow are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Log {
+    /// The decision.
+    Start,
+    /// The end.
+    End,
+    /// Both.
+    All,
+}
+
+/// A DNS record type that only a rule opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum RecordType {
+    /// Mail exchange.
+    Mx,
+    /// Text.
+    Txt,
+    /// Service location.
+    Srv,
+}
+
+/// A case that must hold before the policy is applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TestCase {
+    /// The sandbox's labels. None where not written.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub from: BTreeMap<String, String>,
+    /// Where the flow goes: `HOST:PORT`, `ADDRESS:PORT` or an `http` or `https` URL.
+    pub to: String,
+    /// The HTTP method.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// The executable's path, or `sha256:` and its digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<String>,
+    /// The address that the name resolves to. A neutral public one where not written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// What must come out.
+    pub expect: Verdict,
+    /// The rule that must decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Watched rules that must match on the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub would: Option<OneOrMany<String>>,
+}
+
+/// What comes out of a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It goes on.
+    Allowed,
+    /// It is refused.
+    Denied,
+    /// A person is asked.
+    Asked,
+}

@@ -1,0 +1,117 @@
+//! What people read when a policy file is wrong: each case drawn, and kept as a snapshot.
+
+use policy_file::{Diagnostics, parse};
+
+fn errors(text: &str) -> Diagnostics {
+    match parse("policy.yaml", text.as_bytes()) {
+        Ok(file) => panic!("accepted: {:?}", file.written),
+        Err(found) => found,
+    }
+}
+
+/// A policy with this `spec`, which is indented by two spaces.
+fn with_spec(spec: &str) -> String {
+    format!("apiVersion: cofferdam/v1\nkind: EgressPolicy\nspec:\n{spec}")
+}
+
+/// What `spec` gets drawn as.
+fn drawn(spec: &str) -> String {
+    let text = with_spec(spec);
+    errors(&text).render(&text, false)
+}
+
+macro_rules! snapshots {
+    ($($name:ident: $spec:expr;)*) => {
+        $(#[test] fn $name() { insta::assert_snapshot!(drawn($spec)); })*
+    };
+}
+
+snapshots! {
+    unknown_field_with_the_nearest_word: "  mode: limited\n  allowedHost: [a.example]\n  rule: []\n";
+    unknown_words: "  mode: limitted\n  defaultEnforcement: enforcing\n  rules:\n    - { name: a, priority: 1, to: any, action: permit, enforcement: off, tls: inspec }\n";
+    missing_fields: "  rules:\n    - name: a\n      action: allow\n";
+    wrong_kinds: "  allowedHosts: a.example\n  strictBinding: \"yes\"\n  dns: { queriesPerSecond: many }\n  rules:\n    name: a\n";
+    no_value: "  rules:\n  mode: ~\n";
+    repeated_keys: "  mode: limited\n  rules: []\n  mode: routed\n";
+    repeated_names_and_priorities: "  rules:\n    - { name: a, priority: 10, to: any, action: deny }\n    - { name: a, priority: 10, to: any, action: deny }\n";
+    unknown_references: "  mode: routed\n  route: corpp\n  routes:\n    corp: { interface: wg0 }\n  groups:\n    azure-ad: { cidrs: [192.0.2.0/24] }\n    agents: { sandboxes: { team: sre } }\n  rules:\n    - { name: a, priority: 10, from: agent, to: azure-add, action: deny }\n    - { name: b, priority: 11, to: api.example.com, action: deny }\n    - { name: c, priority: 12, to: 10.0.0.0/8, action: deny, route: crop }\n  tests:\n    - { to: \"a.example:443\", expect: denied, rule: aa }\n";
+    sources_are_no_destinations: "  groups:\n    agents: { sandboxes: { team: sre } }\n    web: { hosts: [a.example] }\n    both: { hosts: [a.example], sandboxes: { team: sre } }\n    none: {}\n    all: { sandboxes: {} }\n  rules:\n    - { name: a, priority: 1, from: web, to: agents, action: deny }\n    - { name: b, priority: 2, from: {}, to: { sandboxes: { team: sre } }, action: deny }\n";
+    bad_addresses: "  groups:\n    g:\n      cidrs: [10.0.0.1/8, 300.0.0.0/8, \"::ffff:10.0.0.0/104\", 0x7f.1, \"fe80::1%eth0\"]\n";
+    bad_hosts: "  allowedHosts: [\"https://a.example\", \"a.example:443\", \"a.example/path\", \"127.1\", \"a*.example\", \"раураl.com\", \"*.com\", \"*.co.uk\", \"*\", \"\"]\n";
+    bad_ports: "  rules:\n    - { name: a, priority: 1, to: any, action: deny, ports: [0, 65536, 443-80, https, -1, \"007\"] }\n    - { name: b, priority: 2, to: any, action: deny, protocol: icmp, ports: 7 }\n";
+    bad_times: "  groups:\n    g: { feed: { path: f.txt, format: hosts, refresh: 10 } }\n    h: { feed: { path: f.txt, format: host, refresh: 0s } }\n  rules:\n    - { name: a, priority: 1, to: any, action: deny, expires: tomorrow }\n    - { name: b, priority: 2, to: any, action: deny, expires: 2026-13-01 }\n";
+    bad_http: "  rules:\n    - name: a\n      priority: 1\n      to: { urls: [\"http://a.example/x?y\", \"a.example/x\", \"ftp://a.example/\"] }\n      ports: [80]\n      http: [{ methods: [get, \"G T\"], paths: [api/**], headers: { \"x y\": z } }]\n      action: allow\n      process: [curl, \"sha256:12\"]\n";
+    what_is_not_built_is_refused_by_name: "  groups:\n    runbooks: { urls: [\"https://github.com/acme/*\"] }\n  managedPath: { remoteMcp: true }\n  rules:\n    - { name: a, priority: 1, to: any, action: allow, tls: inspect, http: [{ methods: [GET] }], credential: pagerduty }\n    - { name: b, priority: 2, to: any, action: allow, transform: { set: { x: y } } }\n    - { name: c, priority: 3, to: any, action: allow, ports: [443], http: [{ methods: [GET] }] }\n  credentials:\n    pagerduty: { from: { file: pagerduty.token }, whatever: [1, 2] }\n";
+    routes_and_modes: "  mode: limited\n  route: corp\n  routes:\n    corp: { interface: wg0, mark: 7, dns: [dns.example, \"tls://10.0.0.53\"] }\n    proxy: { httpProxy: proxy.example }\n    long: { interface: averyveryverylongname, sourceAddress: localhost, mark: -1 }\n";
+    routed_needs_a_route: "  mode: routed\n";
+    reserved_names: "  groups:\n    any: { hosts: [a.example] }\n  rules:\n    - { name: mode-default, priority: 1, to: any, action: deny }\n    - { name: \"guard:x\", priority: 2, to: any, action: deny }\n    - { name: \"a b\", priority: 3, to: any, action: deny }\n";
+    bad_tests: "  tests:\n    - { to: a.example, expect: allow }\n    - { to: a.example, expect: allowed }\n    - { to: \"gopher://a.example/\", expect: denied }\n    - { to: \"a.example:443\", expect: denied, address: a, method: get }\n";
+    promote_needs_a_pack: "  promote: [deny-east-west]\n";
+    promote_names_a_rule_of_the_pack: "  pack: agent-containment\n  promote: [deny-east-wst]\n  rules:\n    - { name: mine, priority: 10010, to: any, action: deny }\n";
+}
+
+#[test]
+fn a_wrong_version_or_kind() {
+    let text = "apiVersion: cofferdam/v2\nkind: NetworkPolicy\nspec: {}\n";
+    insta::assert_snapshot!(errors(text).render(text, false));
+}
+
+#[test]
+fn broken_yaml() {
+    for (name, text) in [
+        ("unclosed", "apiVersion: cofferdam/v1\nkind: EgressPolicy\nspec: { rules: [\n"),
+        ("tab", "apiVersion: cofferdam/v1\nkind: EgressPolicy\nspec:\n\tmode: limited\n"),
+        ("star", "apiVersion: cofferdam/v1\nkind: EgressPolicy\nspec:\n  allowedHosts: [*.example.com]\n"),
+        ("indent", "apiVersion: cofferdam/v1\nkind: EgressPolicy\nspec:\n  mode: limited\n   rules: []\n"),
+        ("second", "apiVersion: cofferdam/v1\n---\nkind: EgressPolicy\n"),
+        ("tag", "apiVersion: !!python/object cofferdam/v1\n"),
+        ("cycle", "spec: &a\n  rules: [*a]\n"),
+        ("key", "? [a, b]\n: c\n"),
+        ("list", "- a\n- b\n"),
+        ("word", "hello\n"),
+    ] {
+        insta::assert_snapshot!(name, errors(text).render(text, false));
+    }
+}
+
+#[test]
+fn a_file_without_a_policy() {
+    for text in ["", "\n\n# nothing\n", "---\n", "~", "\u{feff}"] {
+        let found = errors(text);
+        assert!(found.to_string().contains("the file is empty"), "{text:?}: {found}");
+    }
+}
+
+#[test]
+fn colour_only_where_it_is_wanted_and_no_control_characters_of_the_file() {
+    let text = with_spec("  \"mo\\ede\": \"\u{202e}x\"\n");
+    let found = errors(&text);
+    assert!(!found.render(&text, false).contains(['\u{1b}', '\u{202e}']));
+    assert!(found.render(&text, true).contains("\u{1b}[1;31merror\u{1b}[0m"));
+    assert!(!found.render(&text, true).contains('\u{202e}'));
+}
+
+#[test]
+fn a_long_line_is_cut_around_the_caret() {
+    let hosts: Vec<String> = (0..60).map(|n| format!("host-{n}.example")).chain(["127.1".to_owned()]).collect();
+    let text = with_spec(&format!("  allowedHosts: [{}]\n", hosts.join(", ")));
+    insta::assert_snapshot!(errors(&text).render(&text, false));
+}
+
+#[test]
+fn every_error_of_a_file_is_reported() {
+    let rules: String =
+        (0..50).map(|n| format!("    - {{ name: r{n}, priority: {n}, to: nowhere{n}, action: deny }}\n")).collect();
+    let found = errors(&with_spec(&format!("  rules:\n{rules}")));
+    assert_eq!(found.items.len(), 50);
+    assert!(found.items.iter().enumerate().all(|(index, item)| item.line == index + 5));
+}
+
+#[test]
+fn findings_have_a_bound() {
+    let rules: String =
+        (0..3000).map(|n| format!("    - {{ name: r{n}, priority: {n}, to: nowhere{n}, action: deny }}\n")).collect();
+    let found = errors(&with_spec(&format!("  rules:\n{rules}")));
+    assert_eq!(found.items.len(), 1001);
+    assert!(found.to_string().contains("2000 more findings are not shown"), "{found}");
+}
