@@ -1,0 +1,246 @@
+//! Where the body of an HTTP/1.1 message ends (RFC 9112, 6 and 7).
+
+/// The most bytes of a chunk's size line or of one trailer line.
+const LINE_LIMIT: u32 = 8 * 1024;
+/// The most bytes of all trailer lines.
+const TRAILER_LIMIT: u32 = 64 * 1024;
+
+/// What is left of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// Nothing.
+    Done,
+    /// So many bytes.
+    Length(u64),
+    /// Chunks, from this state on.
+    Chunked(Chunks),
+    /// Until the sender closes.
+    UntilClose,
+}
+
+/// Within a chunked body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Chunks {
+    state: State,
+    /// Whether extensions are passed over: responses; in requests they are refused.
+    extensions: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Before or within the digits of a size.
+    Size { size: u64, digits: u8 },
+    /// Within an extension.
+    Extension { size: u64, length: u32 },
+    /// At the line feed after a size.
+    SizeEnd { size: u64 },
+    /// Within a chunk's data.
+    Data { left: u64 },
+    /// At the carriage return after the data.
+    DataReturn,
+    /// At the line feed after the data.
+    DataEnd,
+    /// At the start of a trailer line.
+    TrailerStart { total: u32 },
+    /// Within a trailer line.
+    Trailer { total: u32 },
+    /// At the line feed of a trailer line.
+    TrailerEnd { total: u32 },
+    /// At the last line feed.
+    Last,
+    /// The body is over.
+    Done,
+}
+
+impl Body {
+    /// A chunked body from its start; `strict` for requests.
+    pub(crate) fn chunked(strict: bool) -> Self {
+        Body::Chunked(Chunks { state: State::Size { size: 0, digits: 0 }, extensions: !strict })
+    }
+
+    /// How many of these bytes belong to the body. After that many, [`Body::is_done`] tells whether it is over.
+    pub(crate) fn advance(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
+        match self {
+            Body::Done => Ok(0),
+            Body::UntilClose => Ok(bytes.len()),
+            Body::Length(left) => {
+                let taken = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                self.skip(taken as u64);
+                Ok(taken)
+            }
+            Body::Chunked(chunks) => {
+                let taken = chunks.advance(bytes)?;
+                if chunks.state == State::Done {
+                    *self = Body::Done;
+                }
+                Ok(taken)
+            }
+        }
+    }
+
+    /// Whether nothing of it is left.
+    pub(crate) fn is_done(&self) -> bool {
+        *self == Body::Done
+    }
+
+    /// How many bytes may be moved without looking at them.
+    pub(crate) fn unseen(&self) -> u64 {
+        match self {
+            Body::Done => 0,
+            Body::UntilClose => u64::MAX,
+            Body::Length(left) => *left,
+            Body::Chunked(chunks) => match chunks.state {
+                State::Data { left } => left,
+                _ => 0,
+            },
+        }
+    }
+
+    /// So many bytes, at most [`Body::unseen`], were moved without looking at them.
+    pub(crate) fn skip(&mut self, count: u64) {
+        match self {
+            Body::Done | Body::UntilClose => {}
+            Body::Length(left) => {
+                *left = left.saturating_sub(count);
+                if *left == 0 {
+                    *self = Body::Done;
+                }
+            }
+            Body::Chunked(chunks) => {
+                if let State::Data { left } = chunks.state {
+                    let left = left.saturating_sub(count);
+                    chunks.state = if left == 0 { State::DataReturn } else { State::Data { left } };
+                }
+            }
+        }
+    }
+}
+
+impl Chunks {
+    fn advance(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
+        let mut at = 0;
+        while let Some(byte) = bytes.get(at) {
+            if self.state == State::Done {
+                break;
+            }
+            if let State::Data { left } = self.state {
+                let rest = bytes.len() - at;
+                let taken = rest.min(usize::try_from(left).unwrap_or(usize::MAX));
+                let left = left - taken as u64;
+                self.state = if left == 0 { State::DataReturn } else { State::Data { left } };
+                at += taken;
+                continue;
+            }
+            self.state = self.step(*byte)?;
+            at += 1;
+        }
+        Ok(at)
+    }
+
+    fn step(&self, byte: u8) -> Result<State, &'static str> {
+        const END: &str = "a chunk that does not end where it should";
+        Ok(match (self.state, byte) {
+            (State::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if digits < 15 => {
+                let value = (byte as char).to_digit(16).unwrap_or_default();
+                State::Size { size: size << 4 | u64::from(value), digits: digits + 1 }
+            }
+            (State::Size { size, digits: 1.. }, b'\r') => State::SizeEnd { size },
+            (State::Size { size, digits: 1.. }, b';' | b' ' | b'\t') if self.extensions => {
+                State::Extension { size, length: 0 }
+            }
+            (State::Size { .. }, b';') => return Err("a chunk extension"),
+            (State::Size { .. }, _) => return Err("a chunk size that is no number"),
+            (State::Extension { size, .. }, b'\r') => State::SizeEnd { size },
+            (State::Extension { length, .. }, byte) if length >= LINE_LIMIT || (byte < 0x20 && byte != b'\t') => {
+                return Err("a broken chunk extension");
+            }
+            (State::Extension { size, length }, _) => State::Extension { size, length: length + 1 },
+            (State::SizeEnd { size: 0 }, b'\n') => State::TrailerStart { total: 0 },
+            (State::SizeEnd { size }, b'\n') => State::Data { left: size },
+            (State::DataReturn, b'\r') => State::DataEnd,
+            (State::DataEnd, b'\n') => State::Size { size: 0, digits: 0 },
+            (State::TrailerStart { .. }, b'\r') => State::Last,
+            (State::TrailerStart { total } | State::Trailer { total }, byte)
+                if byte == b'\t' || byte >= 0x20 && byte != 0x7f =>
+            {
+                if total >= TRAILER_LIMIT {
+                    return Err("trailers longer than the bound");
+                }
+                if matches!(self.state, State::TrailerStart { .. }) && matches!(byte, b' ' | b'\t' | b':') {
+                    return Err("a broken trailer line");
+                }
+                State::Trailer { total: total + 1 }
+            }
+            (State::Trailer { total }, b'\r') => State::TrailerEnd { total },
+            (State::TrailerEnd { total }, b'\n') => State::TrailerStart { total },
+            (State::Last, b'\n') => State::Done,
+            (State::TrailerStart { .. } | State::Trailer { .. }, _) => return Err("a broken trailer line"),
+            (State::SizeEnd { .. } | State::DataReturn | State::DataEnd | State::TrailerEnd { .. } | State::Last, _) => {
+                return Err(END);
+            }
+            (State::Data { .. } | State::Done, _) => return Err(END),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, prop, prop_assert_eq, proptest};
+
+    use super::Body;
+
+    /// Feeds the bytes in pieces: how many belong to the body and whether it ended there.
+    fn scan(body: Body, bytes: &[u8], piece: usize) -> Result<(usize, bool), &'static str> {
+        let mut body = body;
+        let mut total = 0;
+        for chunk in bytes.chunks(piece) {
+            let taken = body.advance(chunk)?;
+            total += taken;
+            if taken < chunk.len() {
+                break;
+            }
+        }
+        Ok((total, body.is_done()))
+    }
+
+    #[test]
+    fn chunked_bodies_end_where_they_say() {
+        let cases: &[(&[u8], bool, Result<(usize, bool), &str>)] = &[
+            (b"0\r\n\r\nGET", true, Ok((5, true))),
+            (b"5\r\nhello\r\n0\r\n\r\nGET /", true, Ok((15, true))),
+            (b"5\r\nhello\r\n0\r\nA: b\r\n\r\nX", true, Ok((21, true))),
+            (b"5\r\nhel", true, Ok((6, false))),
+            (b"5;a=b\r\nhello\r\n0\r\n\r\n", false, Ok((19, true))),
+            (b"5;a=b\r\nhello\r\n0\r\n\r\n", true, Err("a chunk extension")),
+            (b"5 \r\nhello", true, Err("a chunk size that is no number")),
+            (b"5\nhello", true, Err("a chunk size that is no number")),
+            (b"+5\r\n", true, Err("a chunk size that is no number")),
+            (b"0x5\r\n", true, Err("a chunk size that is no number")),
+            (b"\r\n", true, Err("a chunk size that is no number")),
+            (b"ffffffffffffffff\r\n", true, Err("a chunk size that is no number")),
+            (b"5\r\nhelloX", true, Err("a chunk that does not end where it should")),
+            (b"5\r\nhello\n", true, Err("a chunk that does not end where it should")),
+            (b"0\r\n folded\r\n\r\n", true, Err("a broken trailer line")),
+            (b"0\r\nA: b\n\r\n", true, Err("a broken trailer line")),
+        ];
+        for (bytes, strict, expected) in cases {
+            for piece in [1, 2, 3, 1000] {
+                assert_eq!(scan(Body::chunked(*strict), bytes, piece), *expected, "{}", bytes.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_is_counted() {
+        assert_eq!(scan(Body::Length(5), b"helloGET", 3), Ok((5, true)));
+        assert_eq!(scan(Body::Length(9), b"hello", 3), Ok((5, false)));
+        assert_eq!(scan(Body::UntilClose, b"hello", 3), Ok((5, false)));
+    }
+
+    proptest! {
+        #[test]
+        fn cutting_changes_nothing(bytes in prop::collection::vec(prop::sample::select(b"0123af\r\n; :xyz".to_vec()), 0..80), piece in 1usize..9, strict in any::<bool>()) {
+            prop_assert_eq!(scan(Body::chunked(strict), &bytes, piece), scan(Body::chunked(strict), &bytes, 1000));
+        }
+    }
+}

@@ -1,0 +1,447 @@
+//! Reads one plain HTTP/1 request head (RFC 9112), strictly.
+//!
+//! No I/O; as with the ClientHello, a verdict once reached is changed by no later byte. Where two
+//! recipients could read a head differently it is refused, with the reason: bare line feeds, folded
+//! lines, two `Host` or `Content-Length` fields, a length beside a transfer coding, and so on
+//! (spec/egress.md 6). What passes is written out again from its parts, never forwarded raw.
+
+use policy::{HttpFacts, Target, http_path};
+
+/// The longest first token that could be a method.
+const METHOD_LIMIT: usize = 64;
+/// The longest request line.
+const LINE_LIMIT: usize = 16 * 1024;
+/// The most header fields.
+const FIELD_LIMIT: usize = 256;
+
+/// Methods that make a first line HTTP even when the rest of it is broken, in any case.
+const METHODS: [&str; 16] = [
+    "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "TRACK", "PATCH", "PROPFIND", "PROPPATCH",
+    "MKCOL", "COPY", "MOVE", "LOCK",
+];
+
+/// Fields whose presence beside the real method could make an origin use another one.
+const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+
+/// What the first bytes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Head {
+    /// Could become a request head: read on.
+    Incomplete,
+    /// Some other protocol.
+    NotHttp,
+    /// HTTP/2 without negotiation (RFC 9113, 3.3).
+    Http2,
+    /// HTTP, or meant to be, without one meaning.
+    Malformed(&'static str),
+    /// A request head, and how many bytes it took.
+    Complete(Box<RequestHead>, usize),
+}
+
+/// How the request names its target (RFC 9112, 3.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// `/path?query`, or `*` with OPTIONS.
+    Origin,
+    /// `http://host:port/path`; the offset at which the path begins in the target.
+    Absolute(usize),
+    /// `host:port`, with CONNECT.
+    Authority,
+}
+
+/// How the body is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// There is none.
+    Empty,
+    /// So many bytes.
+    Length(u64),
+    /// Chunks.
+    Chunked,
+}
+
+/// A host, and a port where one was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Authority {
+    /// The host.
+    pub(crate) host: Target,
+    /// The port.
+    pub(crate) port: Option<u16>,
+}
+
+/// A request head with one meaning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RequestHead {
+    /// The method, as sent.
+    pub(crate) method: String,
+    /// The target, as sent: visible ASCII.
+    pub(crate) target: String,
+    /// How the target is written.
+    pub(crate) form: Form,
+    /// Whether it is HTTP/1.1, not 1.0.
+    pub(crate) version_1_1: bool,
+    /// `Host`, or the target of CONNECT.
+    pub(crate) authority: Authority,
+    /// The fields in order, names as sent.
+    pub(crate) fields: Vec<(String, Vec<u8>)>,
+    /// The body.
+    pub(crate) framing: Framing,
+    /// Whether it asks to become a WebSocket (RFC 6455).
+    pub(crate) websocket: bool,
+}
+
+/// Reads what is there. `limit` bounds the whole head; `proxy` allows CONNECT and the absolute form with any host.
+pub(crate) fn read(bytes: &[u8], limit: usize, proxy: bool) -> Head {
+    match first_line(bytes) {
+        FirstLine::Undecided if bytes.len() >= LINE_LIMIT.min(limit) => Head::Malformed("a request line too long"),
+        FirstLine::Undecided => Head::Incomplete,
+        FirstLine::NotHttp => Head::NotHttp,
+        FirstLine::Http2 => Head::Http2,
+        FirstLine::Malformed(reason) => Head::Malformed(reason),
+        FirstLine::Http => match whole(bytes, limit, proxy) {
+            Ok(Some((head, used))) => Head::Complete(Box::new(head), used),
+            Ok(None) => Head::Incomplete,
+            Err(reason) => Head::Malformed(reason),
+        },
+    }
+}
+
+/// Whether bytes that are no whole first line could be the start of a request.
+pub(crate) fn could_be_http(bytes: &[u8]) -> bool {
+    let end = bytes.iter().position(|byte| !is_token(*byte)).unwrap_or(bytes.len());
+    let token = bytes.get(..end).unwrap_or_default();
+    has_version(bytes) || METHODS.iter().any(|name| name.as_bytes().get(..end).is_some_and(|part| part.eq_ignore_ascii_case(token)))
+}
+
+enum FirstLine {
+    Undecided,
+    NotHttp,
+    Http2,
+    Malformed(&'static str),
+    Http,
+}
+
+/// Whether the first line is HTTP's. Lines of other text protocols are told apart by the missing version.
+fn first_line(bytes: &[u8]) -> FirstLine {
+    match bytes.first() {
+        None => return FirstLine::Undecided,
+        Some(b'\r' | b'\n' | b' ' | b'\t') => return FirstLine::Malformed("white space before the request"),
+        Some(_) => {}
+    }
+    let token = bytes.iter().position(|byte| !is_token(*byte));
+    let end = token.unwrap_or(bytes.len());
+    if end > METHOD_LIMIT {
+        return FirstLine::NotHttp;
+    }
+    let Some(end) = token else { return FirstLine::Undecided };
+    let (method, rest) = bytes.split_at(end);
+    let known = METHODS.iter().any(|name| name.as_bytes().eq_ignore_ascii_case(method));
+    if !matches!(rest.first(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+        return if known { FirstLine::Malformed("no space after the method") } else { FirstLine::NotHttp };
+    }
+    let newline = bytes.iter().take(LINE_LIMIT).position(|byte| *byte == b'\n');
+    let line = bytes.get(..newline.unwrap_or(bytes.len())).unwrap_or_default();
+    let odd = line.iter().position(|byte| *byte >= 0x7f || (*byte < 0x20 && !matches!(byte, b'\t' | b'\r')));
+    if let Some(before) = odd.and_then(|at| line.get(..at))
+        && !known
+        && !has_version(before)
+    {
+        return FirstLine::NotHttp;
+    }
+    if newline.is_none() {
+        return FirstLine::Undecided;
+    }
+    if line.strip_suffix(b"\r").unwrap_or(line) == b"PRI * HTTP/2.0" {
+        return FirstLine::Http2;
+    }
+    // A known method before a path, without a version, is HTTP/0.9; `get key` is another protocol's.
+    let argument = rest.trim_ascii_start();
+    if has_version(line) {
+        FirstLine::Http
+    } else if known && (argument.starts_with(b"/") || argument.starts_with(b"http")) {
+        FirstLine::Malformed("a request line without method, target and version")
+    } else {
+        FirstLine::NotHttp
+    }
+}
+
+fn has_version(line: &[u8]) -> bool {
+    line.windows(5).any(|window| window.eq_ignore_ascii_case(b"HTTP/"))
+}
+
+/// Finds the end of the head, holding every line to CRLF, then reads the lines.
+fn whole(bytes: &[u8], limit: usize, proxy: bool) -> Result<Option<(RequestHead, usize)>, &'static str> {
+    let mut lines: Vec<&[u8]> = Vec::with_capacity(16);
+    let mut rest = bytes;
+    loop {
+        let used = bytes.len() - rest.len();
+        let end = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r' | 0));
+        let line = match end.and_then(|at| rest.split_at_checked(at)) {
+            Some((line, [b'\r', b'\n', following @ ..])) => {
+                rest = following;
+                line
+            }
+            Some((_, [b'\r'])) | None if used + rest.len() < limit => return Ok(None),
+            Some((_, [b'\r'])) | None => return Err("a request head longer than the bound"),
+            Some((_, [b'\n', ..])) => return Err("a bare line feed"),
+            Some((_, [b'\r', ..])) => return Err("a bare carriage return"),
+            Some(_) => return Err("a NUL byte"),
+        };
+        if bytes.len() - rest.len() > limit {
+            return Err("a request head longer than the bound");
+        }
+        if line.is_empty() {
+            break;
+        }
+        if lines.len() > FIELD_LIMIT {
+            return Err("too many header fields");
+        }
+        lines.push(line);
+    }
+    let (request, fields) = lines.split_first().ok_or("no request line")?;
+    let head = request_head(request, fields, proxy)?;
+    Ok(Some((head, bytes.len() - rest.len())))
+}
+
+fn request_head(line: &[u8], lines: &[&[u8]], proxy: bool) -> Result<RequestHead, &'static str> {
+    let line = std::str::from_utf8(line).map_err(|_| "a request line that is not ASCII")?;
+    let mut parts = line.split(' ');
+    let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err("a request line without method, target and version");
+    };
+    let version_1_1 = match version {
+        "HTTP/1.1" => true,
+        "HTTP/1.0" => false,
+        _ => return Err("an HTTP version other than 1.0 and 1.1"),
+    };
+    check_method(method)?;
+    if target.is_empty() || !target.bytes().all(|byte| matches!(byte, 0x21..=0x7e)) || target.contains('#') {
+        return Err("a request target that is not visible ASCII");
+    }
+    let fields = lines.iter().map(|line| field(line)).collect::<Result<Vec<_>, _>>()?;
+    let (form, authority) = match_target(method, target, &fields, proxy)?;
+    let framing = framing(&fields, version_1_1)?;
+    let websocket = upgrade(method, version_1_1, &fields)?;
+    Ok(RequestHead {
+        method: method.to_owned(),
+        target: target.to_owned(),
+        form,
+        version_1_1,
+        authority,
+        fields,
+        framing,
+        websocket,
+    })
+}
+
+fn check_method(method: &str) -> Result<(), &'static str> {
+    if method.is_empty() || !method.bytes().all(is_token) {
+        return Err("a method that is no token");
+    }
+    if method.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        return Err("a method in lower case");
+    }
+    if matches!(method, "TRACE" | "TRACK") {
+        return Err("TRACE echoes what it was sent");
+    }
+    Ok(())
+}
+
+fn field(line: &[u8]) -> Result<(String, Vec<u8>), &'static str> {
+    if matches!(line.first(), Some(b' ' | b'\t')) {
+        return Err("a folded header line");
+    }
+    let colon = line.iter().position(|byte| *byte == b':').ok_or("a header line without a colon")?;
+    let (name, value) = line.split_at(colon);
+    if name.is_empty() || !name.iter().copied().all(is_token) {
+        return Err("a header name that is no token");
+    }
+    let value = value.get(1..).unwrap_or_default().trim_ascii();
+    if value.iter().any(|byte| (*byte < 0x20 && *byte != b'\t') || *byte == 0x7f) {
+        return Err("a control character in a header value");
+    }
+    let name = String::from_utf8(name.to_vec()).map_err(|_| "a header name that is no token")?;
+    Ok((name, value.to_vec()))
+}
+
+/// The target's form, and the one host that the request is for.
+fn match_target(
+    method: &str,
+    target: &str,
+    fields: &[(String, Vec<u8>)],
+    proxy: bool,
+) -> Result<(Form, Authority), &'static str> {
+    let mut hosts = values(fields, "host");
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err("two Host fields");
+    }
+    let host = host.map(|value| authority(std::str::from_utf8(value).map_err(|_| "a Host that is not ASCII")?)).transpose()?;
+    if method == "CONNECT" {
+        if !proxy {
+            return Err("CONNECT inside a connection");
+        }
+        let target = authority(target)?;
+        if target.port.is_none() {
+            return Err("CONNECT without a port");
+        }
+        // RFC 9110, 9.3.6: Host repeats the target; some clients leave the port out, some the field.
+        if host.is_some_and(|host| host.host != target.host || host.port.is_some_and(|port| Some(port) != target.port)) {
+            return Err("Host is not the CONNECT target");
+        }
+        return Ok((Form::Authority, target));
+    }
+    if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
+        return host.map(|host| (Form::Origin, host)).ok_or("no Host field");
+    }
+    let Some(scheme) = target.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("http://")) else {
+        return Err("a request target of an unknown form");
+    };
+    let rest = target.get(scheme.len()..).unwrap_or_default();
+    let length = rest.find(['/', '?']).unwrap_or(rest.len());
+    let named = authority(rest.get(..length).unwrap_or_default())?;
+    let Some(host) = host else { return Err("no Host field") };
+    if host.host != named.host || host.port.unwrap_or(80) != named.port.unwrap_or(80) {
+        return Err("Host is not the host of the target");
+    }
+    Ok((Form::Absolute(scheme.len() + length), named))
+}
+
+/// `host` or `host:port`, no user information; the port in canonical decimal.
+pub(crate) fn authority(text: &str) -> Result<Authority, &'static str> {
+    let after_bracket = text.rfind(']').map_or(0, |at| at + 1);
+    let (host, port) = match text.get(after_bracket..).and_then(|rest| rest.rfind(':')) {
+        Some(at) => {
+            let (host, port) = text.split_at(after_bracket + at);
+            (host, Some(port.get(1..).unwrap_or_default()))
+        }
+        None => (text, None),
+    };
+    if host.contains(':') && !host.starts_with('[') {
+        return Err("an IPv6 address without brackets");
+    }
+    let port = port.map(|port| canonical_port(port).ok_or("a port that is not 1 to 65535 in plain decimal")).transpose()?;
+    let host = Target::parse(host).map_err(|_| "a host that is no host name and no address")?;
+    Ok(Authority { host, port })
+}
+
+fn canonical_port(text: &str) -> Option<u16> {
+    if text.is_empty() || text.len() > 5 || text.starts_with('0') || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+fn framing(fields: &[(String, Vec<u8>)], version_1_1: bool) -> Result<Framing, &'static str> {
+    let mut lengths = values(fields, "content-length");
+    let mut codings = values(fields, "transfer-encoding");
+    match (lengths.next(), lengths.next(), codings.next(), codings.next()) {
+        (None, _, None, _) => Ok(Framing::Empty),
+        (_, Some(_), _, _) => Err("two Content-Length fields"),
+        (_, _, _, Some(_)) => Err("two Transfer-Encoding fields"),
+        (Some(_), None, Some(_), None) => Err("Content-Length beside Transfer-Encoding"),
+        (None, _, Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") && version_1_1 => Ok(Framing::Chunked),
+        (None, _, Some(_), None) => Err("a transfer coding other than chunked"),
+        (Some(length), None, None, _) => {
+            let digits = std::str::from_utf8(length).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+            let length: Option<u64> = digits.filter(|text| text.len() <= 18).and_then(|text| text.parse().ok());
+            length.map(Framing::Length).ok_or("a Content-Length that is no number")
+        }
+    }
+}
+
+/// Whether the request asks to become a WebSocket; any other upgrade is refused.
+fn upgrade(method: &str, version_1_1: bool, fields: &[(String, Vec<u8>)]) -> Result<bool, &'static str> {
+    if values(fields, "http2-settings").next().is_some() {
+        return Err("an upgrade to HTTP/2");
+    }
+    let connection = || values(fields, "connection").flat_map(|value| value.split(|byte| *byte == b','));
+    for option in connection() {
+        let option = option.trim_ascii();
+        if ["host", "content-length", "transfer-encoding", "authorization"]
+            .iter()
+            .any(|name| option.eq_ignore_ascii_case(name.as_bytes()))
+        {
+            return Err("a Connection option that would remove a needed field");
+        }
+    }
+    let mut upgrades = values(fields, "upgrade");
+    let Some(protocol) = upgrades.next() else { return Ok(false) };
+    if upgrades.next().is_some() || !protocol.eq_ignore_ascii_case(b"websocket") {
+        return Err("an upgrade to something other than WebSocket");
+    }
+    if method != "GET" || !version_1_1 {
+        return Err("an upgrade that is no HTTP/1.1 GET");
+    }
+    Ok(connection().any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade")))
+}
+
+/// The values of every field of this name.
+fn values<'a>(fields: &'a [(String, Vec<u8>)], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    fields.iter().filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_slice())
+}
+
+/// RFC 9110, 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+impl RequestHead {
+    /// The path and query as an origin gets them.
+    pub(crate) fn origin_target(&self) -> String {
+        match self.form {
+            Form::Origin | Form::Authority => self.target.clone(),
+            Form::Absolute(at) => match self.target.get(at..).unwrap_or_default() {
+                "" => "/".to_owned(),
+                query if query.starts_with('?') => format!("/{query}"),
+                path => path.to_owned(),
+            },
+        }
+    }
+
+    /// What the policy judges.
+    pub(crate) fn facts(&self) -> HttpFacts {
+        let headers = self
+            .fields
+            .iter()
+            .map(|(name, value)| (name.to_ascii_lowercase(), String::from_utf8_lossy(value).into_owned()))
+            .collect();
+        HttpFacts { method: self.method.clone(), path: http_path::normalise(&self.origin_target()), headers }
+    }
+
+    /// Whether a field asks an origin to act on another method than the one sent.
+    pub(crate) fn overrides_method(&self) -> bool {
+        METHOD_OVERRIDES
+            .iter()
+            .any(|name| values(&self.fields, name).any(|value| value != self.method.as_bytes()))
+    }
+
+    /// The head as the origin gets it. `last` asks the origin to close after its answer.
+    pub(crate) fn write(&self, last: bool) -> Vec<u8> {
+        let mut out = Vec::with_capacity(256 + self.fields.iter().map(|(n, v)| n.len() + v.len() + 4).sum::<usize>());
+        out.extend_from_slice(self.method.as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(self.origin_target().as_bytes());
+        out.extend_from_slice(if self.version_1_1 { b" HTTP/1.1\r\n" } else { b" HTTP/1.0\r\n" });
+        for (name, value) in &self.fields {
+            let hop_by_hop = ["proxy-connection", "proxy-authorization"].iter().any(|hop| name.eq_ignore_ascii_case(hop))
+                || (last && (name.eq_ignore_ascii_case("keep-alive")
+                    || (name.eq_ignore_ascii_case("connection") && !self.websocket)));
+            if !hop_by_hop {
+                out.extend_from_slice(name.as_bytes());
+                out.extend_from_slice(b": ");
+                out.extend_from_slice(value);
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+        if last && !self.websocket {
+            out.extend_from_slice(b"Connection: close\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests;
