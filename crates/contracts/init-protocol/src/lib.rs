@@ -1,13 +1,26 @@
 //! What the host side of a sandbox and its first process say to each other.
 //!
 //! One `SOCK_SEQPACKET` Unix socket, one JSON message a packet, descriptors beside it as SCM_RIGHTS (unix(7)).
-//! The host sends one [`Plan`]; init builds the walls, hands out its sockets with [`FromInit::Listeners`],
-//! and waits for [`ToInit::Start`] before the workload runs. A closed socket means: the other side is gone;
-//! init then exits, and the kernel kills everything in its pid namespace (pid_namespaces(7)).
+//! ```text
+//! host                                   init (PID 1 of the sandbox)
+//!   | ToInit::Build + plan, mount trees -> |  builds the walls
+//!   | <- FromInit::Listeners + sockets     |  nothing of the workload has run yet
+//!   | ToInit::Start ---------------------> |  runs the workload
+//!   | ToInit::Signal(n) -----------------> |
+//!   | <- FromInit::Ended | NotRun          |  init exits, the kernel kills what is left
+//! ```
+//! [`FromInit::Failed`] may come in place of `Listeners`: a wall could not be built, and nothing ran.
+//! A closed socket means: the other side is gone; init then exits, and the kernel kills everything in its
+//! pid namespace (pid_namespaces(7)). The [`Plan`] travels in a file descriptor, so its size has no bound by a packet.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+/// The socket itself: packets and the descriptors beside them.
+mod channel;
+
+pub use channel::{Channel, ChannelError, MOST_DESCRIPTORS};
 
 /// The descriptor that init finds its control socket on.
 pub const CONTROL_FD: i32 = 3;
@@ -42,6 +55,9 @@ pub enum Mount {
         writable: bool,
         /// Whether a missing source is skipped instead of an error.
         optional: bool,
+        /// Whether the workload owns its files: the caller's own folders. It makes a difference where the caller
+        /// is root: the mount then maps the folder's owner to the sandbox's uid (an id-mapped mount).
+        owned: bool,
     },
     /// A private, empty tmpfs.
     Tmpfs {
@@ -66,6 +82,30 @@ pub enum Mount {
         /// Where it points.
         to: PathBuf,
     },
+}
+
+impl Mount {
+    /// A folder or file of the caller at its own path: the workload owns what is in it.
+    pub fn own(path: impl Into<PathBuf>, writable: bool) -> Mount {
+        let source = path.into();
+        Mount::Bind { target: source.clone(), source, writable, optional: false, owned: true }
+    }
+
+    /// A part of the system at its own path, read-only, skipped where it does not exist.
+    pub fn system(path: impl Into<PathBuf>) -> Mount {
+        let source = path.into();
+        Mount::Bind { target: source.clone(), source, writable: false, optional: true, owned: false }
+    }
+
+    /// Where it stands in the sandbox.
+    pub fn target(&self) -> &std::path::Path {
+        match self {
+            Mount::Bind { target, .. }
+            | Mount::Tmpfs { target, .. }
+            | Mount::File { target, .. }
+            | Mount::Symlink { target, .. } => target,
+        }
+    }
 }
 
 /// Limits on the whole sandbox.
@@ -118,13 +158,36 @@ pub struct Plan {
     pub gid: u32,
 }
 
+/// What a descriptor beside [`FromInit::Listeners`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Handed {
+    /// Listens for redirected TCP over IPv4.
+    TransparentV4,
+    /// Listens for redirected TCP over IPv6; absent where the kernel has no IPv6.
+    TransparentV6,
+    /// Receives DNS over UDP, IPv4.
+    DnsUdpV4,
+    /// Receives DNS over UDP, IPv6; absent where the kernel has no IPv6.
+    DnsUdpV6,
+    /// Listens for DNS over TCP, IPv4.
+    DnsTcpV4,
+    /// Listens for DNS over TCP, IPv6; absent where the kernel has no IPv6.
+    DnsTcpV6,
+    /// Listens for the explicit proxy's clients, IPv4.
+    ProxyV4,
+    /// A NETLINK_SOCK_DIAG socket of the namespace.
+    SocketDiagnosis,
+    /// The master of the workload's terminal; present where one was asked for.
+    TerminalMaster,
+}
+
 /// What init asks or tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromInit {
-    /// The walls stand. With it, in this order, the descriptors: transparent TCP v4, transparent TCP v6,
-    /// DNS UDP v4, DNS UDP v6, DNS TCP v4, DNS TCP v6, proxy TCP v4, a NETLINK_SOCK_DIAG socket,
-    /// and the terminal's master where one was made.
+    /// The walls stand.
     Listeners {
+        /// The descriptors beside this message, in their order.
+        handed: Vec<Handed>,
         /// What is enforced, by name.
         enforced: Vec<String>,
         /// What this kernel could not give and the plan can do without.
@@ -156,6 +219,12 @@ pub enum FromInit {
 /// What the host tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToInit {
+    /// Build the walls. Beside it the descriptors: a file with the [`Plan`] as JSON, then one mount tree for each
+    /// entry of `trees`.
+    Build {
+        /// The entries of [`Plan::mounts`] that the host opened itself, because init's user could not.
+        trees: Vec<usize>,
+    },
     /// The gateway listens: run the workload.
     Start,
     /// Send this signal to the workload's foreground process group.

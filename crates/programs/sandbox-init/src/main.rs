@@ -1,2 +1,157 @@
-//! The first process in a sandbox.
-fn main() {}
+//! The first process in a sandbox: builds the walls, starts the workload, reaps.
+//!
+//! The host starts it in new namespaces, from a sealed file in memory, with its control socket on descriptor 3
+//! (crate `init-protocol`). It has one thread, no network, no configuration. What it can't build it names, and then
+//! nothing runs: a sandbox is never half a sandbox.
+
+#![allow(unsafe_code)]
+
+/// A wall that could not be built.
+mod failure;
+/// Netlink messages.
+mod netlink;
+/// Loopback, and every address local to it.
+mod network;
+/// The rules that lead to the gateway.
+mod firewall;
+/// The sockets that the gateway holds.
+mod listeners;
+/// The kernel's mount calls, by descriptor.
+mod mounting;
+/// The new file system.
+mod root;
+/// `/proc`, `/dev`, `/sys`.
+mod base_mounts;
+/// A terminal of the sandbox's own.
+mod terminal;
+/// Capabilities, limits, keys.
+mod privileges;
+/// Landlock.
+mod file_rights;
+/// Seccomp.
+mod system_calls;
+/// The start of the workload.
+mod workload;
+/// Life as PID 1.
+mod reaper;
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use init_protocol::{CONTROL_FD, Channel, FromInit, Handed, Plan, Terminal, ToInit};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
+
+use crate::failure::{Failure, Step};
+use crate::reaper::{ChildWatch, End};
+use crate::workload::Started;
+
+/// What the host asked for.
+struct Order {
+    plan: Plan,
+    trees: BTreeMap<usize, OwnedFd>,
+}
+
+/// What stands when the walls do.
+struct Walls {
+    handed: Vec<(Handed, OwnedFd)>,
+    enforced: Vec<String>,
+    missing: Vec<String>,
+    slave: Option<OwnedFd>,
+}
+
+fn main() {
+    // SAFETY: the host put the control socket on this descriptor, and nothing else in this process uses it.
+    let control = unsafe { OwnedFd::from_raw_fd(CONTROL_FD) };
+    if fcntl_setfd(&control, FdFlags::CLOEXEC).is_err() {
+        eprintln!("sandbox-init: this program is started by cofferdam, not by hand");
+        std::process::exit(125);
+    }
+    let channel = Channel::from_socket(control);
+    let last_words = match run(&channel) {
+        Ok(words) => words,
+        Err(failure) => Some(failure.message()),
+    };
+    if let Some(words) = last_words {
+        // A host that is gone needs no telling: the exit below ends the sandbox.
+        let _ = channel.send(&words, &[]);
+    }
+    std::process::exit(0);
+}
+
+/// The whole life; what is left to say at its end.
+fn run(channel: &Channel) -> Result<Option<FromInit>, Failure> {
+    let order = receive_order(channel)?;
+    let plan = order.plan;
+    let mut walls = build(&plan, order.trees)?;
+    let slave = walls.slave.take();
+    let descriptors: Vec<BorrowedFd<'_>> = walls.handed.iter().map(|(_, descriptor)| descriptor.as_fd()).collect();
+    let message = FromInit::Listeners {
+        handed: walls.handed.iter().map(|(handed, _)| *handed).collect(),
+        enforced: walls.enforced,
+        missing: walls.missing,
+    };
+    if channel.send(&message, &descriptors).is_err() || reaper::await_start(channel)?.is_none() {
+        return Ok(None);
+    }
+    // The sockets are the gateway's alone now. Of the terminal init keeps its end, to know who is in front.
+    let master = walls.handed.into_iter().find(|(handed, _)| *handed == Handed::TerminalMaster);
+    let children = ChildWatch::new()?;
+    let pid = match workload::start(&plan, slave)? {
+        Started::Running(pid) => pid,
+        Started::NotRun(code, reason) => return Ok(Some(FromInit::NotRun { code, reason })),
+    };
+    match reaper::watch(channel, &children, pid, master.as_ref().map(|(_, master)| master.as_fd()))? {
+        End::Workload(code) => Ok(Some(FromInit::Ended { code })),
+        End::HostGone => Ok(None),
+    }
+}
+
+fn receive_order(channel: &Channel) -> Result<Order, Failure> {
+    const HINT: &str = "the two halves of cofferdam do not fit each other; install it again";
+    let broken = || Failure::new("read the plan", Errno::PROTO, HINT);
+    let (message, beside) = channel.receive::<ToInit>().map_err(|_| broken())?;
+    let mut beside = beside.into_iter();
+    let (ToInit::Build { trees }, Some(file)) = (message, beside.next()) else { return Err(broken()) };
+    if trees.len() != beside.len() {
+        return Err(broken());
+    }
+    let file = std::io::BufReader::new(std::fs::File::from(file));
+    let plan = serde_json::from_reader(file).map_err(|_| broken())?;
+    Ok(Order { plan, trees: trees.into_iter().zip(beside).collect() })
+}
+
+/// Builds every wall; the workload's process inherits them all.
+fn build(plan: &Plan, trees: BTreeMap<usize, OwnedFd>) -> Result<Walls, Failure> {
+    const HINT: &str = "the kernel refused a setting of the new namespaces; run `cofferdam doctor`";
+    let mut enforced: Vec<String> =
+        ["user namespace", "network namespace", "firewall", "file system"].map(str::to_owned).to_vec();
+    let mut missing = Vec::new();
+
+    privileges::leave_keyring()?;
+    let families = network::build()?;
+    if !families.ipv6 {
+        missing.push("IPv6: this kernel has none, so the sandbox has none".to_owned());
+    }
+    firewall::build(plan.ports)?;
+    privileges::tune_network();
+    let mut handed = listeners::open(plan.ports, families)?;
+    root::build(plan, trees)?;
+    rustix::system::sethostname(plan.hostname.as_bytes()).step("set the host name", HINT)?;
+    let slave = match plan.terminal {
+        Terminal::Inherit => None,
+        Terminal::New { rows, columns } => {
+            let terminal = terminal::open(rows, columns)?;
+            handed.push((Handed::TerminalMaster, terminal.master));
+            Some(terminal.slave)
+        }
+    };
+    privileges::limit(plan.limits)?;
+    privileges::drop_all()?;
+    match file_rights::restrict(plan)? {
+        file_rights::Given::Version(version) => enforced.push(format!("Landlock (version {version})")),
+        file_rights::Given::Nothing => missing.push("Landlock: this kernel has none, or it is off".to_owned()),
+    }
+    system_calls::restrict()?;
+    enforced.extend(["no capabilities", "seccomp"].map(str::to_owned));
+    Ok(Walls { handed, enforced, missing, slave })
+}

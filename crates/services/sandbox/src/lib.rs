@@ -1,1 +1,43 @@
 //! Starts a program in namespaces with no way out but the sockets handed to the gateway.
+//!
+//! ```text
+//! this process                          the sandbox: new user, mount, pid, net, ipc, uts, cgroup namespaces
+//!   start(spec) ── clone3, ids ───────▶ sandbox-init (PID 1, from a sealed file in memory)
+//!      │        ◀─ sockets ────────────   loopback, rules, listeners, file system, privileges, seccomp
+//!   the gateway takes the sockets
+//!   Sandbox::run ─────────────────────▶   the workload
+//!   Running::wait ◀── how it ended ────   exit: the kernel kills what is left
+//! ```
+//! Invariants held here: **one way out** (no device but loopback, no host socket in the file system), **no root**
+//! (an ordinary user suffices), **no claim that is not enforced** (a wall that can't be built fails the start, with
+//! the step, the kernel's reason and what to do). When this process dies, however it dies, the sandbox dies with it.
+
+#![allow(unsafe_code)]
+
+/// Starting: from a plan to walls that stand.
+mod start;
+/// A running workload and its end.
+mod running;
+/// Why a start failed.
+mod error;
+/// As whom the workload runs.
+mod identity;
+/// The step into new namespaces.
+mod launch;
+/// Mount trees opened for a sandbox of root.
+mod trees;
+/// Standard streams.
+mod streams;
+/// Control groups.
+mod groups;
+/// The embedded program.
+mod image;
+/// What this machine can enforce.
+mod probe;
+
+pub use error::StartError;
+pub use groups::GroupLimits;
+pub use init_protocol::{GatewayPorts, Limits, Mount, Plan, Terminal};
+pub use running::{Exit, Remote, Running, Sandbox};
+pub use start::{Sockets, Spec, Started, start};
+pub use streams::Streams;

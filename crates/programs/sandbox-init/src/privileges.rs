@@ -1,0 +1,89 @@
+//! What the workload may not be: powerful, dumpable by others, or the holder of the host's keys.
+
+use rustix::fs::{self, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
+    set_no_new_privs,
+};
+
+use init_protocol::Limits;
+
+use crate::failure::{Failure, Step};
+
+const HINT: &str = "the kernel refused to give up privileges; nothing was run";
+
+/// Settings of the network namespace that only make it roomier; where they can't be set, the defaults do.
+const NETWORK_SETTINGS: [(&str, &str); 4] = [
+    // The gateway accepts for the whole sandbox.
+    ("/proc/sys/net/core/somaxconn", "65535"),
+    // The sandbox's own servers may use low ports: no capability stands behind them here.
+    ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
+    // Redirected connections leave the connection table soon after their end, so it does not fill.
+    ("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_time_wait", "5"),
+    ("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close", "5"),
+];
+
+/// Makes the network namespace roomier where the kernel lets us.
+pub(crate) fn tune_network() {
+    for (path, value) in NETWORK_SETTINGS {
+        if let Ok(file) = fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
+            // A setting that can't be changed keeps the kernel's default, which only costs room.
+            let _ = rustix::io::write(file, value.as_bytes());
+        }
+    }
+}
+
+/// Leaves the caller's session keyring for an empty one.
+pub(crate) fn leave_keyring() -> Result<(), Failure> {
+    const JOIN_SESSION_KEYRING: libc::c_long = 1;
+    // SAFETY: the call takes a command and, here, a null name; it touches no memory of ours.
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
+    match Errno::from_io_error(&std::io::Error::last_os_error()) {
+        // Without keyrings in the kernel, or where an outer filter refuses them, there is none to leave:
+        // the workload's own filter refuses them in any case.
+        Some(Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP) => Ok(()),
+        Some(errno) if result < 0 => Err(Failure::new("leave the session keyring", errno, HINT)),
+        _ => Ok(()),
+    }
+}
+
+/// Sets the limits that every process in the sandbox has.
+pub(crate) fn limit(limits: Limits) -> Result<(), Failure> {
+    cap(Resource::Core, limits.core_size).step("limit core files", HINT)?;
+    if let Some(open_files) = limits.open_files {
+        cap(Resource::Nofile, open_files).step("limit open files", HINT)?;
+    }
+    if let Some(processes) = limits.processes {
+        cap(Resource::Nproc, processes).step("limit processes", HINT)?;
+    }
+    Ok(())
+}
+
+/// Lowers a limit; what the caller itself may not exceed stays.
+fn cap(resource: Resource, most: u64) -> Result<(), Errno> {
+    let hard = getrlimit(resource).maximum.map_or(most, |hard| hard.min(most));
+    setrlimit(resource, Rlimit { current: Some(hard), maximum: Some(hard) })
+}
+
+/// Gives up every capability, for good.
+pub(crate) fn drop_all() -> Result<(), Failure> {
+    clear_ambient_capability_set().step("clear ambient capabilities", HINT)?;
+    for number in 0..64 {
+        match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
+            Ok(()) => {}
+            // Past the last capability of this kernel.
+            Err(Errno::INVAL) => break,
+            Err(errno) => return Err(Failure::new("drop the bounding set", errno, HINT)),
+        }
+    }
+    let none = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    set_capabilities(None, none).step("drop capabilities", HINT)?;
+    set_no_new_privs(true).step("set no_new_privs", HINT)?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).step("make init undumpable", HINT)
+}

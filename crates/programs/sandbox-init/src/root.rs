@@ -1,0 +1,192 @@
+//! The sandbox's file system: a new root with the plan's mounts and nothing else.
+//!
+//! Order matters, and the traps are known (research/sandbox.md 8.1):
+//! - every source is opened first, as a detached copy of the host's mounts; nothing of the new root is looked up for it;
+//! - every target is resolved inside the new root (`RESOLVE_IN_ROOT`, no magic links), so a symbolic link that the
+//!   workload left behind in a mounted folder leads nowhere outside;
+//! - a mount point is created only in the file systems made here, never in a folder of the host;
+//! - in the end the old root is detached and the new one made read-only.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use init_protocol::{Mount, Plan};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat2, symlinkat};
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::process::{fchdir, pivot_root};
+
+use crate::failure::{Failure, Step};
+use crate::mounting::{PLAIN, READ_ONLY, attach, copy_of, new_tmpfs, restrict, restrict_one};
+
+const HINT: &str = "a mount of the sandbox could not be made; check that the folder exists and that you may read it";
+const HINT_ROOT: &str = "the kernel refused to build a root of mounts; run `cofferdam doctor`";
+
+/// Where the new root is mounted for the moment before it becomes the root.
+const STAGING: [&str; 3] = ["/tmp", "/mnt", "/"];
+
+/// The new root while it is built.
+pub(crate) struct Root {
+    /// The root directory.
+    pub(crate) directory: OwnedFd,
+    /// Device numbers of the file systems made here: mount points may be created in these.
+    own_devices: Vec<u64>,
+}
+
+/// A mount of the plan whose source is open.
+struct Opened<'a> {
+    mount: &'a Mount,
+    tree: Option<OwnedFd>,
+}
+
+/// Builds the file system and moves this process into it.
+pub(crate) fn build(plan: &Plan, trees: BTreeMap<usize, OwnedFd>) -> Result<(), Failure> {
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private).step("root: make mounts private", HINT_ROOT)?;
+    let opened = open_sources(&plan.mounts, trees)?;
+    let base = crate::base_mounts::open()?;
+    let mut root = Root::new()?;
+    base.mount_into(&mut root)?;
+    for entry in opened {
+        root.add(entry)?;
+    }
+    root.enter()
+}
+
+fn open_sources(mounts: &[Mount], mut trees: BTreeMap<usize, OwnedFd>) -> Result<Vec<Opened<'_>>, Failure> {
+    let mut opened = Vec::with_capacity(mounts.len());
+    for (index, mount) in mounts.iter().enumerate() {
+        let tree = match mount {
+            Mount::Tmpfs { .. } | Mount::File { .. } | Mount::Symlink { .. } => None,
+            Mount::Bind { source, optional, .. } => match trees.remove(&index) {
+                Some(tree) => Some(tree),
+                None => match copy_of(source) {
+                    Ok(tree) => Some(tree),
+                    Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) if *optional => continue,
+                    Err(errno) => return Err(Failure::new(format!("mount {}", source.display()), errno, HINT)),
+                },
+            },
+        };
+        opened.push(Opened { mount, tree });
+    }
+    Ok(opened)
+}
+
+impl Root {
+    fn new() -> Result<Root, Failure> {
+        let tree = new_tmpfs("16m", "0755").step("root: tmpfs", HINT_ROOT)?;
+        let mut last = Errno::NOENT;
+        for staging in STAGING {
+            let place = rustix::fs::open(staging, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+            match place.and_then(|place| attach(&tree, place)) {
+                Ok(()) => {
+                    let mut root = Root { directory: tree, own_devices: Vec::new() };
+                    root.note_own("/")?;
+                    return Ok(root);
+                }
+                Err(errno) => last = errno,
+            }
+        }
+        Err(Failure::new("root: mount tmpfs", last, HINT_ROOT))
+    }
+
+    /// Opens a place in the new root.
+    pub(crate) fn place(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let relative: PathBuf = path.components().filter(|part| !matches!(part, Component::RootDir)).collect();
+        let relative = if relative.as_os_str().is_empty() { PathBuf::from(".") } else { relative };
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let mode = if flags.contains(OFlags::CREATE) { Mode::from_raw_mode(0o644) } else { Mode::empty() };
+        openat2(&self.directory, relative, flags | OFlags::CLOEXEC, mode, resolve)
+    }
+
+    /// Opens a directory, making it and those above it where that is allowed.
+    pub(crate) fn directory(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        match self.place(path, OFlags::PATH | OFlags::DIRECTORY) {
+            Err(Errno::NOENT) => {}
+            found => return found,
+        }
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::NOENT) };
+        let parent = self.directory(parent)?;
+        self.must_be_own(&parent)?;
+        mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
+        self.place(path, OFlags::PATH | OFlags::DIRECTORY)
+    }
+
+    /// Opens a file to mount over or to write, making it where that is allowed.
+    pub(crate) fn file(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        if !flags.contains(OFlags::CREATE) {
+            match self.place(path, flags) {
+                Err(Errno::NOENT) => {}
+                found => return found,
+            }
+        }
+        let parent = self.directory(path.parent().ok_or(Errno::INVAL)?)?;
+        self.must_be_own(&parent)?;
+        self.place(path, OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY)
+    }
+
+    fn must_be_own(&self, directory: &OwnedFd) -> Result<(), Errno> {
+        if self.own_devices.contains(&fstat(directory)?.st_dev) { Ok(()) } else { Err(Errno::ROFS) }
+    }
+
+    /// Remembers that the file system at this place was made here.
+    pub(crate) fn note_own(&mut self, path: impl AsRef<Path>) -> Result<(), Failure> {
+        let place = self.place(path.as_ref(), OFlags::PATH).step("root: look up", HINT_ROOT)?;
+        self.own_devices.push(fstat(place).step("root: look up", HINT_ROOT)?.st_dev);
+        Ok(())
+    }
+
+    fn add(&mut self, entry: Opened<'_>) -> Result<(), Failure> {
+        let target = entry.mount.target();
+        match entry.mount {
+            Mount::Bind { writable, .. } => {
+                let Some(tree) = entry.tree else { return Ok(()) };
+                self.bind(&tree, target, *writable).step_on("mount at", target.display(), HINT)
+            }
+            Mount::Tmpfs { size, mode, .. } => {
+                let (size, mode) = (size.to_string(), format!("{mode:o}"));
+                let made = new_tmpfs(&size, &mode)
+                    .and_then(|tree| attach(tree, self.directory(target)?));
+                made.step_on("mount a tmpfs at", target.display(), HINT)?;
+                self.note_own(target)
+            }
+            Mount::File { content, .. } => {
+                let written = self.file(target, OFlags::CREATE).and_then(|file| write_all(&file, content.as_bytes()));
+                written.step_on("write", target.display(), HINT)
+            }
+            Mount::Symlink { to, .. } => self.symlink(target, to).step_on("link", target.display(), HINT),
+        }
+    }
+
+    fn bind(&self, tree: &OwnedFd, target: &Path, writable: bool) -> Result<(), Errno> {
+        let is_directory = FileType::from_raw_mode(fstat(tree)?.st_mode) == FileType::Directory;
+        let place = if is_directory { self.directory(target)? } else { self.file(target, OFlags::PATH)? };
+        restrict(tree, if writable { PLAIN } else { READ_ONLY })?;
+        attach(tree, place)
+    }
+
+    /// A symbolic link, where nothing stands yet.
+    pub(crate) fn symlink(&self, target: &Path, to: &Path) -> Result<(), Errno> {
+        let parent = self.directory(target.parent().ok_or(Errno::INVAL)?)?;
+        self.must_be_own(&parent)?;
+        symlinkat(to, &parent, target.file_name().ok_or(Errno::INVAL)?)
+    }
+
+    /// Makes this root the root, lets go of the old one, and closes this one for writing.
+    fn enter(self) -> Result<(), Failure> {
+        fchdir(&self.directory).step("root: change directory", HINT_ROOT)?;
+        pivot_root(".", ".").step("root: pivot", HINT_ROOT)?;
+        unmount(".", UnmountFlags::DETACH).step("root: detach the old root", HINT_ROOT)?;
+        rustix::process::chdir("/").step("root: change directory", HINT_ROOT)?;
+        restrict_one(&self.directory, READ_ONLY).step("root: read-only", HINT_ROOT)
+    }
+}
+
+fn write_all(file: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        let written = rustix::io::write(&file, bytes)?;
+        bytes = bytes.get(written..).unwrap_or_default();
+    }
+    Ok(())
+}

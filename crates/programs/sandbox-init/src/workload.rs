@@ -1,0 +1,171 @@
+//! Starts the workload: a child in a session of its own, with nothing of init's left in it.
+//!
+//! Init has one thread, so the child may do between `fork` and `exec` what any program may.
+
+use std::ffi::{CString, NulError};
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use init_protocol::Plan;
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, chdir, ioctl_tiocsctty, setsid};
+
+use crate::failure::{Failure, Step};
+
+/// Found, but can't be run.
+const CANNOT_RUN: u8 = 126;
+/// Not found.
+const NOT_FOUND: u8 = 127;
+/// Where programs are looked for when the environment does not say.
+const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
+
+const HINT: &str = "the workload's process could not be made; a limit on processes may be too low";
+
+/// What became of the start.
+pub(crate) enum Started {
+    /// It runs.
+    Running(Pid),
+    /// It could not be run: the code and the reason.
+    NotRun(u8, String),
+}
+
+/// The workload as the kernel wants it.
+struct Program {
+    /// Paths to try, in order.
+    candidates: Vec<CString>,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+/// Starts the plan's command.
+pub(crate) fn start(plan: &Plan, terminal: Option<OwnedFd>) -> Result<Started, Failure> {
+    let program = match Program::of(plan) {
+        Ok(program) => program,
+        Err(_) => return Ok(Started::NotRun(CANNOT_RUN, "the command or its environment holds a zero byte".to_owned())),
+    };
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).step("workload: pipe", HINT)?;
+    // SAFETY: init has one thread, so the child's copy of memory is whole and consistent.
+    let pid = unsafe { libc::fork() };
+    if pid < 0 {
+        let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::AGAIN);
+        return Err(Failure::new("workload: fork", errno, HINT));
+    }
+    let Some(pid) = Pid::from_raw(pid) else { become_workload(&program, plan, terminal, writer) };
+    drop((writer, terminal));
+    let mut report = Vec::new();
+    // A pipe that can't be read tells as little as one that was closed by exec.
+    let _ = std::fs::File::from(reader).read_to_end(&mut report);
+    match report.split_first() {
+        None => Ok(Started::Running(pid)),
+        Some((code, reason)) => Ok(Started::NotRun(*code, String::from_utf8_lossy(reason).into_owned())),
+    }
+}
+
+/// In the child: never comes back.
+fn become_workload(program: &Program, plan: &Plan, terminal: Option<OwnedFd>, report: OwnedFd) -> ! {
+    let (code, reason) = match prepare(plan, terminal) {
+        Err(reason) => (CANNOT_RUN, reason),
+        Ok(()) => program.execute(plan),
+    };
+    let mut message = vec![code];
+    message.extend_from_slice(reason.as_bytes());
+    // Without a reader there is nobody left to tell.
+    let _ = std::fs::File::from(report).write_all(&message);
+    // SAFETY: ends this process without running what belongs to init.
+    unsafe { libc::_exit(i32::from(code)) }
+}
+
+fn prepare(plan: &Plan, terminal: Option<OwnedFd>) -> Result<(), String> {
+    let fail = |what: &'static str| move |errno: Errno| format!("{what}: {errno}");
+    reset_signals();
+    setsid().map_err(fail("new session"))?;
+    if let Some(terminal) = terminal {
+        ioctl_tiocsctty(&terminal).map_err(fail("controlling terminal"))?;
+        for stream in 0..3 {
+            // SAFETY: both are descriptors of this process; the standard ones are meant to be replaced.
+            if unsafe { libc::dup2(terminal.as_raw_fd(), stream) } < 0 {
+                return Err(format!("standard streams: {}", std::io::Error::last_os_error()));
+            }
+        }
+    }
+    // SAFETY: marks descriptors of this process close-on-exec; it closes none, and none is used by number below.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    let directory = &plan.working_directory;
+    chdir(directory).map_err(|errno| format!("working directory {}: {errno}", directory.display()))
+}
+
+/// All signals as a fresh program has them: init itself ignores and blocks some.
+fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: sets a disposition by number; the two that can't be set are refused, which is fine.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the set is written by sigemptyset before sigprocmask reads it.
+    unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+impl Program {
+    fn of(plan: &Plan) -> Result<Program, NulError> {
+        let name = plan.command.first().map(String::as_str).unwrap_or_default();
+        let path = plan.environment.iter().rev().find(|(key, _)| key == "PATH").map(|(_, value)| value.as_str());
+        let candidates = if name.contains('/') || name.is_empty() {
+            vec![CString::new(name)?]
+        } else {
+            let folders = path.unwrap_or(USUAL_PATH).split(':');
+            let found = folders.map(|folder| if folder.is_empty() { format!("./{name}") } else { format!("{folder}/{name}") });
+            found.map(CString::new).collect::<Result<_, _>>()?
+        };
+        let arguments = plan.command.iter().map(|argument| CString::new(argument.as_str())).collect::<Result<_, _>>()?;
+        let variables = plan.environment.iter().map(|(key, value)| CString::new(format!("{key}={value}")));
+        Ok(Program { candidates, arguments, environment: variables.collect::<Result<_, _>>()? })
+    }
+
+    /// Tries each candidate, as execvp(3) does. Comes back only with the reason why none could be run.
+    fn execute(&self, plan: &Plan) -> (u8, String) {
+        let name = plan.command.first().map(String::as_str).unwrap_or_default();
+        let environment = pointers(&self.environment);
+        let mut denied = None;
+        for candidate in &self.candidates {
+            let arguments = pointers(&self.arguments);
+            // SAFETY: both lists end with a null pointer and point to strings that live as long as `self`.
+            unsafe { libc::execve(candidate.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+            let error = std::io::Error::last_os_error();
+            let shown = candidate.to_string_lossy();
+            match error.raw_os_error() {
+                Some(libc::ENOEXEC) => return self.execute_by_shell(candidate, &environment),
+                Some(libc::ENOENT) if std::path::Path::new(shown.as_ref()).exists() => {
+                    return (CANNOT_RUN, format!("{shown}: its interpreter is not in the sandbox"));
+                }
+                Some(libc::ENOENT | libc::ENOTDIR) => {}
+                Some(libc::EACCES) => denied = Some(format!("{shown}: {error}")),
+                _ => return (CANNOT_RUN, format!("{shown}: {error}")),
+            }
+        }
+        denied.map_or_else(|| (NOT_FOUND, format!("{name}: not found in the sandbox")), |reason| (CANNOT_RUN, reason))
+    }
+
+    /// A text file without `#!` is a shell's.
+    fn execute_by_shell(&self, script: &CString, environment: &[*const libc::c_char]) -> (u8, String) {
+        let shell = c"/bin/sh";
+        let mut arguments = vec![shell.as_ptr(), script.as_ptr()];
+        arguments.extend(self.arguments.iter().skip(1).map(|argument| argument.as_ptr()));
+        arguments.push(std::ptr::null());
+        // SAFETY: both lists end with a null pointer and point to strings that live as long as this call.
+        unsafe { libc::execve(shell.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+        (CANNOT_RUN, format!("{}: {}", script.to_string_lossy(), std::io::Error::last_os_error()))
+    }
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+/// The process group in front of a terminal, or the workload's own.
+pub(crate) fn foreground(terminal: Option<BorrowedFd<'_>>, workload: Pid) -> Pid {
+    terminal.and_then(|master| rustix::termios::tcgetpgrp(master).ok()).unwrap_or(workload)
+}

@@ -1,0 +1,74 @@
+//! The workload's standard streams, and which of them would be a way out.
+//!
+//! An inherited descriptor is a hole in every namespace. A pipe, a file, a terminal or a connected Unix stream
+//! (what a parent process hands out) leads to whoever made it and nowhere else. A folder leads to every file above
+//! it, and a network or datagram socket leads to the host's network.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
+use rustix::net::{AddressFamily, SocketType, getpeername, sockopt};
+
+use crate::error::StartError;
+
+/// Where the workload reads and writes. With a terminal of its own it uses that, and these are `/dev/null`.
+#[derive(Debug, Default)]
+pub enum Streams {
+    /// This process's own.
+    #[default]
+    Inherit,
+    /// These: standard input, output and error.
+    Given([OwnedFd; 3]),
+}
+
+const NAMES: [&str; 3] = ["standard input", "standard output", "standard error"];
+
+/// Refuses what leads past the walls.
+pub(crate) fn check(streams: [BorrowedFd<'_>; 3]) -> Result<(), StartError> {
+    for (stream, name) in streams.into_iter().zip(NAMES) {
+        if let Some(what) = leads_out(stream) {
+            return Err(StartError::Stream { stream: name, what });
+        }
+    }
+    Ok(())
+}
+
+fn leads_out(stream: BorrowedFd<'_>) -> Option<&'static str> {
+    let Ok(found) = fstat(stream) else { return Some("not open") };
+    if fcntl_getfl(stream).is_ok_and(|flags| flags.contains(OFlags::PATH)) {
+        return Some("a place in the host's file system");
+    }
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::Fifo | FileType::RegularFile | FileType::CharacterDevice => None,
+        FileType::Socket => leads_to_network(stream),
+        FileType::Directory => Some("a folder"),
+        FileType::BlockDevice => Some("a block device"),
+        FileType::Symlink | FileType::Unknown => Some("neither a file, a pipe nor a terminal"),
+    }
+}
+
+fn leads_to_network(stream: BorrowedFd<'_>) -> Option<&'static str> {
+    let unix = sockopt::socket_domain(stream).is_ok_and(|domain| domain == AddressFamily::UNIX);
+    let kind = sockopt::socket_type(stream);
+    let ordered = kind.is_ok_and(|kind| kind == SocketType::STREAM || kind == SocketType::SEQPACKET);
+    match (unix && ordered, getpeername(stream).is_ok()) {
+        (true, true) => None,
+        (true, false) => Some("a socket that is not connected"),
+        (false, _) => Some("a network or datagram socket"),
+    }
+}
+
+/// `/dev/null`, three times.
+pub(crate) fn nothing() -> Result<[OwnedFd; 3], StartError> {
+    let open = || {
+        let file = std::fs::File::options().read(true).write(true).open("/dev/null");
+        file.map(OwnedFd::from).map_err(|source| StartError::Read { path: "/dev/null".into(), source })
+    };
+    Ok([open()?, open()?, open()?])
+}
+
+/// The three as borrowed descriptors.
+pub(crate) fn borrow(streams: &[OwnedFd; 3]) -> [BorrowedFd<'_>; 3] {
+    let [input, output, errors] = streams;
+    [input.as_fd(), output.as_fd(), errors.as_fd()]
+}
