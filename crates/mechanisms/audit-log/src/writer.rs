@@ -53,7 +53,7 @@ impl Active {
     }
 
     fn is(&self, stat: &Stat) -> bool {
-        stat.st_dev == self.device && stat.st_ino == self.inode && stat.st_nlink == 1
+        stat.st_dev == self.device && stat.st_ino == self.inode
     }
 }
 
@@ -181,6 +181,10 @@ impl Writer {
         self.buffer.clear();
         self.buffer.shrink_to(KEPT_BUFFER);
         if let Err(error) = outcome {
+            // What somebody else did to the file is left as it is for people to look at.
+            if self.ended.is_some() {
+                return Err(error);
+            }
             // When even this fails, the next caller tries it again before anything else.
             if let Err(source) = self.cut() {
                 tracing::warn!(path = %self.path.display(), %source, "can't take back a piece of a line");
@@ -260,3 +264,6 @@ impl Writer {
         self.options.durability == Durability::Fsync
     }
 }
+
+#[cfg(test)]
+mod tests;
