@@ -68,7 +68,7 @@ fn helper(path: &Path) -> Result<mpsc::Sender<Order>, RouteError> {
         helpers.clear();
     }
     let orders = start(file.into(), path)?;
-    helpers.insert(path.clone(), Helper { identity, orders: orders.clone() });
+    helpers.insert(path.to_path_buf(), Helper { identity, orders: orders.clone() });
     Ok(orders)
 }
 

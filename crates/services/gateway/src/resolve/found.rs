@@ -249,3 +249,6 @@ fn negative_life(message: &Message) -> u32 {
     });
     stated.unwrap_or(NEGATIVE_DEFAULT).clamp(*NEGATIVE_LIFE.start(), *NEGATIVE_LIFE.end())
 }
+
+#[cfg(test)]
+mod tests;

@@ -470,5 +470,8 @@ fn knows_no_such_type(error: &ResolveError) -> bool {
     }
 }
 
+/// A DNS server for tests.
+#[cfg(test)]
+pub(crate) mod scripted;
 #[cfg(test)]
 mod tests;

@@ -187,3 +187,6 @@ fn answers(response: &Message, query: &Message) -> bool {
         && response.metadata.op_code == OpCode::Query
         && response.queries == query.queries
 }
+
+#[cfg(test)]
+mod tests;
