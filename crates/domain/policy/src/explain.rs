@@ -1,13 +1,25 @@
 //! Every rule tried, and why it did or did not match.
 
+use std::{collections::BTreeMap, net::IpAddr};
+
 use serde::Serialize;
+use smallvec::{SmallVec, smallvec};
 use values::{RouteName, RuleName};
 
 use crate::{
-    compile::CompiledPolicy,
+    address,
+    compile::{CompiledPolicy, rules::CompiledRule},
     decision::{Decision, Enforcement, Layer, Missing, Step, Verdict, Would},
-    facts::Facts,
+    facts::{Fact, Facts},
+    judge::{
+        Case, effect, pending_marks,
+        candidates::{Candidates, Marks},
+    },
+    model::{Action, Rule, RuleEnforcement},
 };
+
+/// Outcomes in words.
+mod words;
 
 /// The answer of [`CompiledPolicy::explain`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -44,6 +56,8 @@ pub struct Tried {
 pub enum Outcome {
     /// It matched and decided.
     Decided,
+    /// It matches, but something else decides: a guard, or a fact that an earlier rule lacks.
+    Matched,
     /// It matched, and was noted only (watch).
     Noted,
     /// It may match: a fact is missing.
@@ -109,11 +123,87 @@ impl From<&Step> for Conclusion {
 
 impl CompiledPolicy {
     /// Tries every rule on these facts and says why each did or did not match.
+    ///
+    /// The conclusion is what [`CompiledPolicy::judge`] says. Where an address embeds others, the trials
+    /// shown are those on the address that decided.
     pub fn explain(&self, facts: &Facts<'_>) -> Explanation {
-        Explanation {
-            revision: self.revision().0,
-            tried: Vec::new(),
-            conclusion: Conclusion::from(&self.judge(facts)),
+        let source = self.source(facts.source.labels());
+        let step = self.judge(facts);
+        let addresses: SmallVec<[Fact<IpAddr>; 3]> = match facts.address {
+            Fact::Known(address) => address::judged_addresses(address).into_iter().map(Fact::Known).collect(),
+            Fact::Pending | Fact::Absent => smallvec![facts.address],
+        };
+        let mut tried = Vec::new();
+        for address in addresses {
+            tried = self.trials(&self.case(facts, source.view(), address), &step);
+            if tried.iter().any(|tried| tried.outcome == Outcome::Decided) {
+                break;
+            }
         }
+        Explanation { revision: self.revision().0, tried, conclusion: Conclusion::from(&step) }
+    }
+
+    /// Every guard, rule and pseudo-rule on one case.
+    fn trials(&self, case: &Case<'_>, step: &Step) -> Vec<Tried> {
+        let mut tried: Vec<Tried> = case.guard().map(words::guard).into_iter().collect();
+        let mut off: Vec<&Rule> =
+            self.spec().rules.iter().filter(|rule| rule.enforcement == RuleEnforcement::Off).collect();
+        off.sort_unstable_by_key(|rule| std::cmp::Reverse(rule.priority));
+        let ways = self.ways(case);
+        let mut over = false;
+        for (number, rule) in (0u32..).zip(&self.rules) {
+            let priority = self.written(rule).map(|written| written.priority);
+            while let Some(earlier) = off.pop_if(|off| priority.is_none_or(|priority| off.priority < priority)) {
+                tried.push(words::off_rule(earlier));
+            }
+            let marks = ways.get(&number).copied().unwrap_or_default();
+            let trial = self.try_rule(rule, marks, case);
+            let mut this = words::rule(rule, priority, trial, case);
+            if over && this.outcome != Outcome::Skipped {
+                this.outcome = Outcome::NotReached;
+            }
+            let ends = this.outcome == Outcome::Matched;
+            tried.push(this);
+            if ends {
+                tried.extend(effect(rule.action, rule.allows_ech, case.facts).1.map(words::guard));
+            }
+            over |= ends;
+        }
+        tried.extend(off.into_iter().rev().map(words::off_rule));
+        let outcome = if over { Outcome::NotReached } else { Outcome::Matched };
+        tried.push(words::default_rule(self, outcome));
+        if let (false, Some(guard)) = (over, effect(Action::Allow, false, case.facts).1) {
+            tried.push(words::guard(guard));
+        }
+        mark_deciding(&mut tried, step);
+        tried
+    }
+
+    /// The rule as written; none for pseudo-rules.
+    fn written(&self, rule: &CompiledRule) -> Option<&Rule> {
+        rule.written.and_then(|place| self.spec().rules.get(place as usize))
+    }
+
+    /// How the facts lead to each rule; what is not listed is not reached.
+    fn ways(&self, case: &Case<'_>) -> BTreeMap<u32, Marks> {
+        let mut candidates = Candidates::default();
+        self.gather(case, &mut candidates);
+        let mut ways: BTreeMap<u32, Marks> = std::iter::from_fn(|| candidates.next()).collect();
+        for (number, rule) in (0u32..).zip(&self.rules) {
+            let pending = pending_marks(rule, case);
+            if pending != Marks::default() {
+                let marks = ways.entry(number).or_default();
+                *marks = marks.with(pending);
+            }
+        }
+        ways
+    }
+}
+
+/// The one that [`CompiledPolicy::judge`] names decided; what matched beside it did not get to.
+fn mark_deciding(tried: &mut [Tried], step: &Step) {
+    let Step::Decided(decision) = step else { return };
+    if let Some(this) = tried.iter_mut().find(|tried| tried.rule == decision.rule) {
+        this.outcome = Outcome::Decided;
     }
 }

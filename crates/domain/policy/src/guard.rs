@@ -13,8 +13,11 @@
 
 use std::sync::LazyLock;
 
+use ipnet::IpNet;
 use serde::Serialize;
 use values::RuleName;
+
+use crate::address::{self, SpecialRange};
 
 /// A built-in guard. Ordered: where several hold, the first named is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -101,6 +104,24 @@ impl Guard {
             Guard::Ech => "an encrypted ClientHello may hide another name",
             Guard::Binding => "the address is not among the addresses of the name",
             Guard::DnsLimit => "a bound on DNS questions was crossed",
+        }
+    }
+
+    /// Whether a rule that writes this range opens the guard over the addresses in it.
+    pub(crate) fn is_opened_by(self, range: &IpNet) -> bool {
+        let whole = |kind| {
+            address::special(range.network()) == Some(kind) && address::special(range.broadcast()) == Some(kind)
+        };
+        match self {
+            Guard::Metadata | Guard::OwnAddress => range.prefix_len() == range.max_prefix_len(),
+            Guard::Loopback => whole(SpecialRange::Loopback),
+            Guard::LinkLocal => whole(SpecialRange::LinkLocal),
+            Guard::Private => whole(SpecialRange::Private),
+            Guard::Multicast => whole(SpecialRange::Multicast),
+            Guard::Broadcast => whole(SpecialRange::Broadcast),
+            Guard::Unspecified => whole(SpecialRange::Unspecified),
+            Guard::Reserved => whole(SpecialRange::Reserved),
+            Guard::Malformed | Guard::Ech | Guard::Binding | Guard::DnsLimit => false,
         }
     }
 

@@ -1,0 +1,129 @@
+//! The rules that a flow's facts lead to, lowest number first.
+
+use smallvec::SmallVec;
+
+/// How a rule was reached, as a set of bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Marks(u16);
+
+impl Marks {
+    /// It goes anywhere.
+    pub(crate) const ANY: Marks = Marks(1);
+    /// Its set holds the name.
+    pub(crate) const NAME: Marks = Marks(1 << 1);
+    /// Its set holds the address.
+    pub(crate) const RANGE: Marks = Marks(1 << 2);
+    /// Its set holds the address in a range that opens the guard over it.
+    pub(crate) const OPENS_GUARD: Marks = Marks(1 << 3);
+    /// Its set holds exactly this address.
+    pub(crate) const EXACT_ADDRESS: Marks = Marks(1 << 4);
+    /// Its `names:` open the name.
+    pub(crate) const OPENS_NAME: Marks = Marks(1 << 5);
+    /// A URL of its set matches.
+    pub(crate) const URL: Marks = Marks(1 << 6);
+    /// A URL of its set has this host, and the path is ambiguous.
+    pub(crate) const URL_AMBIGUOUS: Marks = Marks(1 << 7);
+    /// A URL of its set has this host, and the request is not known yet.
+    pub(crate) const URL_PENDING: Marks = Marks(1 << 8);
+    /// An `https` URL of its set has this host.
+    pub(crate) const URL_HIDDEN: Marks = Marks(1 << 9);
+    /// Its set holds names, and the name is not known yet.
+    pub(crate) const NAME_PENDING: Marks = Marks(1 << 10);
+    /// Its set holds ranges, and the address is not known yet.
+    pub(crate) const ADDRESS_PENDING: Marks = Marks(1 << 11);
+
+    /// Whether any bit of the other is here.
+    pub(crate) fn has(self, other: Marks) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// The bits of both.
+    #[must_use]
+    pub(crate) fn with(self, other: Marks) -> Marks {
+        Marks(self.0 | other.0)
+    }
+}
+
+/// More lists than this are sorted at once: a scan over all of them for each rule would cost more.
+const SCANNED_LISTS: usize = 24;
+
+#[derive(Debug, Clone, Copy)]
+struct List<'p> {
+    rules: &'p [u32],
+    marks: Marks,
+}
+
+/// The lists to merge.
+#[derive(Debug, Default)]
+pub(crate) struct Candidates<'p> {
+    lists: SmallVec<[List<'p>; 8]>,
+    /// All rules of all lists, descending, where there were too many lists.
+    sorted: Option<Vec<(u32, Marks)>>,
+}
+
+impl<'p> Candidates<'p> {
+    /// Adds a list of rules in ascending order.
+    pub(crate) fn add(&mut self, rules: &'p [u32], marks: Marks) {
+        if !rules.is_empty() {
+            self.lists.push(List { rules, marks });
+        }
+    }
+
+    /// The next rule and how it was reached.
+    pub(crate) fn next(&mut self) -> Option<(u32, Marks)> {
+        if self.lists.len() > SCANNED_LISTS {
+            self.sorted = Some(self.sort());
+            self.lists.clear();
+        }
+        if let Some(sorted) = &mut self.sorted {
+            let (rule, mut marks) = sorted.pop()?;
+            while let Some((_, more)) = sorted.pop_if(|(next, _)| *next == rule) {
+                marks = marks.with(more);
+            }
+            return Some((rule, marks));
+        }
+        let rule = self.lists.iter().filter_map(|list| list.rules.first()).min().copied()?;
+        let mut marks = Marks::default();
+        for list in &mut self.lists {
+            while let [first, rest @ ..] = list.rules {
+                if *first != rule {
+                    break;
+                }
+                marks = marks.with(list.marks);
+                list.rules = rest;
+            }
+        }
+        Some((rule, marks))
+    }
+
+    fn sort(&self) -> Vec<(u32, Marks)> {
+        let mut all: Vec<(u32, Marks)> =
+            self.lists.iter().flat_map(|list| list.rules.iter().map(|rule| (*rule, list.marks))).collect();
+        all.sort_unstable_by_key(|(rule, _)| std::cmp::Reverse(*rule));
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prop_assert_eq, proptest};
+
+    use super::{Candidates, Marks};
+
+    proptest! {
+        #[test]
+        fn merges_in_order_with_all_marks(mut lists in vec((vec(0u32..50, 0..6), 0u16..4), 0..40)) {
+            let mut candidates = Candidates::default();
+            for (list, bit) in &mut lists {
+                list.sort_unstable();
+                candidates.add(list, Marks(1 << *bit));
+            }
+            let mut expected = std::collections::BTreeMap::new();
+            for (rule, bit) in lists.iter().flat_map(|(list, bit)| list.iter().map(move |rule| (*rule, *bit))) {
+                *expected.entry(rule).or_insert(0u16) |= 1 << bit;
+            }
+            let merged: Vec<_> = std::iter::from_fn(|| candidates.next()).map(|(rule, marks)| (rule, marks.0)).collect();
+            prop_assert_eq!(merged, expected.into_iter().collect::<Vec<_>>());
+        }
+    }
+}

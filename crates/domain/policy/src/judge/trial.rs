@@ -1,0 +1,221 @@
+//! One rule tried on one case.
+
+use std::net::IpAddr;
+
+use crate::{
+    compile::{CompiledPolicy, SourceView, rules::CompiledRule},
+    decision::{Layer, Missing},
+    facts::{Fact, Facts, NameSource, NamedHost},
+    guard::Guard,
+    host_name::{HostName, HostPattern},
+    judge::candidates::Marks,
+    model::{Action, Group, ProcessMatch, To},
+};
+
+/// A flow with one of the addresses that it may reach.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Case<'f> {
+    pub(crate) facts: &'f Facts<'f>,
+    pub(crate) view: &'f SourceView,
+    /// In canonical form.
+    pub(crate) address: Fact<IpAddr>,
+    /// The guard over the address.
+    pub(crate) address_guard: Option<Guard>,
+    /// Whether the name is a metadata service's.
+    pub(crate) name_guard: bool,
+}
+
+impl<'f> Case<'f> {
+    pub(crate) fn name(&self) -> Option<&'f NamedHost> {
+        self.facts.name.known()
+    }
+
+    pub(crate) fn name_pending(&self) -> bool {
+        matches!(self.facts.name, Fact::Pending)
+    }
+
+    pub(crate) fn address_pending(&self) -> bool {
+        matches!(self.address, Fact::Pending)
+    }
+
+    /// The guard that stands before the rules; of two the first named.
+    pub(crate) fn guard(&self) -> Option<Guard> {
+        let by_name = self.name_guard.then_some(Guard::Metadata);
+        by_name.into_iter().chain(self.address_guard).min()
+    }
+
+    /// The layer whose facts tell the name.
+    pub(crate) fn name_layer(&self) -> Layer {
+        match self.name().map(|named| named.source) {
+            Some(NameSource::Sni) => Layer::Tls,
+            Some(NameSource::HttpHost | NameSource::ProxyTarget) => Layer::Http,
+            Some(NameSource::DnsBinding | NameSource::DnsQuestion) => Layer::Dns,
+            None => Layer::Ip,
+        }
+    }
+
+    fn is_tls(&self) -> bool {
+        self.facts.tls.known().is_some()
+    }
+}
+
+/// What came of trying a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trial {
+    /// It does not match.
+    No(WhyNot),
+    /// It matches by the facts of this layer.
+    Yes(Layer),
+    /// A fact is missing, and the rule may match.
+    Maybe(Missing),
+    /// A watched rule that matches but for what only inspection would tell.
+    Hidden,
+}
+
+/// Why a rule does not match: the first of its conditions that fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WhyNot {
+    Source,
+    Expired,
+    Protocol,
+    /// UDP without ports, or ICMP not by name.
+    Unopened,
+    Port,
+    Destination,
+    /// The rule does not name the guarded address.
+    Guarded(Guard),
+    Process,
+    Request,
+}
+
+impl CompiledPolicy {
+    /// Tries a rule that was reached in these ways.
+    pub(crate) fn try_rule(&self, rule: &CompiledRule, marks: Marks, case: &Case<'_>) -> Trial {
+        let facts = case.facts;
+        if !case.view.has_class(rule.class) {
+            return Trial::No(WhyNot::Source);
+        }
+        if rule.is_expired(facts.now) {
+            return Trial::No(WhyNot::Expired);
+        }
+        if !rule.reaches(facts.protocol) {
+            let other = rule.protocol.is_some_and(|own| own != facts.protocol);
+            return Trial::No(if other { WhyNot::Protocol } else { WhyNot::Unopened });
+        }
+        if !rule.covers_port(facts.port) {
+            return Trial::No(WhyNot::Port);
+        }
+        let reached = reach(rule, marks, case);
+        if let Trial::No(_) = reached {
+            return reached;
+        }
+        if rule.action != Action::Deny
+            && let Some(guard) = case.guard()
+            && !self.names_guarded(rule, marks, case)
+        {
+            return Trial::No(WhyNot::Guarded(guard));
+        }
+        match reached {
+            Trial::Yes(layer) => closer_look(rule, layer, case),
+            Trial::Maybe(_) | Trial::Hidden | Trial::No(_) => reached,
+        }
+    }
+
+    /// Whether the rule names what the guards over this case protect.
+    pub(crate) fn names_guarded(&self, rule: &CompiledRule, marks: Marks, case: &Case<'_>) -> bool {
+        let address = case.address_guard.is_none() || marks.has(Marks::OPENS_GUARD);
+        let name = !case.name_guard
+            || marks.has(Marks::EXACT_ADDRESS)
+            || case.name().is_some_and(|named| self.writes_name(rule, &named.name));
+        address && name
+    }
+
+    /// Whether this very name stands in the rule or in its group. Looked up in the policy as written:
+    /// only guarded names need it.
+    pub(crate) fn writes_name(&self, rule: &CompiledRule, name: &HostName) -> bool {
+        let Some(written) = rule.written.and_then(|place| self.spec().rules.get(place as usize)) else { return false };
+        let group: Option<&Group> = match &written.to {
+            To::Any => None,
+            To::Group(group) => self.spec().groups.get(group),
+            To::Inline(group) => Some(group),
+        };
+        let hosts = group.map(|group| group.hosts.as_slice()).unwrap_or_default();
+        hosts.iter().chain(&written.names).any(|pattern| match pattern {
+            HostPattern::Exact(exact) => exact == name,
+            HostPattern::Subnames(_) | HostPattern::Domain(_) | HostPattern::Any => false,
+        })
+    }
+}
+
+/// Whether the destination is the rule's.
+fn reach(rule: &CompiledRule, marks: Marks, case: &Case<'_>) -> Trial {
+    let denies = rule.action == Action::Deny;
+    if marks.has(Marks::NAME) {
+        Trial::Yes(case.name_layer())
+    } else if marks.has(Marks::ANY.with(Marks::RANGE)) {
+        Trial::Yes(Layer::Ip)
+    } else if marks.has(Marks::URL) || (denies && marks.has(Marks::URL_AMBIGUOUS)) {
+        Trial::Yes(Layer::Http)
+    } else if marks.has(Marks::NAME_PENDING) {
+        Trial::Maybe(Missing::Name)
+    } else if marks.has(Marks::URL_PENDING) {
+        Trial::Maybe(Missing::Http)
+    } else if marks.has(Marks::ADDRESS_PENDING)
+        || (!denies && case.address_pending() && marks.has(Marks::OPENS_NAME))
+    {
+        Trial::Maybe(Missing::Address)
+    } else if rule.watch && case.is_tls() && marks.has(Marks::URL_HIDDEN) {
+        Trial::Hidden
+    } else {
+        Trial::No(WhyNot::Destination)
+    }
+}
+
+/// The conditions beyond source and destination. What fails for sure comes before what is missing.
+fn closer_look(rule: &CompiledRule, layer: Layer, case: &Case<'_>) -> Trial {
+    if !rule.looks_closer() {
+        return Trial::Yes(layer);
+    }
+    let process = process(rule, case);
+    let request = request(rule, case);
+    match (process, request) {
+        (Trial::No(_), _) => process,
+        (_, Trial::No(_)) => request,
+        (Trial::Maybe(_), _) => process,
+        (_, Trial::Maybe(_)) => request,
+        (Trial::Hidden, _) | (_, Trial::Hidden) => Trial::Hidden,
+        (Trial::Yes(_), Trial::Yes(_)) if rule.requests.is_empty() => Trial::Yes(layer),
+        (Trial::Yes(_), Trial::Yes(_)) => Trial::Yes(Layer::Http),
+    }
+}
+
+fn process(rule: &CompiledRule, case: &Case<'_>) -> Trial {
+    if rule.processes.is_empty() {
+        return Trial::Yes(Layer::Ip);
+    }
+    let process = match &case.facts.process {
+        Fact::Pending => return Trial::Maybe(Missing::Process),
+        Fact::Absent => return Trial::No(WhyNot::Process),
+        Fact::Known(process) => process,
+    };
+    let matches = rule.processes.iter().any(|condition| match condition {
+        ProcessMatch::Executable(path) => *path == process.executable,
+        ProcessMatch::Digest(digest) => process.digest.as_ref() == Some(digest),
+    });
+    if matches { Trial::Yes(Layer::Ip) } else { Trial::No(WhyNot::Process) }
+}
+
+fn request(rule: &CompiledRule, case: &Case<'_>) -> Trial {
+    if rule.requests.is_empty() {
+        return Trial::Yes(Layer::Ip);
+    }
+    match &case.facts.http {
+        Fact::Pending => Trial::Maybe(Missing::Http),
+        Fact::Absent if rule.watch && case.is_tls() => Trial::Hidden,
+        Fact::Absent => Trial::No(WhyNot::Request),
+        Fact::Known(http) if rule.requests.iter().any(|condition| condition.matches(http, rule.action)) => {
+            Trial::Yes(Layer::Http)
+        }
+        Fact::Known(_) => Trial::No(WhyNot::Request),
+    }
+}
