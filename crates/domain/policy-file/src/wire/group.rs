@@ -40,7 +40,7 @@ pub type Sandboxes = OneOrMany<BTreeMap<String, String>>;
 pub struct ServiceTag {
     /// Who publishes them.
     pub provider: Provider,
-    /// The tag (Azure), service (AWS, Google) or `service/region`, as in the provider's file.
+    /// As in the provider's file: a tag (Azure), a service or `service.region` (AWS), a service or scope (Google).
     pub name: String,
     /// The provider's file, relative to this one. `service-tags/azure.json`, `…/aws.json` or `…/google.json`
     /// where not written.
