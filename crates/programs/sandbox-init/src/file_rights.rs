@@ -39,9 +39,10 @@ pub(crate) fn restrict(plan: &Plan) -> Result<Given, Failure> {
     let status = apply(plan).map_err(|error| Failure::new(format!("landlock: {error}"), Errno::INVAL, HINT))?;
     match (status.ruleset, status.landlock) {
         (RulesetStatus::NotEnforced, _) => Ok(Given::Nothing),
-        (RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced, LandlockStatus::Available { effective_abi, .. }) => {
-            Ok(Given::Version(effective_abi as i32))
-        }
+        (
+            RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced,
+            LandlockStatus::Available { effective_abi, .. },
+        ) => Ok(Given::Version(effective_abi as i32)),
         (RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced, _) => Ok(Given::Version(0)),
     }
 }
@@ -56,7 +57,9 @@ fn apply(plan: &Plan) -> Result<RestrictionStatus, RulesetError> {
     let everything = AccessFs::from_all(NEWEST) & !(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::ResolveUnix);
     for mount in &plan.mounts {
         match mount {
-            Mount::Bind { target, writable: true, .. } => rules = allow(rules, target, everything | own_socket(target))?,
+            Mount::Bind { target, writable: true, .. } => {
+                rules = allow(rules, target, everything | own_socket(target))?
+            }
             Mount::Tmpfs { target, .. } => rules = allow(rules, target, everything)?,
             Mount::Bind { writable: false, .. } | Mount::File { .. } | Mount::Symlink { .. } => {}
         }
@@ -91,7 +94,8 @@ fn allow(
 /// `/dev/stdout` opens what standard output is once more: it may be what it was given as, no more.
 fn allow_standard_streams(mut rules: RulesetCreated) -> Result<RulesetCreated, RulesetError> {
     for stream in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
-        let file = fstat(stream).is_ok_and(|found| is(&found, FileType::RegularFile) || is(&found, FileType::CharacterDevice));
+        let file =
+            fstat(stream).is_ok_and(|found| is(&found, FileType::RegularFile) || is(&found, FileType::CharacterDevice));
         let Ok(flags) = fcntl_getfl(stream) else { continue };
         if !file {
             continue;

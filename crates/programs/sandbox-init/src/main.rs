@@ -6,34 +6,34 @@
 
 #![allow(unsafe_code)]
 
+/// `/proc`, `/dev`, `/sys`.
+mod base_mounts;
 /// A wall that could not be built.
 mod failure;
-/// Netlink messages.
-mod netlink;
-/// Loopback, and every address local to it.
-mod network;
+/// Landlock.
+mod file_rights;
 /// The rules that lead to the gateway.
 mod firewall;
 /// The sockets that the gateway holds.
 mod listeners;
 /// The kernel's mount calls, by descriptor.
 mod mounting;
-/// The new file system.
-mod root;
-/// `/proc`, `/dev`, `/sys`.
-mod base_mounts;
-/// A terminal of the sandbox's own.
-mod terminal;
+/// Netlink messages.
+mod netlink;
+/// Loopback, and every address local to it.
+mod network;
 /// Capabilities, limits, keys.
 mod privileges;
-/// Landlock.
-mod file_rights;
-/// Seccomp.
-mod system_calls;
-/// The start of the workload.
-mod workload;
 /// Life as PID 1.
 mod reaper;
+/// The new file system.
+mod root;
+/// Seccomp.
+mod system_calls;
+/// A terminal of the sandbox's own.
+mod terminal;
+/// The start of the workload.
+mod workload;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};

@@ -64,10 +64,8 @@ pub(crate) fn watch(
         if let Some(code) = reap(workload) {
             return Ok(End::Workload(code));
         }
-        let mut watched = [
-            PollFd::new(channel, PollFlags::IN),
-            PollFd::from_borrowed_fd(children.descriptor.as_fd(), PollFlags::IN),
-        ];
+        let mut watched =
+            [PollFd::new(channel, PollFlags::IN), PollFd::from_borrowed_fd(children.descriptor.as_fd(), PollFlags::IN)];
         match poll(&mut watched, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(Failure::new("wait", errno, HINT)),

@@ -146,8 +146,7 @@ impl Root {
             }
             Mount::Tmpfs { size, mode, .. } => {
                 let (size, mode) = (size.to_string(), format!("{mode:o}"));
-                let made = new_tmpfs(&size, &mode)
-                    .and_then(|tree| attach(tree, self.directory(target)?));
+                let made = new_tmpfs(&size, &mode).and_then(|tree| attach(tree, self.directory(target)?));
                 made.step_on("mount a tmpfs at", target.display(), HINT)?;
                 self.note_own(target)
             }

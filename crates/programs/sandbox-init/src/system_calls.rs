@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 
 use rustix::io::Errno;
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
-    apply_filter, sock_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch, apply_filter, sock_filter,
 };
 
 use crate::failure::Failure;
@@ -142,9 +142,7 @@ const NETLINK_ROUTE: u64 = 0;
 pub(crate) fn restrict() -> Result<(), Failure> {
     let fail = |error: &dyn std::fmt::Display| Failure::new(format!("seccomp: {error}"), Errno::INVAL, HINT);
     apply_filter(&strangers()).map_err(|error| fail(&error))?;
-    for (rules, errno) in
-        [(refused(), libc::EPERM), (absent(), libc::ENOSYS), (no_such_socket(), libc::EAFNOSUPPORT)]
-    {
+    for (rules, errno) in [(refused(), libc::EPERM), (absent(), libc::ENOSYS), (no_such_socket(), libc::EAFNOSUPPORT)] {
         let program = rules.and_then(|rules| compile(rules, errno)).map_err(|error| fail(&error))?;
         apply_filter(&program).map_err(|error| fail(&error))?;
     }

@@ -42,7 +42,9 @@ struct Program {
 pub(crate) fn start(plan: &Plan, terminal: Option<OwnedFd>) -> Result<Started, Failure> {
     let program = match Program::of(plan) {
         Ok(program) => program,
-        Err(_) => return Ok(Started::NotRun(CANNOT_RUN, "the command or its environment holds a zero byte".to_owned())),
+        Err(_) => {
+            return Ok(Started::NotRun(CANNOT_RUN, "the command or its environment holds a zero byte".to_owned()));
+        }
     };
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).step("workload: pipe", HINT)?;
     // SAFETY: init has one thread, so the child's copy of memory is whole and consistent.
@@ -117,10 +119,12 @@ impl Program {
             vec![CString::new(name)?]
         } else {
             let folders = path.unwrap_or(USUAL_PATH).split(':');
-            let found = folders.map(|folder| if folder.is_empty() { format!("./{name}") } else { format!("{folder}/{name}") });
+            let found =
+                folders.map(|folder| if folder.is_empty() { format!("./{name}") } else { format!("{folder}/{name}") });
             found.map(CString::new).collect::<Result<_, _>>()?
         };
-        let arguments = plan.command.iter().map(|argument| CString::new(argument.as_str())).collect::<Result<_, _>>()?;
+        let arguments =
+            plan.command.iter().map(|argument| CString::new(argument.as_str())).collect::<Result<_, _>>()?;
         let variables = plan.environment.iter().map(|(key, value)| CString::new(format!("{key}={value}")));
         Ok(Program { candidates, arguments, environment: variables.collect::<Result<_, _>>()? })
     }

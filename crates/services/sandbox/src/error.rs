@@ -131,7 +131,9 @@ impl StartError {
     /// What a person can do about it.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
-            StartError::Namespaces { hint, .. } | StartError::IdMap { hint, .. } | StartError::Wall { hint, .. } => hint,
+            StartError::Namespaces { hint, .. } | StartError::IdMap { hint, .. } | StartError::Wall { hint, .. } => {
+                hint
+            }
             StartError::Stream { .. } => "redirect it from or to a file, a pipe or /dev/null",
             StartError::MountMap { .. } => {
                 "its file system has no id-mapped mounts (or the kernel is older than 5.12): start cofferdam as an \

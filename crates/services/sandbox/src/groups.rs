@@ -70,7 +70,8 @@ impl Controller {
 impl ControlGroup {
     /// Makes the folders and sets the limits.
     pub(crate) fn create(limits: &GroupLimits) -> Result<ControlGroup, StartError> {
-        let wanted: Vec<Controller> = Controller::ALL.into_iter().filter(|controller| limits.asks(*controller)).collect();
+        let wanted: Vec<Controller> =
+            Controller::ALL.into_iter().filter(|controller| limits.asks(*controller)).collect();
         let mut group = ControlGroup::default();
         if wanted.is_empty() {
             return Ok(group);
@@ -200,7 +201,8 @@ pub(crate) struct Hierarchies {
 
 impl Hierarchies {
     pub(crate) fn read() -> Result<Hierarchies, StartError> {
-        let read = |path: &str| fs::read_to_string(path).map_err(|source| StartError::Read { path: path.into(), source });
+        let read =
+            |path: &str| fs::read_to_string(path).map_err(|source| StartError::Read { path: path.into(), source });
         Ok(Hierarchies::parse(&read("/proc/self/cgroup")?, &read("/proc/self/mountinfo")?))
     }
 
@@ -211,7 +213,8 @@ impl Hierarchies {
         for line in groups.lines() {
             let mut fields = line.splitn(3, ':').skip(1);
             let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
-            let wanted: Vec<String> = controllers.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+            let wanted: Vec<String> =
+                controllers.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
             let Some((mount, root)) = mounts.lines().find_map(|line| mounted(line, &wanted)) else { continue };
             let inside = Path::new(path).strip_prefix(&root).unwrap_or(Path::new(""));
             let own = mount.join(inside);
@@ -267,7 +270,10 @@ impl Hierarchies {
     /// The nearest folder at or above ours where groups with these controllers can be made.
     pub(crate) fn delegated(&self, controllers: &[Controller]) -> Option<PathBuf> {
         let (mount, own) = self.two.as_ref()?;
-        own.ancestors().take_while(|folder| folder.starts_with(mount)).find(|folder| gives(folder, controllers)).map(Path::to_owned)
+        own.ancestors()
+            .take_while(|folder| folder.starts_with(mount))
+            .find(|folder| gives(folder, controllers))
+            .map(Path::to_owned)
     }
 
     /// Whether a group with this controller can be made by this process.
@@ -286,7 +292,8 @@ fn gives(folder: &Path, controllers: &[Controller]) -> bool {
         return false;
     }
     let passed_on = || fs::read_to_string(folder.join("cgroup.subtree_control")).unwrap_or_default();
-    let has = |listed: &str, controller: &Controller| listed.split_ascii_whitespace().any(|name| name == controller.name());
+    let has =
+        |listed: &str, controller: &Controller| listed.split_ascii_whitespace().any(|name| name == controller.name());
     for controller in controllers {
         if !has(&passed_on(), controller) {
             // Refused where the folder itself has processes; then one further up may do.
@@ -372,15 +379,12 @@ mod tests {
                 Version::One,
                 vec![("cpu.cfs_period_us", "100000", true), ("cpu.cfs_quota_us", "150000", true)],
             ),
-            (
-                Controller::Memory,
-                Version::Two,
-                vec![("memory.max", "1048576", true), ("memory.swap.max", "0", false)],
-            ),
+            (Controller::Memory, Version::Two, vec![("memory.max", "1048576", true), ("memory.swap.max", "0", false)]),
             (Controller::Pids, Version::One, vec![("pids.max", "64", true)]),
         ];
         for (controller, version, expected) in cases {
-            let expected: Vec<_> = expected.into_iter().map(|(file, value, must)| (file, value.to_owned(), must)).collect();
+            let expected: Vec<_> =
+                expected.into_iter().map(|(file, value, must)| (file, value.to_owned(), must)).collect();
             assert_eq!(limits.settings(controller, version), expected);
         }
     }

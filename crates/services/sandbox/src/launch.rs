@@ -128,8 +128,11 @@ impl Child {
     }
 
     fn write(&self, file: &'static str, text: &str) -> Result<(), StartError> {
-        std::fs::write(format!("/proc/{}/{file}", self.pid), text)
-            .map_err(|source| StartError::IdMap { file, hint: probe::why_no_namespaces(&source), source })
+        std::fs::write(format!("/proc/{}/{file}", self.pid), text).map_err(|source| StartError::IdMap {
+            file,
+            hint: probe::why_no_namespaces(&source),
+            source,
+        })
     }
 
     /// Lets it go on.

@@ -14,30 +14,39 @@
 
 #![allow(unsafe_code)]
 
-/// Starting: from a plan to walls that stand.
-mod start;
-/// A running workload and its end.
-mod running;
 /// Why a start failed.
 mod error;
-/// As whom the workload runs.
-mod identity;
-/// The step into new namespaces.
-mod launch;
-/// Mount trees opened for a sandbox of root.
-mod trees;
-/// Standard streams.
-mod streams;
 /// Control groups.
 mod groups;
+/// Unix sockets in mounted folders.
+mod host_sockets;
+/// As whom the workload runs.
+mod identity;
 /// The embedded program.
 mod image;
+/// The step into new namespaces.
+mod launch;
+/// The file system that a run gets.
+mod plan;
 /// What this machine can enforce.
 mod probe;
+/// The working directory's `.git`.
+mod repository;
+/// A running workload and its end.
+mod running;
+/// Starting: from a plan to walls that stand.
+mod start;
+/// Standard streams.
+mod streams;
+/// Which parts of the host's system.
+mod system_files;
+/// Mount trees opened for a sandbox of root.
+mod trees;
 
 pub use error::StartError;
 pub use groups::GroupLimits;
 pub use init_protocol::{GatewayPorts, Limits, Mount, Plan, Terminal};
+pub use plan::{PlanError, PlanRequest, Planned};
 pub use running::{Exit, Remote, Running, Sandbox};
 pub use start::{Sockets, Spec, Started, start};
 pub use streams::Streams;
