@@ -40,7 +40,7 @@ impl serde::ser::Error for EncodeError {
 /// Where a value's canonical text stands.
 #[derive(Debug, Clone, Copy)]
 enum Place {
-    /// In the line, from one byte to before another.
+    /// In the line, from one byte to before another. A field's begins with its name, which stands before the value.
     Line(usize, usize),
     /// In the canonical buffer.
     Canonical(usize, usize),
@@ -89,9 +89,8 @@ impl ContextText {
             ("tool_call", context.tool_call.as_ref()),
         ];
         let values = fields.map(|(name, value)| {
-            text.push(b',');
-            push_name(&mut text, name);
-            let from = text.len();
+            let from = text.len() + 1;
+            push_name(&mut text, b',', name);
             match value {
                 Some(value) => push_string(&mut text, value),
                 None => text.extend_from_slice(b"null"),
@@ -102,8 +101,8 @@ impl ContextText {
     }
 }
 
-fn push_name(out: &mut Vec<u8>, name: &str) {
-    out.push(b'"');
+fn push_name(out: &mut Vec<u8>, mark: u8, name: &str) {
+    out.extend_from_slice(&[mark, b'"']);
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\":");
 }
@@ -122,8 +121,8 @@ impl<'a> Encoder<'a> {
         scratch.canonical.clear();
         scratch.fields.clear();
         scratch.salts.clear();
-        line.extend_from_slice(b"{\"seq\":");
-        let from = line.len();
+        let from = line.len() + 1;
+        push_name(line, b'{', "seq");
         push_unsigned(line, seq);
         scratch.fields.push(Field::new("seq", Place::Line(from, line.len())));
         Self { line, scratch, salt_key, seq }
@@ -131,9 +130,8 @@ impl<'a> Encoder<'a> {
 
     /// Adds a field whose text `write` appends to the line.
     pub(crate) fn field(&mut self, name: &'static str, write: impl FnOnce(&mut Vec<u8>)) {
-        self.line.push(b',');
-        push_name(self.line, name);
-        let from = self.line.len();
+        let from = self.line.len() + 1;
+        push_name(self.line, b',', name);
         write(self.line);
         self.scratch.fields.push(Field::new(name, Place::Line(from, self.line.len())));
     }
@@ -148,12 +146,10 @@ impl<'a> Encoder<'a> {
         if self.scratch.salts.is_empty() {
             return;
         }
-        self.line.push(b',');
-        push_name(self.line, erasable::SALTS);
+        push_name(self.line, b',', erasable::SALTS);
         let mut mark = b'{';
         for (path, salt) in &self.scratch.salts {
-            self.line.push(mark);
-            push_name(self.line, path);
+            push_name(self.line, mark, path);
             self.line.push(b'"');
             push_hex(self.line, salt);
             self.line.push(b'"');
@@ -184,16 +180,22 @@ impl<'a> Encoder<'a> {
         Place::Line(from, self.line.len())
     }
 
+    /// Adds a field to an object; `mark` is what stands before it.
     fn add<T: Serialize + ?Sized>(
         &mut self,
+        mark: u8,
         parent: &'static str,
         name: &'static str,
         value: &T,
     ) -> Result<(), EncodeError> {
-        push_name(self.line, name);
+        let from = self.line.len() + 1;
+        push_name(self.line, mark, name);
         let mut place = value.serialize(serializer::Value { encoder: self, name })?;
         if let Some(path) = erasable::path(parent, name) {
             place = self.digest(path, place);
+        }
+        if let Place::Line(_, to) = place {
+            place = Place::Line(from, to);
         }
         self.scratch.fields.push(Field::new(name, place));
         Ok(())
@@ -226,8 +228,10 @@ impl<'a> Encoder<'a> {
         let from = canonical.len();
         let mut mark = b'{';
         for field in own.iter() {
-            canonical.push(mark);
-            push_name(canonical, field.name);
+            match field.place {
+                Place::Line(..) => canonical.push(mark),
+                Place::Canonical(..) => push_name(canonical, mark, field.name),
+            }
             copy(canonical, self.line, field.place);
             mark = b',';
         }

@@ -171,31 +171,43 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, event: Event) -> Result<Written, RecordError> {
+    /// The writer, if nobody has it.
+    fn free_writer(&self) -> Option<MutexGuard<'_, Writer>> {
         match self.writer.try_lock() {
-            Ok(mut writer) => self.write_batch(&mut writer, [&event]).pop().unwrap_or_else(unanswered),
-            Err(TryLockError::Poisoned(poisoned)) => {
-                let mut writer = poisoned.into_inner();
-                self.write_batch(&mut writer, [&event]).pop().unwrap_or_else(unanswered)
-            }
-            Err(TryLockError::WouldBlock) => self.write_with_others(event),
+            Ok(writer) => Some(writer),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 
-    fn write_with_others(&self, event: Event) -> Result<Written, RecordError> {
+    fn write(&self, event: Event) -> Result<Written, RecordError> {
+        match self.free_writer() {
+            Some(mut writer) => self.write_with_waiting(&mut writer, Some(&event)).unwrap_or_else(unanswered),
+            None => self.wait(event),
+        }
+    }
+
+    /// Queues an event and waits until somebody has written it, perhaps this thread.
+    fn wait(&self, event: Event) -> Result<Written, RecordError> {
         let answer = Arc::new(OnceLock::new());
         self.queue().push(Waiting { event, answer: answer.clone() });
         let mut writer = self.writer();
         if answer.get().is_none() {
-            let batch = std::mem::take(&mut *self.queue());
-            let answers = self.write_batch(&mut writer, batch.iter().map(|waiting| &waiting.event));
-            for (waiting, result) in batch.iter().zip(answers) {
-                // Set once: an event leaves the queue with the one who answers it.
-                let _ = waiting.answer.set(result);
-            }
+            self.write_with_waiting(&mut writer, None);
         }
-        drop(writer);
         answer.get().cloned().unwrap_or_else(unanswered)
+    }
+
+    /// Writes the caller's event and all that wait, and gives the answer for the caller's.
+    fn write_with_waiting(&self, writer: &mut Writer, own: Option<&Event>) -> Option<Result<Written, RecordError>> {
+        let waiting = std::mem::take(&mut *self.queue());
+        let mut answers = self.write_batch(writer, own.into_iter().chain(waiting.iter().map(|other| &other.event)));
+        let rest = answers.split_off(usize::from(own.is_some()).min(answers.len()));
+        for (other, answer) in waiting.iter().zip(rest) {
+            // Set once: an event leaves the queue with the one who answers it.
+            let _ = other.answer.set(answer);
+        }
+        answers.pop()
     }
 
     fn write_batch<'e>(

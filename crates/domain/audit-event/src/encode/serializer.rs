@@ -34,8 +34,7 @@ impl SerializeStruct for TopFields<'_, '_> {
         {
             self.encoder.context(context);
         }
-        self.encoder.line.push(b',');
-        self.encoder.add("", name, value)
+        self.encoder.add(b',', "", name, value)
     }
 
     fn end(self) -> Result<(), EncodeError> {
@@ -66,9 +65,8 @@ impl SerializeStruct for Object<'_, '_> {
     type Error = EncodeError;
 
     fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), EncodeError> {
-        self.encoder.line.push(self.mark);
-        self.mark = b',';
-        self.encoder.add(self.name, name, value)
+        let mark = std::mem::replace(&mut self.mark, b',');
+        self.encoder.add(mark, self.name, name, value)
     }
 
     fn end(self) -> Result<Place, EncodeError> {
