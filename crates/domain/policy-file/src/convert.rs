@@ -20,7 +20,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use policy::{
     HostPattern,
-    model::{DnsLimits, Group, Mode, PolicySpec, RuleEnforcement, StrictBinding},
+    model::{DnsLimits, FeedFormat, Group, Mode, PolicySpec, RuleEnforcement, StrictBinding},
 };
 use values::{GroupName, RouteName, RuleName};
 
@@ -58,6 +58,8 @@ struct Converter<'f> {
     tests: Vec<PolicyTest>,
     findings: Vec<Finding>,
     omitted: usize,
+    /// The format of each feed: a file has one.
+    feeds: HashMap<String, FeedFormat>,
     /// Wildcards over public suffixes, by group, and where they stand: only an allow or ask makes them wrong.
     broad: HashMap<String, Vec<(usize, HostPattern)>>,
 }
@@ -70,6 +72,7 @@ impl<'f> Converter<'f> {
             tests: Vec::new(),
             findings: Vec::new(),
             omitted: 0,
+            feeds: HashMap::new(),
             broad: HashMap::new(),
         }
     }

@@ -16,8 +16,6 @@ mod diagnostics;
 mod document;
 /// A flow that nobody opened: facts made from a few words.
 pub mod flow;
-/// Lists kept outside the policy: feeds and providers' ranges.
-pub mod lists;
 /// One call from bytes to policy.
 mod parse;
 /// Where in a policy something stands.
@@ -35,7 +33,6 @@ pub mod wire;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Related, Severity};
 pub use flow::{Destination, SupposedFlow, facts_from};
-pub use lists::{LIST_BYTES, ListError, ListRead, read_feed, read_service_tag};
 pub use parse::{NeededList, NeededLists, PolicyFile, Position, parse};
 pub use schema::schema;
 pub use trial::{PolicyTest, TestOutcome, run_tests};

@@ -37,6 +37,14 @@ pub enum FeedError {
     /// Its last line has no end.
     #[error("its last line has no line end, so it may be cut off")]
     CutOff,
+    /// It says how many ranges it holds, and holds fewer.
+    #[error("it announces {announced} ranges and holds {found}, so it is cut off")]
+    Short {
+        /// As it says.
+        announced: usize,
+        /// As counted.
+        found: usize,
+    },
     /// It holds nothing.
     #[error("it holds no entry")]
     Empty,
@@ -67,13 +75,14 @@ pub fn read_feed(format: FeedFormat, bytes: &[u8]) -> Result<ListContent, FeedEr
     }
     let mut content = ListContent::default();
     let (mut lines, mut wrong, mut first) = (0, 0, 0);
+    let mut announced = 0;
     for (number, line) in text.strip_prefix('\u{feff}').unwrap_or(text).lines().enumerate() {
         let line = line.trim();
         if line.is_empty() {
             continue;
         }
         lines += 1;
-        if !read_line(format, line, &mut content) {
+        if !read_line(format, line, &mut content, &mut announced) {
             wrong += 1;
             first = if wrong == 1 { number + 1 } else { first };
         }
@@ -84,6 +93,10 @@ pub fn read_feed(format: FeedFormat, bytes: &[u8]) -> Result<ListContent, FeedEr
     if wrong > 3.max(lines / 100) || (wrong > 0 && wrong == lines) {
         return Err(FeedError::WrongFormat { wrong, lines, first });
     }
+    let found = content.cidrs.len() + wrong;
+    if announced > found {
+        return Err(FeedError::Short { announced, found });
+    }
     if content.hosts.is_empty() && content.cidrs.is_empty() {
         return Err(FeedError::Empty);
     }
@@ -91,12 +104,12 @@ pub fn read_feed(format: FeedFormat, bytes: &[u8]) -> Result<ListContent, FeedEr
 }
 
 /// Whether the line is understood; comments are.
-fn read_line(format: FeedFormat, line: &str, content: &mut ListContent) -> bool {
+fn read_line(format: FeedFormat, line: &str, content: &mut ListContent, announced: &mut usize) -> bool {
     match format {
         FeedFormat::Hosts => read_hosts(without_comment(line), content),
         FeedFormat::Domains => read_domain(without_comment(line), content),
         FeedFormat::Cidrs => read_range(without_comment(line), content),
-        FeedFormat::SpamhausDrop if line.starts_with('{') => read_drop_object(line, content),
+        FeedFormat::SpamhausDrop if line.starts_with('{') => read_drop_object(line, content, announced),
         FeedFormat::SpamhausDrop => read_range(line.split(';').next().unwrap_or_default().trim(), content),
     }
 }
@@ -116,12 +129,12 @@ fn read_hosts(line: &str, content: &mut ListContent) -> bool {
         if LOCAL_NAMES.contains(&name) || name.parse::<std::net::IpAddr>().is_ok() {
             return understood;
         }
-        match HostName::parse(name) {
-            Ok(name) => {
+        match read_name(name) {
+            Some(name) => {
                 content.hosts.push(HostPattern::Exact(name));
                 understood
             }
-            Err(_) => false,
+            None => false,
         }
     })
 }
@@ -133,13 +146,18 @@ fn read_domain(line: &str, content: &mut ListContent) -> bool {
     }
     let plain = line.strip_prefix("||").and_then(|rest| rest.strip_suffix('^')).unwrap_or(line);
     let plain = plain.strip_prefix("*.").or_else(|| plain.strip_prefix('.')).unwrap_or(plain);
-    match HostName::parse(plain) {
-        Ok(name) => {
+    match read_name(plain) {
+        Some(name) => {
             content.hosts.push(HostPattern::Domain(name));
             true
         }
-        Err(_) => false,
+        None => false,
     }
+}
+
+/// A name; a single label would cover a whole top-level domain, which no list means.
+fn read_name(text: &str) -> Option<HostName> {
+    HostName::parse(text).ok().filter(|name| name.as_str().contains('.'))
 }
 
 fn read_range(line: &str, content: &mut ListContent) -> bool {
@@ -147,24 +165,38 @@ fn read_range(line: &str, content: &mut ListContent) -> bool {
         return true;
     }
     let range = line.parse::<IpNet>().ok().or_else(|| line.parse::<std::net::IpAddr>().ok().map(IpNet::from));
+    let range = range.filter(is_meant);
     content.cidrs.extend(range.map(|range| range.trunc()));
     range.is_some()
 }
 
+/// Whether a range is no wider than lists mean: `0.0.0.0/0` is a mistake, or an attack on who uses the list.
+fn is_meant(range: &IpNet) -> bool {
+    match range {
+        IpNet::V4(range) => range.prefix_len() >= 8,
+        IpNet::V6(range) => range.prefix_len() >= 16,
+    }
+}
+
 /// A line of Spamhaus's `drop_v4.json`: a range, or what the file says of itself.
-fn read_drop_object(line: &str, content: &mut ListContent) -> bool {
+fn read_drop_object(line: &str, content: &mut ListContent, announced: &mut usize) -> bool {
     #[derive(Deserialize)]
     struct Line {
         cidr: Option<IpNet>,
         #[serde(rename = "type")]
         kind: Option<String>,
+        records: Option<usize>,
     }
     match serde_json::from_str::<Line>(line) {
         Ok(Line { cidr: Some(range), .. }) => {
-            content.cidrs.push(range.trunc());
-            true
+            let meant = is_meant(&range);
+            content.cidrs.extend(meant.then(|| range.trunc()));
+            meant
         }
-        Ok(Line { cidr: None, kind }) => kind.as_deref() == Some("metadata"),
+        Ok(Line { cidr: None, kind, records }) => {
+            *announced = records.unwrap_or_default();
+            kind.as_deref() == Some("metadata")
+        }
         Err(_) => false,
     }
 }
@@ -213,6 +245,15 @@ mod tests {
             (FeedFormat::Cidrs, b"10.0.0.0/1", FeedError::CutOff),
             (FeedFormat::Domains, b"\xff\n", FeedError::NotText),
             (FeedFormat::Cidrs, b"a.example\n", FeedError::WrongFormat { wrong: 1, lines: 1, first: 1 }),
+            (FeedFormat::Cidrs, b"0.0.0.0/0\n", FeedError::WrongFormat { wrong: 1, lines: 1, first: 1 }),
+            (FeedFormat::Cidrs, b"::/0\n", FeedError::WrongFormat { wrong: 1, lines: 1, first: 1 }),
+            (FeedFormat::Domains, b"com\n", FeedError::WrongFormat { wrong: 1, lines: 1, first: 1 }),
+            (FeedFormat::Hosts, b"0.0.0.0 com\n", FeedError::WrongFormat { wrong: 1, lines: 1, first: 1 }),
+            (
+                FeedFormat::SpamhausDrop,
+                b"{\"cidr\":\"192.0.2.0/24\"}\n{\"type\":\"metadata\",\"records\":2}\n",
+                FeedError::Short { announced: 2, found: 1 },
+            ),
             (
                 FeedFormat::Hosts,
                 b"0.0.0.0 a.example\n<html>\n<p>\n<p>\n<p>\n",

@@ -115,7 +115,13 @@ impl<'f> Converter<'f> {
             wire::FeedFormat::Cidrs => FeedFormat::Cidrs,
             wire::FeedFormat::SpamhausDrop => FeedFormat::SpamhausDrop,
         };
-        Some(Feed { path: path?, format, refresh: refresh? })
+        let feed = Feed { path: path?, format, refresh: refresh? };
+        let known = *self.feeds.entry(feed.path.clone()).or_insert(format);
+        if known != format {
+            let what = format!("the feed {:?} has another format elsewhere in this file", feed.path);
+            self.report(&place.key("format"), Problem::Contradiction { what, hint: None });
+        }
+        Some(feed)
     }
 }
 

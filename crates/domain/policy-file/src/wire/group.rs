@@ -40,7 +40,7 @@ pub type Sandboxes = OneOrMany<BTreeMap<String, String>>;
 pub struct ServiceTag {
     /// Who publishes them.
     pub provider: Provider,
-    /// As in the provider's file: a tag (Azure), a service or `service.region` (AWS), a service or scope (Google).
+    /// As in the provider's file: a tag (Azure), a service or `service.region` (AWS), a service, scope or `all` (Google).
     pub name: String,
     /// The provider's file, relative to this one. `service-tags/azure.json`, `…/aws.json` or `…/google.json`
     /// where not written.
