@@ -120,7 +120,8 @@ async fn an_address_that_does_not_answer_holds_up_the_next_for_a_moment_only() {
 #[tokio::test]
 async fn failures_say_who_is_at_fault() {
     let (_kept, port) = closed_port(V4);
-    let dial = |hop: Hop, address: IpAddr| async move { connect(&route(hop), &[address], port, LONG).await.unwrap_err() };
+    let dial =
+        |hop: Hop, address: IpAddr| async move { connect(&route(hop), &[address], port, LONG).await.unwrap_err() };
     let error = connect(&route(Hop::Direct), &[], port, LONG).await.unwrap_err();
     assert!(matches!(error, DialError::NoAddress));
     let error = dial(Hop::Direct, V4).await;
@@ -211,7 +212,9 @@ async fn rest(mut stream: TcpStream) -> Vec<u8> {
 #[tokio::test]
 async fn an_http_proxy_gives_a_tunnel_and_every_byte_behind_its_answer() {
     let long = format!("HTTP/1.1 200 OK\r\nVia: {}\r\n\r\nSSH-2.0-x\r\n", "v".repeat(3000));
-    for answer in ["HTTP/1.1 200 Connection established\r\n\r\nSSH-2.0-x\r\n", "HTTP/1.0 200 OK\r\n\r\nSSH-2.0-x\r\n", &long] {
+    for answer in
+        ["HTTP/1.1 200 Connection established\r\n\r\nSSH-2.0-x\r\n", "HTTP/1.0 200 OK\r\n\r\nSSH-2.0-x\r\n", &long]
+    {
         let dialled = through_http(answer.as_bytes()).await.0.unwrap();
         assert_eq!(dialled.address.to_string(), "192.0.2.7");
         assert_eq!(rest(dialled.stream).await, b"SSH-2.0-x\r\n");

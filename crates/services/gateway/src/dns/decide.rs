@@ -13,11 +13,12 @@ use std::{
 
 use audit_event::{Event, bounded};
 use jiff::Timestamp;
-use policy::{Guard, HostName, NameAnswer, NameDecision, QueryType, Verdict};
+use policy::{CompiledPolicy, Guard, HostName, NameAnswer, NameDecision, QueryType, Verdict};
 use smallvec::SmallVec;
+use values::RuleName;
 
 use super::{
-    DnsContext, answerable,
+    DnsContext,
     question::{Parsed, Question, ResponseCode, parse, type_text},
     reply::{self, Transport},
 };
@@ -162,7 +163,10 @@ impl DnsContext {
         match self.names.count_question(&in_force.policy, now) {
             Rate::Within => None,
             Rate::Tell(crossed) => Some(Some(crossed.to_string())),
-            Rate::Told => Some(None),
+            Rate::Told => {
+                self.tally.dns(Verdict::Denied, "dns", Guard::DnsLimit.as_str());
+                Some(None)
+            }
         }
     }
 
@@ -218,15 +222,16 @@ impl DnsContext {
         let policy = &case.in_force.policy;
         let mut passed: SmallVec<[IpAddr; 4]> = SmallVec::new();
         let mut kept_back = None;
+        let today = Timestamp::now();
         for address in &found.addresses {
-            match answerable::guard(policy, *address) {
-                None => passed.push(*address),
-                Some(guard) => kept_back = kept_back.or(Some((guard, *address))),
+            match policy.admits_answer(&case.in_force.source, name, *address, today) {
+                true => passed.push(*address),
+                false => kept_back = kept_back.or(Some(*address)),
             }
         }
-        if let (Some((guard, address)), true) = (kept_back, passed.is_empty()) {
-            let reason = format!("{}: the name means {address}", guard.reason());
-            return self.refuse(case, &guarded(guard.rule_name(), reason), name, out);
+        if let (Some(address), true) = (kept_back, passed.is_empty()) {
+            let (rule, reason) = why_kept_back(policy, decision, address);
+            return self.refuse(case, &guarded(rule, reason), name, out);
         }
         let now = Instant::now();
         self.names.bind(name, found, &passed, now);
@@ -235,8 +240,9 @@ impl DnsContext {
         self.tally.dns(Verdict::Allowed, "", decision.rule.as_str());
         let reason = match kept_back {
             None => Cow::Borrowed(&*decision.reason),
-            Some((guard, address)) => {
-                Cow::Owned(format!("{}; {address} left out ({})", decision.reason, guard.as_str()))
+            Some(address) => {
+                let (_, why) = why_kept_back(policy, decision, address);
+                Cow::Owned(format!("{}; left out {why}", decision.reason))
             }
         };
         let mut record = case.record(decision, name.as_str(), code);
@@ -358,6 +364,14 @@ impl Case<'_> {
             duration: self.started.elapsed(),
             error: None,
         }
+    }
+}
+
+/// The rule that keeps an address out of an answer, and why.
+fn why_kept_back(policy: &CompiledPolicy, decision: &NameDecision, address: IpAddr) -> (RuleName, String) {
+    match policy.guard(address) {
+        Some(guard) => (guard.rule_name(), format!("{address}: {}", guard.reason())),
+        None => (decision.rule.clone(), format!("{address}: it is not in the ranges of the rule that opens the name")),
     }
 }
 

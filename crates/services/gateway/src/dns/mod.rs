@@ -7,12 +7,10 @@
 //!                                                                           └─ record ─> query ─> record ─> answer
 //! ```
 //! A name that no rule opens is refused without a query. Nothing leaves, neither a query nor an answer, before its
-//! record is written; where it can't be written the sandbox gets SERVFAIL. Addresses are passed on only where no
-//! guard covers them, and are bound to their name before the answer leaves. What the aliases between a name and its
+//! record is written; where it can't be written the sandbox gets SERVFAIL. Addresses are passed on only where the
+//! policy admits them (no guard over them that is shut), and are bound to their name before the answer leaves. What the aliases between a name and its
 //! addresses are called is not judged: the name asked for is, and the addresses are.
 
-/// Which addresses an answer may carry.
-mod answerable;
 /// What is done about a question.
 mod decide;
 /// One question out of a message, read strictly.

@@ -98,7 +98,7 @@ pub(crate) fn read(
         ResponseCode::NXDomain => false,
         other => return Err(AnswerError::Code(u16::from(other))),
     };
-    let wanted = RecordType::from(number(record));
+    let wanted = RecordType::from(record.number());
     let mut chain = Chain { message, owner: asked.clone(), ttl: u32::MAX };
     if record != QueryType::Cname {
         chain.follow(wanted, links)?;
@@ -129,21 +129,6 @@ pub(crate) fn read(
     let seconds = if empty { negative_life(message) } else { life.clamp(*LIFE.start(), *LIFE.end()) };
     found.expires = now + Duration::from_secs(seconds.into());
     Ok(Reading::Whole(found))
-}
-
-/// The record type's number.
-pub(crate) fn number(record: QueryType) -> u16 {
-    match record {
-        QueryType::A => 1,
-        QueryType::Cname => 5,
-        QueryType::Mx => 15,
-        QueryType::Txt => 16,
-        QueryType::Aaaa => 28,
-        QueryType::Srv => 33,
-        QueryType::Svcb => 64,
-        QueryType::Https => 65,
-        QueryType::Other(number) => number,
-    }
 }
 
 /// A walk over the aliases of one message.

@@ -45,7 +45,7 @@ use values::{RouteName, RuleName};
 
 pub(crate) use bindings::BindingGuard;
 pub(crate) use event::{DnsRecord, guarded, verdict};
-pub(crate) use found::{Found, number};
+pub(crate) use found::Found;
 pub(crate) use limits::{Crossed, Rate};
 
 use crate::{in_force::InForce, settings::Settings, summary::Tally};
@@ -375,8 +375,10 @@ impl Names {
         let Some(hop) = policy.route(route) else {
             return Err(route.cloned().map_or(ResolveError::Stopped, ResolveError::NoRoute));
         };
-        let Ok(mut asked) = Name::from_ascii(format!("{name}.")) else { return Err(ResolveError::NoSuchName) };
-        let kind = RecordType::from(number(record));
+        // From labels: a host name is no zone file's text, and a label may begin with a hyphen.
+        let labels = name.as_str().split('.').map(str::as_bytes);
+        let Ok(mut asked) = Name::from_labels(labels) else { return Err(ResolveError::NoSuchName) };
+        let kind = RecordType::from(record.number());
         let mut links = 0;
         loop {
             let message = self.upstream.ask(hop, &asked, kind).await;
@@ -423,7 +425,7 @@ fn record_of<'a>(
         reason: Cow::Borrowed(reason),
         would: &decision.would,
         name: Cow::Borrowed(asked.name.as_str()),
-        record_type: crate::dns::type_text(number(asked.record)),
+        record_type: crate::dns::type_text(asked.record.number()),
         answers: &[],
         response,
         route: asked.route,
@@ -475,3 +477,6 @@ fn knows_no_such_type(error: &ResolveError) -> bool {
 pub(crate) mod scripted;
 #[cfg(test)]
 mod tests;
+/// A policy, a log and servers for tests.
+#[cfg(test)]
+pub(crate) mod world;

@@ -121,7 +121,8 @@ pub(crate) fn bytes(message: &Message) -> Vec<Vec<u8>> {
 }
 
 pub(crate) fn name(text: &str) -> Name {
-    Name::from_ascii(text).unwrap()
+    Name::from_labels(text.trim_end_matches('.').split('.').filter(|label| !label.is_empty()).map(str::as_bytes))
+        .unwrap()
 }
 
 pub(crate) fn a(owner: &str, ttl: u32, address: &str) -> Record {

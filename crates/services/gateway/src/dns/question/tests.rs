@@ -1,6 +1,9 @@
 use hickory_proto::{
     op::{Edns as HickoryEdns, Message, OpCode, Query},
-    rr::{Name, RecordType, rdata::opt::{ClientSubnet, EdnsOption}},
+    rr::{
+        Name, RecordType,
+        rdata::opt::{ClientSubnet, EdnsOption},
+    },
 };
 use policy::QueryType;
 use proptest::prelude::*;

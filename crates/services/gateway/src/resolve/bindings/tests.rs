@@ -71,7 +71,11 @@ fn the_table_stays_within_its_bound() {
     let bindings = Bindings::new(start);
     let total = u32::try_from(TOTAL_LIMIT).unwrap();
     for number in 0..total + 100 {
-        bindings.bind(&name(&format!("n{number}.example")), &[address(number)], start + Duration::from_millis(number.into()));
+        bindings.bind(
+            &name(&format!("n{number}.example")),
+            &[address(number)],
+            start + Duration::from_millis(number.into()),
+        );
     }
     let table = bindings.table();
     assert!(table.pairs <= TOTAL_LIMIT);

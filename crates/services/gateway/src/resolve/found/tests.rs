@@ -20,7 +20,7 @@ const ASKED: &str = "www.example.com.";
 
 fn message(record: QueryType, answers: Vec<Record>, authorities: Vec<Record>) -> Message {
     let mut query = Message::query();
-    query.add_query(Query::query(name(ASKED), RecordType::from(super::number(record))));
+    query.add_query(Query::query(name(ASKED), RecordType::from(record.number())));
     let mut message = Message::response(1, query.metadata.op_code);
     message.add_queries(query.queries);
     message.add_answers(answers);
@@ -28,7 +28,12 @@ fn message(record: QueryType, answers: Vec<Record>, authorities: Vec<Record>) ->
     message
 }
 
-fn try_read(record: QueryType, answers: Vec<Record>, authorities: Vec<Record>, now: Instant) -> Result<Reading, AnswerError> {
+fn try_read(
+    record: QueryType,
+    answers: Vec<Record>,
+    authorities: Vec<Record>,
+    now: Instant,
+) -> Result<Reading, AnswerError> {
     read(&message(record, answers, authorities), &name(ASKED), record, &mut 0, now)
 }
 
@@ -82,7 +87,8 @@ fn a_chain_is_collapsed_to_its_end() {
 fn lives_are_bounded_on_both_sides() {
     let now = Instant::now();
     for (ttl, told) in [(0, 5), (1, 5), (30, 30), (86_400, 60), (u32::MAX, 60)] {
-        let Reading::Whole(found) = try_read(QueryType::A, vec![a(ASKED, ttl, "192.0.2.1")], vec![], now).unwrap() else {
+        let Reading::Whole(found) = try_read(QueryType::A, vec![a(ASKED, ttl, "192.0.2.1")], vec![], now).unwrap()
+        else {
             panic!()
         };
         assert_eq!(found.ttl(now), told, "{ttl}");
@@ -112,7 +118,15 @@ fn a_chain_without_an_end_is_gone_on_with_and_a_loop_is_an_error() {
     for answers in [
         vec![cname(ASKED, 60, ASKED)],
         vec![cname(ASKED, 60, "b.example."), cname("b.example.", 60, ASKED)],
-        (0..20).map(|n| cname(&if n == 0 { ASKED.to_owned() } else { format!("n{n}.example.") }, 60, &format!("n{}.example.", n + 1))).collect(),
+        (0..20)
+            .map(|n| {
+                cname(
+                    &if n == 0 { ASKED.to_owned() } else { format!("n{n}.example.") },
+                    60,
+                    &format!("n{}.example.", n + 1),
+                )
+            })
+            .collect(),
     ] {
         let error = try_read(QueryType::A, answers, vec![], Instant::now()).unwrap_err();
         assert_eq!(error, AnswerError::Chain);
@@ -203,7 +217,11 @@ fn service_bindings_that_lead_elsewhere_or_nowhere_are_dropped() {
         ("its own target", https(1, ASKED, vec![alpn(&["h2"])]), 1),
         ("HTTP/3 alone", https(1, ".", vec![alpn(&["h3"])]), 1),
         ("HTTP/3 alone and no default", https(1, ".", vec![alpn(&["h3"]), no_default]), 0),
-        ("mandatory port", https(1, ".", vec![mandatory(&[SvcParamKey::Port]), (SvcParamKey::Port, SvcParamValue::Port(1))]), 1),
+        (
+            "mandatory port",
+            https(1, ".", vec![mandatory(&[SvcParamKey::Port]), (SvcParamKey::Port, SvcParamValue::Port(1))]),
+            1,
+        ),
         ("mandatory ech", https(1, ".", vec![mandatory(&[SvcParamKey::EchConfigList]), ech()]), 0),
     ] {
         assert_eq!(found.records.len(), records, "{what}");

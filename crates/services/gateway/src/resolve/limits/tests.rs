@@ -37,7 +37,10 @@ fn rule(text: &str, priority: i64, hosts: &[&str]) -> Rule {
 }
 
 fn policy(dns: DnsLimits) -> CompiledPolicy {
-    let rules = vec![rule("wild", 1, &["*.zone.example"]), rule("exact", 2, &["long-but-named-on-purpose-by-its-owner-42.zone.example"])];
+    let rules = vec![
+        rule("wild", 1, &["*.zone.example"]),
+        rule("exact", 2, &["long-but-named-on-purpose-by-its-owner-42.zone.example"]),
+    ];
     let spec = PolicySpec { rules, dns, ..PolicySpec::default() };
     CompiledPolicy::compile(spec, Lists::default(), policy::OwnAddresses::default(), Revision(1)).unwrap()
 }
@@ -48,7 +51,8 @@ fn wild() -> RuleName {
 
 #[test]
 fn the_rate_has_a_burst_of_a_second_and_tells_once_a_second() {
-    let (limits, dns, start) = (Limits::default(), DnsLimits { queries_per_second: 10, ..DnsLimits::default() }, Instant::now());
+    let (limits, dns, start) =
+        (Limits::default(), DnsLimits { queries_per_second: 10, ..DnsLimits::default() }, Instant::now());
     for _ in 0..10 {
         assert_eq!(limits.question(&dns, start), Rate::Within);
     }
@@ -88,7 +92,9 @@ fn a_wildcard_is_no_tunnel() {
         let now = start + Duration::from_millis(u64::from(tick) * 50);
         match limits.name(&policy, &wild(), &name(&format!("{label}.zone.example")), now) {
             Ok(()) => passed += label.len(),
-            Err(crossed) => assert!(matches!(&crossed, Crossed::Entropy { zone, .. } if zone == "zone.example"), "{crossed:?}"),
+            Err(crossed) => {
+                assert!(matches!(&crossed, Crossed::Entropy { zone, .. } if zone == "zone.example"), "{crossed:?}")
+            }
         }
     }
     let bits = f64::from(u32::try_from(passed).unwrap()) * 3.0;
@@ -101,7 +107,8 @@ fn short_labels_cost_too() {
     assert!(label_bits("ab") > label_bits("a"));
     assert!(label_bits("0123456789abcdef") >= 16.0 * 4.0);
     let (limits, policy, now) = (Limits::default(), policy(DnsLimits::default()), Instant::now());
-    let refused = (0..5000).filter(|n| limits.name(&policy, &wild(), &name(&format!("a{n}.zone.example")), now).is_err());
+    let refused =
+        (0..5000).filter(|n| limits.name(&policy, &wild(), &name(&format!("a{n}.zone.example")), now).is_err());
     assert!(refused.count() > 4000);
 }
 
