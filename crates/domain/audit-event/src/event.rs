@@ -1,14 +1,16 @@
 //! What happened: the closed list.
 //!
 //! Field names are the wire format (JSON Lines, stable). Text that comes from the workload is
-//! bounded and cleaned by whoever makes the event, with `bounded`.
+//! bounded and cleaned by whoever makes the event, with `bounded`. Fields that may be erased later (see
+//! [`crate::erasable`]) are nullable in the schema: `null` is what erasing leaves.
 
 use std::{net::IpAddr, time::Duration};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Who an event is about; the same for every event of one run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunContext {
     /// The sandbox: `run-` and the run's short id.
     pub sandbox: String,
@@ -19,7 +21,7 @@ pub struct RunContext {
 }
 
 /// The process behind a flow.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Process {
     /// Its id, seen from the host.
     pub pid: u32,
@@ -28,11 +30,12 @@ pub struct Process {
     /// SHA-256 of the executable, where it was read.
     pub digest: Option<String>,
     /// Its command line, cut to 512 bytes.
+    #[schemars(with = "Option<String>")]
     pub args: String,
 }
 
 /// Where a flow was going.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Destination {
     /// The name it was judged by.
     pub name: Option<String>,
@@ -47,7 +50,7 @@ pub struct Destination {
 }
 
 /// What was seen of TLS.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TlsSeen {
     /// `none` or `passthrough`.
     pub mode: String,
@@ -60,18 +63,19 @@ pub struct TlsSeen {
 }
 
 /// What was seen of a plain HTTP request. The query is redacted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HttpRequest {
     /// The method.
     pub method: String,
     /// The host.
     pub host: Option<String>,
     /// The path without its query.
+    #[schemars(with = "Option<String>")]
     pub path: String,
 }
 
 /// A watched match.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WouldRecord {
     /// The rule.
     pub rule: String,
@@ -80,7 +84,7 @@ pub struct WouldRecord {
 }
 
 /// Bytes moved.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Transfer {
     /// From the sandbox.
     pub sent: u64,
@@ -89,7 +93,7 @@ pub struct Transfer {
 }
 
 /// A flow was judged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlowDecided {
     /// The connection's number in this run; its end carries the same.
     pub flow: u64,
@@ -130,7 +134,7 @@ pub struct FlowDecided {
 }
 
 /// What ended a flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum EndedBy {
     /// The client closed or reset.
@@ -150,7 +154,7 @@ pub enum EndedBy {
 }
 
 /// A flow ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlowEnded {
     /// The number of its decision.
     pub flow: u64,
@@ -177,7 +181,7 @@ pub struct FlowEnded {
 }
 
 /// A DNS question was judged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DnsDecided {
     /// The policy revision, as text.
     pub revision: String,
@@ -210,7 +214,7 @@ pub struct DnsDecided {
 }
 
 /// A policy revision is in force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyApplied {
     /// The revision.
     pub revision: String,
@@ -225,7 +229,7 @@ pub struct PolicyApplied {
 }
 
 /// A policy revision was refused; the one before stays in force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyRefused {
     /// The revision in force.
     pub revision: String,
@@ -234,9 +238,10 @@ pub struct PolicyRefused {
 }
 
 /// The sandbox started or ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SandboxChanged {
     /// The command line, cut to 512 bytes.
+    #[schemars(with = "Option<String>")]
     pub command: String,
     /// The exit code, at the end.
     pub exit_code: Option<i32>,
@@ -249,7 +254,7 @@ pub struct SandboxChanged {
 }
 
 /// Everything that can be recorded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event")]
 pub enum Event {
     /// A flow was judged.

@@ -19,8 +19,12 @@ mod event;
 mod filter;
 /// JSON scalars as RFC 8785 wants them.
 mod json_text;
+/// Events as OCSF 1.8 JSON.
+mod ocsf;
 /// A line back into what it says.
 mod parse;
+/// The JSON Schema of a line.
+mod schema;
 /// Text from the workload, made fit for a record.
 mod text;
 /// Checks that lines form one chain.
@@ -35,6 +39,8 @@ pub use event::{
     Process, RunContext, SandboxChanged, TlsSeen, Transfer, WouldRecord, microseconds,
 };
 pub use filter::{Condition, Filter, FilterError, Flag};
+pub use ocsf::{OCSF_VERSION, to_ocsf};
 pub use parse::{Body, ERASED, EVENT_KINDS, Entry, Envelope, ParseError, parse};
+pub use schema::json_schema;
 pub use text::{bounded, bounded_bytes};
 pub use verify::{Broken, BrokenReason, Ending, MAX_LINE, Verified, Verifier, VerifyError, verify};

@@ -190,7 +190,7 @@ fn any_destination() -> impl Strategy<Value = Destination> {
 }
 
 fn any_process() -> impl Strategy<Value = Option<Process>> {
-    option::of((any::<u32>(), text(), option::of(text()), text()).prop_map(|(pid, exe, digest, args)| Process {
+    option::of((0..=4_194_304_u32, text(), option::of(text()), text()).prop_map(|(pid, exe, digest, args)| Process {
         pid,
         exe,
         digest,
