@@ -1,9 +1,62 @@
 //! The data plane that every byte out of a sandbox passes through.
+//!
+//! Sockets that were made inside the sandbox's network namespace are handed to a [`Gateway`]; nothing else leads out.
+//! Each worker thread accepts, decides and forwards on its own. The life of a connection, in the words of the files:
+//!
+//! ```text
+//! accept ─> identify ─> intent ─> readings ─> decide ─> ask ─> record ─> (inspect) ─> dial ─> forward ─> pump ─> end
+//!           transparent: the address it dialled          establish: from a decision to a server      late: what is
+//!           explicit:    CONNECT, HTTP, SOCKS5                                                         judged after
+//! ```
+//! `forward` alone puts a connection into the pump, and it uses up a `policy::Permit` and an `audit_log::Recorded`
+//! (invariants *No permit, no bytes* and *Written before it leaves*). `(inspect)` is where TLS will be opened.
 
+/// A gateway: started, changed, stopped.
+mod gateway;
 /// What the program hands to a gateway: sockets and bounds.
 mod settings;
+/// What the workers of one gateway share.
+mod shared;
 /// The policy in force, shared by workers.
 mod in_force;
+/// One thread of a gateway.
+mod worker;
+/// Takes connections from the sandbox's listeners.
+mod accept;
+/// Who opened a connection, and where it was going.
+mod identify;
+/// The life of a redirected connection.
+mod transparent;
+/// The life of a connection to the explicit proxy.
+mod explicit;
+/// What a client wants, from its first bytes.
+mod intent;
+/// One connection, and everything known of it.
+mod flow;
+/// The ways in which name and address can be read together.
+mod readings;
+/// Whether an encrypted ClientHello may hide another name.
+mod ech;
+/// From facts to a decision.
+mod decide;
+/// Asks a person.
+mod ask;
+/// The record of a flow.
+mod record;
+/// From a decision to a connected server.
+mod establish;
+/// Refusals, told fast.
+mod refuse;
+/// Hands a flow to the pump.
+mod forward;
+/// Moves the bytes of decided connections.
+mod pump;
+/// Plain HTTP from message to message.
+mod http;
+/// What is judged after a connection was taken up.
+mod late;
+/// A new policy goes over the open connections.
+mod rejudge;
 /// Counts of what was decided.
 mod summary;
 /// The sandbox's DNS server.
@@ -13,5 +66,6 @@ mod resolve;
 /// Connecting to a checked address by a route.
 mod dial;
 
+pub use gateway::{Applied, Gateway, NotBuilt, StartError, check_built};
 pub use settings::{Answer, Question, SandboxSockets, Settings};
 pub use summary::{Group, Summary};

@@ -79,6 +79,11 @@ impl Direction {
         }
     }
 
+    /// Whether bytes wait to be written.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.pending.is_some() || self.pipe.as_ref().is_some_and(|pipe| pipe.held > 0)
+    }
+
     /// Writes what waits: pending bytes, then the pipe's.
     pub(super) fn flush(&mut self, to: &OwnedFd) -> io::Result<Flow> {
         while let Some(pending) = &mut self.pending {

@@ -74,6 +74,8 @@ pub(crate) struct Left<F> {
 /// A connection that ended by itself.
 #[derive(Debug)]
 pub(crate) struct Ended<F> {
+    /// Its name until now.
+    pub(crate) key: Key,
     /// What it was.
     pub(crate) left: Left<F>,
     /// Who ended it.
@@ -161,15 +163,26 @@ impl<F> Pump<F> {
     }
 
     /// Takes a connection in and moves what is there.
-    pub(crate) fn insert(&mut self, client: OwnedFd, upstream: OwnedFd, start: Start, flow: F) -> io::Result<Key> {
+    pub(crate) fn insert(
+        &mut self,
+        client: OwnedFd,
+        upstream: OwnedFd,
+        start: Start,
+        flow: F,
+    ) -> Result<Key, (io::Error, F)> {
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
                 self.slots.push(Slot { generation: 0, tunnel: None });
-                u32::try_from(self.slots.len() - 1).map_err(io::Error::other)?
+                let Ok(index) = u32::try_from(self.slots.len() - 1) else {
+                    return Err((io::ErrorKind::OutOfMemory.into(), flow));
+                };
+                index
             }
         };
-        let Some(slot) = self.slots.get_mut(index as usize) else { return Err(io::ErrorKind::NotFound.into()) };
+        let Some(slot) = self.slots.get_mut(index as usize) else {
+            return Err((io::ErrorKind::NotFound.into(), flow));
+        };
         let key = Key { index, generation: slot.generation };
         let interest =
             epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
@@ -177,7 +190,7 @@ impl<F> Pump<F> {
             .and_then(|()| epoll::add(&self.epoll, &upstream, data(key, Side::Upstream), interest));
         if let Err(error) = added {
             self.free.push(index);
-            return Err(error.into());
+            return Err((error.into(), flow));
         }
         slot.tunnel = Some(Box::new(Tunnel::new(client, upstream, start, flow, self.started)));
         self.open += 1;
@@ -218,6 +231,11 @@ impl<F> Pump<F> {
     /// What ended.
     pub(crate) fn take_ended(&mut self) -> Vec<Ended<F>> {
         std::mem::take(&mut self.ended)
+    }
+
+    /// Whether a refusal can stand in the place of a response: nothing of another is under way.
+    pub(crate) fn can_answer(&mut self, key: Key) -> bool {
+        self.tunnel(key).is_some_and(|tunnel| tunnel.can_answer())
     }
 
     /// What the caller attached.
@@ -318,7 +336,7 @@ impl<F> Pump<F> {
                 reset(&left.client);
                 reset(&left.upstream);
             }
-            self.ended.push(Ended { left, by, error });
+            self.ended.push(Ended { key, left, by, error });
         }
     }
 }

@@ -48,7 +48,7 @@ fn world(gate: Gate, to_upstream: &[u8], to_client: &[u8]) -> World {
     let mut pump = Pump::new(bounds()).unwrap();
     let start =
         Start { to_upstream: to_upstream.to_vec(), to_client: to_client.to_vec(), unread: Vec::new(), gate };
-    pump.insert(OwnedFd::from(inner), OwnedFd::from(outer), start, "flow").unwrap();
+    pump.insert(OwnedFd::from(inner), OwnedFd::from(outer), start, "flow").map_err(|(error, _)| error).unwrap();
     World { pump, client, server }
 }
 

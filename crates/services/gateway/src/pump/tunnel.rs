@@ -115,6 +115,16 @@ impl<F> Tunnel<F> {
         }
     }
 
+    /// Whether a refusal can stand in the place of a response.
+    pub(super) fn can_answer(&self) -> bool {
+        !self.down.is_waiting()
+            && match &self.gate {
+                Gate::First(_) => true,
+                Gate::Http(exchange) => !exchange.is_answering(),
+                Gate::Open => false,
+            }
+    }
+
     /// Whether a bound is crossed.
     pub(super) fn is_late(&self, now: u32, bounds: &Bounds) -> bool {
         let idle = u64::from(now.saturating_sub(self.active));

@@ -1,0 +1,109 @@
+//! Which inode a connection's socket has (sock_diag(7)).
+//!
+//! One request, one answer, over a socket that was made in the sandbox's namespace. The kernel answers
+//! within the send, so nothing waits.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    os::fd::OwnedFd,
+};
+
+use rustix::net::{RecvFlags, SendFlags, netlink::SocketAddrNetlink};
+
+/// `SOCK_DIAG_BY_FAMILY` (linux/sock_diag.h).
+const BY_FAMILY: u16 = 20;
+/// `NLMSG_ERROR` (linux/netlink.h).
+const MESSAGE_ERROR: u16 = 2;
+/// `NLM_F_REQUEST`.
+const FLAG_REQUEST: u16 = 1;
+/// nlmsghdr and inet_diag_req_v2.
+const REQUEST_SIZE: usize = 16 + 56;
+/// Where `idiag_inode` stands: behind nlmsghdr, at the end of inet_diag_msg.
+const INODE_AT: usize = 16 + 68;
+
+/// The inode of the socket with these ends, seen from its owner. `None` where there is none any more.
+pub(super) fn inode(diagnosis: &OwnedFd, local: SocketAddr, remote: SocketAddr, sequence: u32) -> io::Result<Option<u64>> {
+    let kernel = SocketAddrNetlink::new(0, 0);
+    rustix::net::sendto(diagnosis, &request(local, remote, sequence), SendFlags::empty(), &kernel)?;
+    let mut buffer = [0; 1024];
+    for _ in 0..16 {
+        let (count, _) = rustix::net::recv(diagnosis, &mut buffer, RecvFlags::DONTWAIT)?;
+        let message = buffer.get(..count).unwrap_or_default();
+        if number(message, 8) != Some(sequence) {
+            // The answer to an earlier question that was given up.
+            continue;
+        }
+        return Ok(match message.get(4..6) {
+            Some(kind) if kind == BY_FAMILY.to_ne_bytes() => number(message, INODE_AT).map(u64::from).filter(|inode| *inode != 0),
+            Some(kind) if kind == MESSAGE_ERROR.to_ne_bytes() => None,
+            _ => None,
+        });
+    }
+    Err(io::ErrorKind::InvalidData.into())
+}
+
+/// nlmsghdr { len u32, type u16, flags u16, seq u32, pid u32 }, then inet_diag_req_v2 { family u8, protocol u8,
+/// ext u8, pad u8, states u32, sport be16, dport be16, src be32[4], dst be32[4], if u32, cookie u32[2] }.
+fn request(local: SocketAddr, remote: SocketAddr, sequence: u32) -> Vec<u8> {
+    const TCP: u8 = 6;
+    let family: u8 = if local.is_ipv4() { 2 } else { 10 };
+    let mut bytes = Vec::with_capacity(REQUEST_SIZE);
+    bytes.extend(u32::try_from(REQUEST_SIZE).unwrap_or_default().to_ne_bytes());
+    bytes.extend(BY_FAMILY.to_ne_bytes());
+    bytes.extend(FLAG_REQUEST.to_ne_bytes());
+    bytes.extend(sequence.to_ne_bytes());
+    bytes.extend([0; 4]);
+    bytes.extend([family, TCP, 0, 0]);
+    bytes.extend(u32::MAX.to_ne_bytes());
+    bytes.extend(local.port().to_be_bytes());
+    bytes.extend(remote.port().to_be_bytes());
+    bytes.extend(address(local));
+    bytes.extend(address(remote));
+    bytes.extend([0; 4]);
+    bytes.extend(u64::MAX.to_ne_bytes());
+    bytes
+}
+
+fn address(of: SocketAddr) -> [u8; 16] {
+    match of.ip() {
+        IpAddr::V6(v6) => v6.octets(),
+        IpAddr::V4(v4) => {
+            let mut octets = Ipv6Addr::UNSPECIFIED.octets();
+            for (to, from) in octets.iter_mut().zip(v4.octets()) {
+                *to = from;
+            }
+            octets
+        }
+    }
+}
+
+fn number(message: &[u8], at: usize) -> Option<u32> {
+    message.get(at..).and_then(|rest| rest.first_chunk::<4>()).map(|bytes| u32::from_ne_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{TcpListener, TcpStream},
+        os::{fd::AsFd, linux::fs::MetadataExt},
+    };
+
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, netlink, socket_with};
+
+    use super::inode;
+
+    #[test]
+    fn finds_the_inode_of_a_connection_and_nothing_for_none() {
+        let flags = SocketFlags::CLOEXEC;
+        let diagnosis = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG)).unwrap();
+        for bind in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(bind) else { continue };
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (local, remote) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+            let expected = std::fs::File::from(client.as_fd().try_clone_to_owned().unwrap()).metadata().unwrap().st_ino();
+            assert_eq!(inode(&diagnosis, local, remote, 7).unwrap(), Some(expected));
+            assert_eq!(inode(&diagnosis, remote, "192.0.2.1:9".parse().unwrap(), 8).unwrap_or(None), None);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! A refusal is fast and says what it is (spec/egress.md, 6).
+//!
+//! HTTP gets 403 with the rule and the reason; SOCKS5 its reply; everything else a reset at once.
+
+use std::time::Duration;
+
+use policy::Decision;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use values::Revision;
+
+/// How long a refused client may go on sending before it is cut off.
+const LINGER: Duration = Duration::from_secs(1);
+/// How much it may send meanwhile.
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// Resets a connection.
+pub(crate) fn reset(stream: TcpStream) {
+    let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
+    drop(stream);
+}
+
+/// The response to a request that was denied: 403, or 421 where it went to the wrong connection.
+pub(crate) fn denial(decision: &Decision, revision: Revision, status: Status, what: &str) -> Vec<u8> {
+    let rule = decision.rule.as_str();
+    let body = serde_json::json!({
+        "type": "about:blank",
+        "title": "Denied by the network policy",
+        "status": status.code(),
+        "detail": decision.reason,
+        "destination": what,
+        "rule": rule,
+        "revision": revision.to_string(),
+        "layer": decision.layer.as_str(),
+        "how_to_ask": "Ask whoever runs this sandbox to allow the destination: a rule in the policy, or `--allow HOST`. `cofferdam policy learn` proposes one from the record.",
+    });
+    response(status, &format!("denied; rule=\"{rule}\"; revision={revision}"), &body)
+}
+
+/// The response to an allowed request that could not be carried out.
+pub(crate) fn failure(status: Status, error: &str) -> Vec<u8> {
+    let body = serde_json::json!({
+        "type": "about:blank",
+        "title": status.title(),
+        "status": status.code(),
+        "detail": error,
+    });
+    response(status, "error", &body)
+}
+
+fn response(status: Status, verdict: &str, body: &serde_json::Value) -> Vec<u8> {
+    let body = body.to_string();
+    format!(
+        "HTTP/1.1 {} {}\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\nCofferdam-Verdict: {verdict}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n{body}",
+        status.code(),
+        status.title(),
+        body.len(),
+    )
+    .into_bytes()
+}
+
+/// The status of a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// It has no one meaning.
+    BadRequest,
+    /// The policy denies it.
+    Forbidden,
+    /// It is for another host than its connection.
+    Misdirected,
+    /// The server or its name could not be reached.
+    BadGateway,
+    /// We can't take it now.
+    Unavailable,
+    /// The server did not answer in time.
+    GatewayTimeout,
+}
+
+impl Status {
+    fn code(self) -> u16 {
+        match self {
+            Status::BadRequest => 400,
+            Status::Forbidden => 403,
+            Status::Misdirected => 421,
+            Status::BadGateway => 502,
+            Status::Unavailable => 503,
+            Status::GatewayTimeout => 504,
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Status::BadRequest => "Bad Request",
+            Status::Forbidden => "Forbidden",
+            Status::Misdirected => "Misdirected Request",
+            Status::BadGateway => "Bad Gateway",
+            Status::Unavailable => "Service Unavailable",
+            Status::GatewayTimeout => "Gateway Timeout",
+        }
+    }
+}
+
+/// Writes a last message and closes so that the client gets it: what it still sends is read and dropped for a
+/// moment, because closing with unread bytes is a reset that can overtake the message.
+pub(crate) async fn answer(mut stream: TcpStream, message: &[u8]) {
+    let farewell = async {
+        stream.write_all(message).await?;
+        stream.shutdown().await?;
+        let mut sink = [0; 4096];
+        let mut dropped = 0;
+        while dropped < LINGER_BYTES {
+            match stream.read(&mut sink).await? {
+                0 => break,
+                count => dropped += count,
+            }
+        }
+        Ok::<(), std::io::Error>(())
+    };
+    // Whatever fails here fails for a client that is refused anyway.
+    let _ = tokio::time::timeout(LINGER, farewell).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use policy::{Decision, Guard, Layer};
+    use values::Revision;
+
+    use super::{Status, denial};
+
+    #[test]
+    fn a_denial_names_rule_revision_and_reason() {
+        let decision = Decision::by_guard(Guard::Metadata, Layer::Ip, "a \"reason\"\r\nX: y");
+        let text = String::from_utf8(denial(&decision, Revision(3), Status::Forbidden, "a.example")).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 403 Forbidden\r\n"));
+        assert!(head.contains("Cofferdam-Verdict: denied; rule=\"guard:metadata\"; revision=3"));
+        assert!(!head.contains("X: y"));
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["detail"], "a \"reason\"\r\nX: y");
+        assert_eq!(body["rule"], "guard:metadata");
+    }
+}

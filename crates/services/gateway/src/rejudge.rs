@@ -1,0 +1,205 @@
+//! A new policy goes over the open connections and cuts those it denies (spec/egress.md, 10).
+
+use std::{rc::Rc, sync::mpsc, time::Instant};
+
+use audit_event::{EndedBy, Event, Transfer};
+use policy::{Decision, Fact, Guard, Layer, Missing, ProcessFacts, Step};
+use tokio::net::TcpStream;
+
+use crate::{
+    flow::OpenFlow,
+    in_force::InForce,
+    pump::{self, Key, Left},
+    record::{self, End},
+    worker::Worker,
+};
+
+/// How many slots are gone over before bytes are moved again.
+const SLICE: usize = 512;
+/// How often one flow may ask for a fact.
+const STEP_LIMIT: usize = 8;
+
+/// What one worker did.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Share {
+    /// Connections judged again.
+    pub(crate) rejudged: u64,
+    /// Of these, cut.
+    pub(crate) cut: u64,
+    /// When the last was cut.
+    pub(crate) done: Option<Instant>,
+}
+
+/// Goes over the connections of one worker. `done` is told when the last was cut and again when all is recorded.
+pub(crate) async fn go_over(worker: &Rc<Worker>, told: mpsc::Sender<Share>) {
+    let in_force = worker.shared.in_force();
+    let mut share = Share::default();
+    let mut events = Vec::new();
+    let mut late = Vec::new();
+    let mut from = Some(0);
+    while let Some(start) = from {
+        let (keys, next) = worker.pump.borrow_mut().slice(start, SLICE);
+        share.rejudged += keys.len() as u64;
+        for key in keys {
+            match look(worker, key, &in_force) {
+                Look::GoesOn => {}
+                Look::Cut(decision) => {
+                    if let Some(event) = take_out(worker, key, &in_force, &decision) {
+                        share.cut += 1;
+                        events.push(event);
+                    }
+                }
+                Look::NeedsProcess => late.push(key),
+            }
+        }
+        from = next;
+        if from.is_some() {
+            // Bytes of the others go on between the slices.
+            worker.turn_once();
+            tokio::task::yield_now().await;
+        }
+    }
+    for key in late {
+        let cut = after_look_up(worker, key, &in_force).await;
+        share.cut += u64::from(cut.is_some());
+        events.extend(cut);
+    }
+    share.done = Some(Instant::now());
+    worker.shared.tally.cut(share.cut);
+    for event in events {
+        worker.record_now(event).await;
+    }
+    // Nobody waits any more only where the program is on its way out.
+    let _ = told.send(share);
+}
+
+enum Look {
+    GoesOn,
+    Cut(Decision),
+    NeedsProcess,
+}
+
+fn look(worker: &Worker, key: Key, in_force: &InForce) -> Look {
+    let mut pump = worker.pump.borrow_mut();
+    let Some(open) = pump.flow(key) else { return Look::GoesOn };
+    match judge(open, in_force) {
+        Step::Decided(decision) if open.still_goes_on(&decision) => Look::GoesOn,
+        Step::Decided(decision) => Look::Cut(decision),
+        Step::Needs(_) => Look::NeedsProcess,
+    }
+}
+
+/// Judges a flow again by what is known of it. Asks back only for the process.
+pub(crate) fn judge(open: &mut OpenFlow, in_force: &InForce) -> Step {
+    let request = open.facts.http.clone();
+    if !open.judged_by_request {
+        // Held back, so that it is seen when the new policy looks at requests and the old one did not.
+        open.facts.http = Fact::Pending;
+    }
+    let mut step = open.facts.judge(in_force);
+    for _ in 0..STEP_LIMIT {
+        match step {
+            Step::Decided(_) => break,
+            Step::Needs(Missing::Name) => open.facts.name = Fact::Absent,
+            Step::Needs(Missing::Address) => open.facts.address = Fact::Absent,
+            Step::Needs(Missing::Http) => {
+                open.judged_by_request = true;
+                open.facts.http = match &request {
+                    Fact::Known(known) => Fact::Known(known.clone()),
+                    Fact::Pending | Fact::Absent => Fact::Absent,
+                };
+            }
+            Step::Needs(Missing::Process) => match open.process.get() {
+                Some(process) => {
+                    open.facts.process = Fact::Known(ProcessFacts {
+                        pid: process.pid,
+                        executable: process.exe.clone(),
+                        digest: process.digest.clone(),
+                    });
+                }
+                None => break,
+            },
+        }
+        step = open.facts.judge(in_force);
+    }
+    open.facts.http = request;
+    step
+}
+
+/// The denial of a flow that the policy comes to no decision about.
+pub(crate) fn undecided() -> Decision {
+    Decision::by_guard(Guard::Malformed, Layer::Ip, "the new policy came to no decision")
+}
+
+/// Looks the process up, then judges; without a process the conditions on it don't match.
+async fn after_look_up(worker: &Worker, key: Key, in_force: &InForce) -> Option<Event> {
+    let ends = worker.pump.borrow_mut().flow(key).map(|open| (open.client, open.server))?;
+    let found = match &worker.shared.processes {
+        Some(processes) => processes.find(ends.0, ends.1, true).await,
+        None => None,
+    };
+    let decision = {
+        let mut pump = worker.pump.borrow_mut();
+        let open = pump.flow(key)?;
+        match found {
+            Some(process) => {
+                open.facts.process = Fact::Known(ProcessFacts {
+                    pid: process.pid,
+                    executable: process.exe.clone(),
+                    digest: process.digest.clone(),
+                });
+                // Filled already where the look-up on the side was faster.
+                let _ = open.process.set(process);
+            }
+            None => open.facts.process = Fact::Absent,
+        }
+        match judge(open, in_force) {
+            Step::Decided(decision) if open.still_goes_on(&decision) => return None,
+            Step::Decided(decision) => decision,
+            Step::Needs(_) => undecided(),
+        }
+    };
+    take_out(worker, key, in_force, &decision)
+}
+
+/// Cuts an open flow; the event of its end, where there is one still.
+pub(crate) fn take_out(worker: &Worker, key: Key, in_force: &InForce, decision: &Decision) -> Option<Event> {
+    let left = worker.pump.borrow_mut().take(key)?;
+    worker.stop_waiting(key);
+    Some(reset_and_describe(left, in_force, decision))
+}
+
+/// Cuts a flow that was about to be forwarded.
+pub(crate) fn cut(
+    worker: &Worker,
+    client: TcpStream,
+    upstream: TcpStream,
+    open: &OpenFlow,
+    in_force: &InForce,
+    decision: Decision,
+) {
+    crate::refuse::reset(client);
+    crate::refuse::reset(upstream);
+    worker.shared.tally.cut(1);
+    let end = End {
+        by: EndedBy::Policy,
+        cut: Some((in_force.policy.revision(), decision.rule)),
+        bytes: Transfer::default(),
+        error: None,
+    };
+    worker.record_later(record::ended(open, end));
+}
+
+fn reset_and_describe(left: Left<Box<OpenFlow>>, in_force: &InForce, decision: &Decision) -> Event {
+    let Left { client, upstream, flow, sent, received } = left;
+    pump::reset(&client);
+    pump::reset(&upstream);
+    drop((client, upstream));
+    let end = End {
+        by: EndedBy::Policy,
+        cut: Some((in_force.policy.revision(), decision.rule.clone())),
+        bytes: Transfer { sent, received },
+        error: None,
+    };
+    record::ended(&flow, end)
+}

@@ -1,0 +1,329 @@
+//! One thread of a gateway: its listeners, its connections, and the pump that moves their bytes.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    io,
+    os::fd::OwnedFd,
+    rc::Rc,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use audit_event::{EndedBy, Event, Transfer};
+use tokio::{
+    io::unix::AsyncFd,
+    net::{TcpListener, UdpSocket},
+    sync::{Notify, mpsc as orders},
+    task::{AbortHandle, JoinHandle, LocalSet},
+    time::{Instant, MissedTickBehavior},
+};
+
+use crate::{
+    accept,
+    dns::{self, DnsContext},
+    flow::{Live, OpenFlow},
+    late,
+    pump::{self, Bounds, By, Ended, Key, Pump},
+    record::{self, End},
+    rejudge::{self, Share},
+    shared::Shared,
+};
+
+/// How many connections are gone over at once when the gateway stops.
+const STOP_SLICE: usize = 512;
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// A new policy is in force: go over the open connections.
+    GoOver(mpsc::Sender<Share>),
+    /// Take no more connections, wait so long for those that are open, and end.
+    Stop(Duration),
+}
+
+/// The sockets of one worker: duplicates of those handed in.
+#[derive(Debug, Default)]
+pub(crate) struct Sockets {
+    /// Redirected TCP.
+    pub(crate) transparent: Vec<OwnedFd>,
+    /// The explicit proxy.
+    pub(crate) proxy: Vec<OwnedFd>,
+    /// DNS over UDP.
+    pub(crate) dns_udp: Vec<OwnedFd>,
+    /// DNS over TCP.
+    pub(crate) dns_tcp: Vec<OwnedFd>,
+}
+
+/// One thread of a gateway.
+pub(crate) struct Worker {
+    /// What all share.
+    pub(crate) shared: Arc<Shared>,
+    /// Its open connections.
+    pub(crate) pump: RefCell<Pump<Box<OpenFlow>>>,
+    /// Told when the pump was touched from outside its own turn.
+    pub(crate) wake: Notify,
+    /// Its connections, decided or not.
+    pub(crate) live: Rc<Live>,
+    /// Judgements that open connections wait for.
+    waiting: RefCell<HashMap<Key, AbortHandle>>,
+}
+
+/// Runs a worker until it is told to stop. `ready` is told when it listens, or why it does not.
+pub(crate) fn run(
+    shared: Arc<Shared>,
+    dns: Arc<DnsContext>,
+    sockets: Sockets,
+    orders: orders::UnboundedReceiver<Order>,
+    ready: &mpsc::Sender<io::Result<()>>,
+) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            // The starter waits for one answer of each worker.
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    let local = LocalSet::new();
+    local.block_on(&runtime, async {
+        match Worker::start(shared, dns, sockets) {
+            Ok((worker, listeners)) => {
+                let _ = ready.send(Ok(()));
+                worker.serve(listeners, orders).await;
+            }
+            Err(error) => {
+                let _ = ready.send(Err(error));
+            }
+        }
+    });
+}
+
+impl Worker {
+    fn start(shared: Arc<Shared>, dns: Arc<DnsContext>, sockets: Sockets) -> io::Result<(Rc<Self>, Vec<JoinHandle<()>>)> {
+        let settings = &shared.settings;
+        let bounds = Bounds {
+            idle: settings.idle_timeout,
+            half_open: settings.half_open_timeout,
+            total: settings.total_timeout,
+            first_bytes: settings.sniff_timeout,
+        };
+        let worker = Rc::new(Self {
+            pump: RefCell::new(Pump::new(bounds)?),
+            wake: Notify::new(),
+            live: Rc::default(),
+            waiting: RefCell::default(),
+            shared,
+        });
+        let mut tasks = Vec::new();
+        for socket in sockets.transparent {
+            let listener = listener(socket)?;
+            tasks.push(tokio::task::spawn_local(accept::transparent(Rc::clone(&worker), listener)));
+        }
+        for socket in sockets.proxy {
+            let listener = listener(socket)?;
+            tasks.push(tokio::task::spawn_local(accept::proxy(Rc::clone(&worker), listener)));
+        }
+        for socket in sockets.dns_udp {
+            let socket = std::net::UdpSocket::from(socket);
+            socket.set_nonblocking(true)?;
+            tasks.push(tokio::task::spawn_local(dns::serve_udp(UdpSocket::from_std(socket)?, Arc::clone(&dns))));
+        }
+        for socket in sockets.dns_tcp {
+            tasks.push(tokio::task::spawn_local(dns::serve_tcp(listener(socket)?, Arc::clone(&dns))));
+        }
+        Ok((worker, tasks))
+    }
+
+    async fn serve(self: Rc<Self>, listeners: Vec<JoinHandle<()>>, mut orders: orders::UnboundedReceiver<Order>) {
+        let pump = tokio::task::spawn_local(Rc::clone(&self).drive());
+        let stop = loop {
+            match orders.recv().await {
+                Some(Order::GoOver(told)) => rejudge::go_over(&self, told).await,
+                Some(Order::Stop(wait)) => break wait,
+                None => break Duration::ZERO,
+            }
+        };
+        for listener in &listeners {
+            listener.abort();
+        }
+        let deadline = Instant::now() + stop;
+        while self.live.count() > 0 {
+            if tokio::time::timeout_at(deadline, self.live.ended.notified()).await.is_err() {
+                break;
+            }
+        }
+        self.end_all().await;
+        pump.abort();
+    }
+
+    /// Turns the pump whenever there is something to move.
+    async fn drive(self: Rc<Self>) {
+        let epoll = match self.pump.borrow().epoll().try_clone_to_owned().and_then(watch) {
+            Ok(epoll) => epoll,
+            Err(error) => {
+                tracing::error!(%error, "the pump can't be waited for");
+                return;
+            }
+        };
+        let mut sweep = tokio::time::interval(Duration::from_secs(1));
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                ready = epoll.readable() => match ready {
+                    // Cleared before the turn: what comes during it makes it readable again.
+                    Ok(mut ready) => ready.clear_ready(),
+                    Err(error) => {
+                        tracing::error!(%error, "the pump can't be waited for");
+                        return;
+                    }
+                },
+                () = self.wake.notified() => {}
+                _ = sweep.tick() => self.pump.borrow_mut().sweep(),
+            }
+            loop {
+                let drained = self.turn_once();
+                self.answer();
+                if drained {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Moves what can be moved. `true` when nothing is left to do at once.
+    pub(crate) fn turn_once(&self) -> bool {
+        self.pump.borrow_mut().turn()
+    }
+
+    /// Deals with what the pump found: questions and ends.
+    fn answer(self: &Rc<Self>) {
+        loop {
+            let (asked, ended) = {
+                let mut pump = self.pump.borrow_mut();
+                (pump.take_asked(), pump.take_ended())
+            };
+            if asked.is_empty() && ended.is_empty() {
+                return;
+            }
+            for (key, asked) in asked {
+                late::take_up(self, key, asked);
+            }
+            for ended in ended {
+                self.note_end(ended);
+            }
+        }
+    }
+
+    fn note_end(self: &Rc<Self>, ended: Ended<Box<OpenFlow>>) {
+        self.stop_waiting(ended.key);
+        let Ended { left, by, error, .. } = ended;
+        self.shared.tally.moved(left.sent, left.received);
+        if !left.flow.records_end {
+            return;
+        }
+        let end = End {
+            by: match by {
+                By::Client => EndedBy::Client,
+                By::Server => EndedBy::Server,
+                By::Finished => EndedBy::Finished,
+                By::Bound => EndedBy::Bound,
+            },
+            cut: None,
+            bytes: Transfer { sent: left.sent, received: left.received },
+            error: error.map(|error| error.to_string()),
+        };
+        let event = record::ended(&left.flow, end);
+        // The sockets close before their end is recorded; the count goes down after.
+        let flow = left.flow;
+        drop((left.client, left.upstream));
+        let worker = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            worker.record_now(event).await;
+            drop(flow);
+        });
+    }
+
+    /// Runs a judgement that an open connection waits for.
+    pub(crate) fn spawn_for(self: &Rc<Self>, key: Key, judgement: impl Future<Output = ()> + 'static) {
+        let worker = Rc::clone(self);
+        let task = tokio::task::spawn_local(async move {
+            judgement.await;
+            worker.forget_waiting(key);
+        });
+        self.waiting.borrow_mut().insert(key, task.abort_handle());
+    }
+
+    /// The connection is gone: nobody waits for its judgement.
+    pub(crate) fn stop_waiting(&self, key: Key) {
+        if let Some(task) = self.waiting.borrow_mut().remove(&key) {
+            task.abort();
+        }
+    }
+
+    /// The judgement is made.
+    pub(crate) fn forget_waiting(&self, key: Key) {
+        self.waiting.borrow_mut().remove(&key);
+    }
+
+    /// Records the end of a flow. Where that fails it is said; the flow has ended all the same.
+    pub(crate) async fn record_now(&self, event: Event) {
+        if let Err(error) = self.shared.audit.record(event).await {
+            tracing::error!(%error, "the end of a flow could not be recorded");
+            self.shared.tally.error();
+        }
+    }
+
+    /// The same, without waiting.
+    pub(crate) fn record_later(&self, event: Event) {
+        let shared = Arc::clone(&self.shared);
+        tokio::task::spawn_local(async move {
+            if let Err(error) = shared.audit.record(event).await {
+                tracing::error!(%error, "the end of a flow could not be recorded");
+                shared.tally.error();
+            }
+        });
+    }
+
+    /// Ends what is still open.
+    async fn end_all(&self) {
+        let mut from = Some(0);
+        while let Some(start) = from {
+            let (keys, next) = self.pump.borrow_mut().slice(start, STOP_SLICE);
+            from = next;
+            for key in keys {
+                let Some(left) = self.pump.borrow_mut().take(key) else { continue };
+                self.stop_waiting(key);
+                pump::reset(&left.client);
+                pump::reset(&left.upstream);
+                self.shared.tally.moved(left.sent, left.received);
+                let end = End {
+                    by: EndedBy::Shutdown,
+                    cut: None,
+                    bytes: Transfer { sent: left.sent, received: left.received },
+                    error: None,
+                };
+                if left.flow.records_end {
+                    self.record_now(record::ended(&left.flow, end)).await;
+                }
+            }
+        }
+    }
+}
+
+/// Waits for a descriptor with the runtime.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe, because a type may lie about its descriptor; an OwnedFd keeps one open as long as it lives"
+)]
+fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(descriptor)
+}
+
+fn listener(socket: OwnedFd) -> io::Result<TcpListener> {
+    let listener = std::net::TcpListener::from(socket);
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
