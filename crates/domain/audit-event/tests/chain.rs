@@ -359,3 +359,18 @@ fn rewinding_writes_the_same_number_again() {
     assert_eq!(chain.append(&Event::SandboxEnded(sandbox(None)), time(), &mut out).unwrap(), 1);
     assert_eq!(verify(out.as_slice()).unwrap().last, chain.position());
 }
+
+#[test]
+fn a_clock_that_jumps_breaks_nothing() {
+    let mut chain = chain();
+    let mut out = Vec::new();
+    let times =
+        ["2026-11-21T09:00:00Z", "1970-01-01T00:00:00Z", "9999-12-30T22:00:00.999999999Z", "2026-11-21T09:00:00Z"];
+    for time in times {
+        chain.append(&Event::SandboxStarted(sandbox(None)), time.parse().unwrap(), &mut out).unwrap();
+    }
+    assert_eq!(verify(out.as_slice()).unwrap().events, 4);
+    let text = String::from_utf8(out).unwrap();
+    let read: Vec<String> = text.lines().map(|line| parse(line).unwrap().envelope.time.to_string()).collect();
+    assert_eq!(read[1..3], ["1970-01-01T00:00:00Z", "9999-12-30T22:00:00.999999Z"]);
+}
