@@ -263,6 +263,32 @@ impl AuditLog {
         Ok(Recorded { seq: written.seq })
     }
 
+    /// Records several events with one write; each has its own answer, in their order. With [`Durability::Written`]
+    /// the answers are there at the first poll.
+    pub async fn record_all(&self, events: &[Event]) -> Vec<Result<Recorded, RecordError>> {
+        let shared = &self.handle.shared;
+        let all = shared.write_batch(&mut shared.writer(), events);
+        let mut answers = Vec::with_capacity(all.len());
+        let Some(wake) = &self.handle.wake else {
+            answers.extend(all.into_iter().map(|written| written.map(|written| Recorded { seq: written.seq })));
+            return answers;
+        };
+        let mut progress = shared.progress.subscribe();
+        // A full channel means that the thread is woken already.
+        let _ = wake.try_send(());
+        for written in all {
+            let settled = match written {
+                Ok(written) => match progress.wait_for(|progress| progress.settles(&written)).await {
+                    Ok(settled) => settled.answer(&written, self.path()).map(|()| Recorded { seq: written.seq }),
+                    Err(_) => Err(RecordError::Unanswered),
+                },
+                Err(error) => Err(error),
+            };
+            answers.push(settled);
+        }
+        answers
+    }
+
     /// Records an event and blocks the thread until it is. Needs no runtime.
     pub fn record_blocking(&self, event: Event) -> Result<Recorded, RecordError> {
         let written = self.handle.shared.write(event)?;

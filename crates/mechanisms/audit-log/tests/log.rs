@@ -135,6 +135,29 @@ fn written_is_ready_at_the_first_poll() {
     assert_eq!(reasons(&path), ["a"]);
 }
 
+/// Several at once: each has a number of its own, and all of them are there or none.
+#[test]
+fn several_are_recorded_with_one_write() {
+    for durability in [Durability::Written, Durability::Fsync] {
+        let (_folder, path) = folder();
+        let log = AuditLog::open(&path, context(), Options { durability, ..Options::default() }).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let events: Vec<Event> = (0..40).map(|number| event(&number.to_string())).collect();
+        let seqs: Vec<u64> =
+            runtime.block_on(log.record_all(&events)).iter().map(|one| one.as_ref().unwrap().seq()).collect();
+        assert!(seqs.is_sorted() && seqs.len() == 40 && seqs[0] + 39 == seqs[39], "{seqs:?}");
+        assert!(runtime.block_on(log.record_all(&[])).is_empty());
+        let mixed = [event("before"), event(&"x".repeat(audit_event::MAX_LINE)), event("after")];
+        let answers = runtime.block_on(log.record_all(&mixed));
+        assert!(answers[0].is_ok() && answers[2].is_ok());
+        assert!(matches!(answers[1], Err(RecordError::TooLong { .. })));
+        assert_eq!(reasons(&path).len(), 42);
+        assert_eq!(log.events(), 42);
+        fs::remove_file(&path).unwrap();
+        assert!(runtime.block_on(log.record_all(&events)).iter().all(Result::is_err));
+    }
+}
+
 #[test]
 fn a_chain_goes_on_after_a_restart() {
     let (_folder, path) = folder();

@@ -130,6 +130,15 @@ impl DnsContext {
         }
     }
 
+    /// Writes events at once; false for those whose answer must not leave.
+    pub(super) async fn record_all(&self, events: &[Event]) -> Vec<bool> {
+        let recorded = self.audit.record_all(events).await;
+        if let Some(error) = recorded.iter().find_map(|one| one.as_ref().err()) {
+            tracing::error!(%error, "DNS answers are withheld: their records could not be written");
+        }
+        recorded.iter().map(Result::is_ok).collect()
+    }
+
     /// Asks upstream. No event: what there is to tell is told.
     async fn second(&self, pending: Pending, out: &mut Vec<u8>) -> Option<Event> {
         let Parsed::Question(question) = parse(&pending.message) else { return None };
@@ -220,23 +229,18 @@ impl DnsContext {
         out: &mut Vec<u8>,
     ) -> Event {
         let policy = &case.in_force.policy;
-        let mut passed: SmallVec<[IpAddr; 4]> = SmallVec::new();
-        let mut kept_back = None;
-        let today = Timestamp::now();
-        for address in &found.addresses {
-            match policy.admits_answer(&case.in_force.source, name, *address, today) {
-                true => passed.push(*address),
-                false => kept_back = kept_back.or(Some(*address)),
-            }
-        }
+        let admitted = found.admitted(policy.revision(), |address| {
+            policy.admits_answer(&case.in_force.source, name, address, Timestamp::now())
+        });
+        let (passed, kept_back) = (&admitted.passed, admitted.kept_back);
         if let (Some(address), true) = (kept_back, passed.is_empty()) {
             let (rule, reason) = why_kept_back(policy, decision, address);
             return self.refuse(case, &guarded(rule, reason), name, out);
         }
         let now = Instant::now();
-        self.names.bind(name, found, &passed, now);
+        self.names.bind(name, found, passed, now);
         let code = if found.exists { ResponseCode::NoError } else { ResponseCode::NxDomain };
-        write(out, case, code, &passed, &found.records, found.ttl(now));
+        write(out, case, code, passed, &found.records, found.ttl(now));
         self.tally.dns(Verdict::Allowed, "", decision.rule.as_str());
         let reason = match kept_back {
             None => Cow::Borrowed(&*decision.reason),
@@ -247,7 +251,7 @@ impl DnsContext {
         };
         let mut record = case.record(decision, name.as_str(), code);
         record.reason = reason;
-        record.answers = &passed;
+        record.answers = passed;
         record.event()
     }
 

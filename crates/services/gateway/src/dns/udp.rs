@@ -31,6 +31,7 @@ pub(crate) async fn serve_udp(socket: UdpSocket, context: Arc<DnsContext>) {
         datagram: vec![0; DATAGRAM_LIMIT],
         out: Vec::with_capacity(BATCH * 512),
         ready: Vec::with_capacity(BATCH),
+        events: Vec::with_capacity(BATCH),
     };
     loop {
         let socket = Arc::clone(&server.socket);
@@ -53,13 +54,15 @@ struct Server {
     datagram: Vec<u8>,
     out: Vec<u8>,
     ready: Vec<Ready>,
+    events: Vec<Event>,
 }
 
 /// An answer that waits for its record.
 struct Ready {
     peer: SocketAddr,
     from: usize,
-    event: Option<Event>,
+    /// Whether an event of it stands among the events, in the same order.
+    told: bool,
 }
 
 impl Server {
@@ -71,13 +74,13 @@ impl Server {
             let message = self.datagram.get(..length).unwrap_or_default();
             match self.context.first(message, Transport::Udp, &mut self.out) {
                 First::Nothing => {}
-                First::Answer(event) => self.ready.push(Ready { peer, from, event }),
+                First::Answer(event) => self.answer(peer, from, event),
                 First::Upstream(pending) if self.waiting.len() < WAITING_LIMIT => self.wait(*pending, peer),
                 First::Upstream(_) => {
                     if let Parsed::Question(question) = parse(message) {
                         // Nothing was asked and nothing told: the client will try again.
                         reply::bare(&mut self.out, &question, ResponseCode::ServFail);
-                        self.ready.push(Ready { peer, from, event: None });
+                        self.answer(peer, from, None);
                     }
                 }
             }
@@ -85,19 +88,27 @@ impl Server {
         self.send().await;
     }
 
-    /// Records and answers what is ready.
+    /// Records what is ready with one write, then answers.
     async fn send(&mut self) {
-        let mut ends: Vec<usize> = self.ready.iter().map(|ready| ready.from).skip(1).collect();
-        ends.push(self.out.len());
-        for (ready, end) in self.ready.drain(..).zip(ends) {
+        let recorded = self.context.record_all(&self.events).await;
+        self.events.clear();
+        let mut recorded = recorded.into_iter();
+        let ends = self.ready.iter().skip(1).map(|ready| ready.from).chain([self.out.len()]);
+        for (ready, end) in self.ready.iter().zip(ends) {
             let Some(answer) = self.out.get(ready.from..end) else { continue };
-            let recorded = self.context.record(ready.event).await;
+            let may_leave = !ready.told || recorded.next().unwrap_or(false);
             // A full send buffer or a gone client: DNS over UDP is sent once, and asked again.
-            drop(match recorded {
+            drop(match may_leave {
                 true => self.socket.try_send_to(answer, ready.peer),
                 false => self.socket.try_send_to(&reply::withheld(answer), ready.peer),
             });
         }
+        self.ready.clear();
+    }
+
+    fn answer(&mut self, peer: SocketAddr, from: usize, event: Option<Event>) {
+        self.ready.push(Ready { peer, from, told: event.is_some() });
+        self.events.extend(event);
     }
 
     fn wait(&mut self, pending: Pending, peer: SocketAddr) {

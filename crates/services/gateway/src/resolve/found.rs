@@ -7,16 +7,18 @@
 
 use std::{
     net::IpAddr,
-    sync::atomic::AtomicU64,
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwapOption;
 use hickory_proto::{
     op::{Message, ResponseCode},
     rr::{Name, RData, RecordType, rdata::SVCB},
 };
 use policy::{HostName, QueryType};
 use smallvec::SmallVec;
+use values::Revision;
 
 use super::service_binding;
 
@@ -50,9 +52,34 @@ pub(crate) struct Found {
     pub(crate) expires: Instant,
     /// When its addresses were last bound to the name, in the bindings' own clock; 0 is never.
     pub(crate) bound: AtomicU64,
+    /// What the policy of a revision admits of the addresses.
+    admitted: ArcSwapOption<Admitted>,
+}
+
+/// The addresses that one revision admits into answers. Kept with the answer, whose life is short: a rule that
+/// expires meanwhile is seen by the judge of the flow at once, and here a minute later at most.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    revision: Revision,
+    /// Those admitted.
+    pub(crate) passed: SmallVec<[IpAddr; 4]>,
+    /// The first that is not.
+    pub(crate) kept_back: Option<IpAddr>,
 }
 
 impl Found {
+    /// Which addresses may stand in an answer under this revision.
+    pub(crate) fn admitted(&self, revision: Revision, admits: impl Fn(IpAddr) -> bool) -> Arc<Admitted> {
+        if let Some(known) = self.admitted.load_full().filter(|known| known.revision == revision) {
+            return known;
+        }
+        let (passed, kept_back): (SmallVec<_>, SmallVec<[IpAddr; 4]>) =
+            self.addresses.iter().copied().partition(|address| admits(*address));
+        let admitted = Arc::new(Admitted { revision, passed, kept_back: kept_back.first().copied() });
+        self.admitted.store(Some(Arc::clone(&admitted)));
+        admitted
+    }
+
     /// The time to live that the sandbox is told.
     pub(crate) fn ttl(&self, now: Instant) -> u32 {
         let left = self.expires.saturating_duration_since(now).as_secs();
@@ -112,6 +139,7 @@ pub(crate) fn read(
         alias: None,
         expires: now,
         bound: AtomicU64::new(0),
+        admitted: ArcSwapOption::empty(),
     };
     let mut life = chain.ttl;
     for answer in chain.records(wanted).take(RECORD_LIMIT) {
