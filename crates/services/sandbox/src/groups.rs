@@ -35,6 +35,9 @@ pub(crate) enum Controller {
 pub(crate) struct ControlGroup {
     folders: Vec<PathBuf>,
     enforced: Vec<String>,
+    /// A limit on processes that no control group gives here: each process has it instead (RLIMIT_NPROC), which
+    /// counts the same in a user namespace of its own.
+    processes: Option<u64>,
 }
 
 /// Every folder of ours begins so.
@@ -70,13 +73,18 @@ impl Controller {
 impl ControlGroup {
     /// Makes the folders and sets the limits.
     pub(crate) fn create(limits: &GroupLimits) -> Result<ControlGroup, StartError> {
-        let wanted: Vec<Controller> =
+        let mut wanted: Vec<Controller> =
             Controller::ALL.into_iter().filter(|controller| limits.asks(*controller)).collect();
         let mut group = ControlGroup::default();
         if wanted.is_empty() {
             return Ok(group);
         }
         let hierarchies = Hierarchies::read()?;
+        if limits.pids.is_some() && !hierarchies.writable(Controller::Pids) {
+            wanted.retain(|controller| *controller != Controller::Pids);
+            group.processes = limits.pids;
+            group.enforced.push("limit on processes (RLIMIT_NPROC)".to_owned());
+        }
         let name = format!("{PREFIX}{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
         for (version, parent, controllers) in hierarchies.places(&wanted)? {
             let folder = parent.join(&name);
@@ -100,6 +108,11 @@ impl ControlGroup {
             })?;
         }
         Ok(())
+    }
+
+    /// The limit on processes that each process must have instead.
+    pub(crate) fn processes(&self) -> Option<u64> {
+        self.processes
     }
 
     /// What they enforce.

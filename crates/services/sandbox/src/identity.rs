@@ -52,13 +52,6 @@ impl Identity {
             gid: reserve(&gids, chance).ok_or(StartError::NoSpareId { file: "/proc/self/gid_map" })?,
         }))
     }
-
-    /// The ids.
-    pub(crate) fn ids(self) -> Ids {
-        match self {
-            Identity::Caller(ids) | Identity::Reserved(ids) => ids,
-        }
-    }
 }
 
 /// A run of ids that exist in this user namespace.

@@ -14,8 +14,12 @@
 
 #![allow(unsafe_code)]
 
+/// The caller's terminal.
+mod console;
 /// Why a start failed.
 mod error;
+/// The process that survives the gateway.
+mod front;
 /// Control groups.
 mod groups;
 /// Unix sockets in mounted folders.
@@ -43,10 +47,13 @@ mod system_files;
 /// Mount trees opened for a sandbox of root.
 mod trees;
 
+pub use console::{Console, ConsoleError, Paused, console_size};
 pub use error::StartError;
+pub use front::{GuardError, guard, make_undumpable};
 pub use groups::GroupLimits;
 pub use init_protocol::{GatewayPorts, Limits, Mount, Plan, Terminal};
 pub use plan::{PlanError, PlanRequest, Planned};
+pub use probe::{Capabilities, Capability, State, probe};
 pub use running::{Exit, Remote, Running, Sandbox};
 pub use start::{Sockets, Spec, Started, start};
 pub use streams::Streams;

@@ -79,13 +79,17 @@ pub fn start(spec: &Spec) -> Result<Started, StartError> {
         Identity::Reserved(ids) => trees::open(&spec.plan.mounts, ids)?,
     };
     let group = ControlGroup::create(&spec.limits)?;
+    let mut plan = spec.plan.clone();
+    if let Some(most) = group.processes() {
+        plan.limits.processes = Some(plan.limits.processes.map_or(most, |asked| asked.min(most)));
+    }
     let program = image::program().map_err(StartError::Image)?;
     let (channel, inits_channel) = Channel::pair()?;
     let child = launch::launch(program.as_fd(), inits_channel.as_fd(), streams, identity, inside)?;
     // From here on only the child holds its end: when it dies, ours closes.
     drop((program, inits_channel));
     let handle = Handle::new(channel, child, group);
-    match order(&handle, &spec.plan, identity, inside, &opened) {
+    match order(&handle, &plan, identity, inside, &opened) {
         Ok(reply) => reply.into_started(handle),
         Err(error) => {
             handle.end();

@@ -1,0 +1,138 @@
+//! The thin front: a process that survives the gateway.
+//!
+//! `cofferdam run` forks once, before it has a thread. The child goes on and becomes the gateway; this parent keeps
+//! nothing but the wait for it. When the gateway is killed, the front is still there: it gives the terminal back as
+//! it was, and ends with 125, so that nobody mistakes the workload's disappearance for success. When the front is
+//! killed, the gateway dies with it, and with the gateway the sandbox.
+
+use std::io;
+use std::mem::MaybeUninit;
+
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, Pid, Signal, getppid, set_dumpable_behavior, set_parent_process_death_signal};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+
+/// Cofferdam failed.
+const FAILED: i32 = 125;
+/// What the front passes on. The others either can't be caught, or stop and continue both processes alike.
+const PASSED_ON: [i32; 7] =
+    [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGWINCH];
+
+/// Why there is no front.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardError {
+    /// Only a process with one thread can be copied.
+    #[error("the front must be made before any thread")]
+    Threads,
+    /// The kernel refused.
+    #[error("the front can't be made")]
+    Fork(#[source] io::Error),
+}
+
+/// Forks. Comes back in the child only; the parent ends with the child's code, or with 125 when it was killed.
+pub fn guard() -> Result<(), GuardError> {
+    if std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1) {
+        return Err(GuardError::Threads);
+    }
+    let terminal = tcgetattr(rustix::stdio::stdin()).ok();
+    let watched = signals(&[&PASSED_ON[..], &[libc::SIGCHLD]].concat());
+    let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: both sets are live; this is the only thread.
+    unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const watched, before.as_mut_ptr()) };
+    let front = rustix::process::getpid();
+    // SAFETY: there is one thread, so the child is a whole program.
+    match unsafe { libc::fork() } {
+        -1 => Err(GuardError::Fork(io::Error::last_os_error())),
+        0 => {
+            // SAFETY: the set was filled by the call above.
+            unsafe { libc::sigprocmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
+            die_with(front).map_err(|errno| GuardError::Fork(errno.into()))
+        }
+        child => {
+            let code = watch(child, &watched);
+            std::process::exit(end(code, terminal.as_ref()))
+        }
+    }
+}
+
+/// Nobody but root may read this process's memory or be its debugger, and it leaves no core.
+pub fn make_undumpable() -> Result<(), io::Error> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(io::Error::from)
+}
+
+/// In the child: no gateway without its front.
+fn die_with(front: Pid) -> Result<(), Errno> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    if getppid() != Some(front) {
+        // It died before the line above.
+        std::process::exit(FAILED);
+    }
+    Ok(())
+}
+
+/// How the gateway ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Exited(i32),
+    Killed(i32),
+}
+
+/// Waits for the child, passing signals on.
+fn watch(child: libc::pid_t, watched: &libc::sigset_t) -> Ended {
+    loop {
+        if let Some(ended) = reap(child) {
+            return ended;
+        }
+        let mut information = MaybeUninit::<libc::siginfo_t>::zeroed();
+        // SAFETY: the set is live, and the kernel fills the information it is given.
+        let signal = unsafe { libc::sigwaitinfo(watched, information.as_mut_ptr()) };
+        // SAFETY: zeroed is a valid value, and the call above may have filled it.
+        let from_kernel = unsafe { information.assume_init() }.si_code > 0;
+        // What the terminal sends reaches the whole foreground group: the gateway has it already.
+        if PASSED_ON.contains(&signal) && !from_kernel {
+            // SAFETY: the child is not reaped, so its number is still its own.
+            unsafe { libc::kill(child, signal) };
+        }
+    }
+}
+
+fn reap(child: libc::pid_t) -> Option<Ended> {
+    let mut status = 0;
+    // SAFETY: writes to a live integer.
+    let reaped = unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) };
+    if reaped != child {
+        return None;
+    }
+    if libc::WIFEXITED(status) {
+        return Some(Ended::Exited(libc::WEXITSTATUS(status)));
+    }
+    libc::WIFSIGNALED(status).then(|| Ended::Killed(libc::WTERMSIG(status)))
+}
+
+fn end(ended: Ended, terminal: Option<&Termios>) -> i32 {
+    match ended {
+        Ended::Exited(code) => code,
+        Ended::Killed(signal) => {
+            if let Some(settings) = terminal {
+                // The gateway may have left it raw. A terminal that is gone needs nothing.
+                let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, settings);
+            }
+            eprintln!(
+                "cofferdam: the gateway was killed (signal {signal}); everything in the sandbox was killed with it"
+            );
+            FAILED
+        }
+    }
+}
+
+fn signals(numbers: &[i32]) -> libc::sigset_t {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset fills the set before anything reads it.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for number in numbers {
+            libc::sigaddset(set.as_mut_ptr(), *number);
+        }
+        set.assume_init()
+    }
+}
