@@ -129,17 +129,14 @@ impl CompiledPolicy {
     pub fn explain(&self, facts: &Facts<'_>) -> Explanation {
         let source = self.source(facts.source.labels());
         let step = self.judge(facts);
+        let ruling = self.strictest(facts, source.view()).ruling;
         let addresses: SmallVec<[Fact<IpAddr>; 3]> = match facts.address {
             Fact::Known(address) => address::judged_addresses(address).into_iter().map(Fact::Known).collect(),
             Fact::Pending | Fact::Absent => smallvec![facts.address],
         };
-        let mut tried = Vec::new();
-        for address in addresses {
-            tried = self.trials(&self.case(facts, source.view(), address), &step);
-            if tried.iter().any(|tried| tried.outcome == Outcome::Decided) {
-                break;
-            }
-        }
+        let mut cases = addresses.into_iter().map(|address| self.case(facts, source.view(), address));
+        let deciding = cases.find(|case| self.weigh(case).ruling == ruling);
+        let tried = deciding.map(|case| self.trials(&case, &step)).unwrap_or_default();
         Explanation { revision: self.revision().0, tried, conclusion: Conclusion::from(&step) }
     }
 

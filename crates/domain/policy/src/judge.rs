@@ -103,7 +103,7 @@ impl CompiledPolicy {
     }
 
     /// The strictest finding over every address that the flow may reach.
-    fn strictest(&self, facts: &Facts<'_>, view: &SourceView) -> Finding {
+    pub(crate) fn strictest(&self, facts: &Facts<'_>, view: &SourceView) -> Finding {
         let address = match facts.address {
             Fact::Known(address) => address,
             Fact::Pending => return self.weigh(&self.case(facts, view, Fact::Pending)),

@@ -114,8 +114,10 @@ mod tests {
         #[test]
         fn merges_in_order_with_all_marks(mut lists in vec((vec(0u32..50, 0..6), 0u16..4), 0..40)) {
             let mut candidates = Candidates::default();
-            for (list, bit) in &mut lists {
+            for (list, _) in &mut lists {
                 list.sort_unstable();
+            }
+            for (list, bit) in &lists {
                 candidates.add(list, Marks(1 << *bit));
             }
             let mut expected = std::collections::BTreeMap::new();

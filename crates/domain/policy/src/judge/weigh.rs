@@ -90,7 +90,7 @@ struct Sure {
 
 impl CompiledPolicy {
     /// Finds what is decided for one case.
-    pub(super) fn weigh(&self, case: &Case<'_>) -> Finding {
+    pub(crate) fn weigh(&self, case: &Case<'_>) -> Finding {
         let mut candidates = Candidates::default();
         let (by_name, by_address) = self.gather(case, &mut candidates);
         let mut weighing = Weighing::default();
@@ -228,7 +228,10 @@ impl CompiledPolicy {
             }
             let marks = pending_marks(rule, case);
             match self.try_rule(rule, marks, case) {
+                // As in `depend_on`: nobody is asked about a name for the sake of a watched rule, and
+                // what a guard denies waits for none.
                 Trial::Maybe(Missing::Address) if rule.watch && case.name().is_some() => {}
+                Trial::Maybe(_) if rule.watch && case.guard().is_some() => {}
                 Trial::Maybe(missing) if rule.watch => weighing.note_watched(*number, missing),
                 Trial::Maybe(missing) => weighing.possible.note(*number, rule.action, missing),
                 Trial::No(_) | Trial::Yes(_) | Trial::Hidden => {}
