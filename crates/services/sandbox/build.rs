@@ -24,6 +24,7 @@ const KEPT: [&str; 12] = [
     "HTTPS_PROXY",
 ];
 
+#[expect(clippy::expect_used, reason = "a build script that can't go on has nobody but cargo to tell")]
 fn main() {
     let here = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
     let workspace = here.ancestors().nth(3).expect("this crate is three folders below the workspace").to_owned();

@@ -4,6 +4,7 @@
 //! from within: the test program runs itself in the sandbox and makes the calls there (`inside`).
 
 #![allow(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")]
 
 /// Starting sandboxes, and a gateway that only says what reached it.
 mod bench;
@@ -17,5 +18,7 @@ mod network;
 mod privileges;
 /// Exit codes, reaping, ends.
 mod processes;
-/// Terminals and the front.
+/// Interactive programs.
 mod terminals;
+/// The process that survives the gateway.
+mod front;
