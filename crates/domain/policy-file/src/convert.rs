@@ -265,14 +265,20 @@ impl<'f> Converter<'f> {
         let mut clashes = Vec::new();
         for rule in &rules {
             if names.contains(&rule.name) {
-                clashes.push(("rule name", rule.name.to_string()));
+                clashes.push(format!(
+                    "a rule of this file has the name {:?}, as one that comes with this",
+                    rule.name.as_str()
+                ));
             }
             if priorities.contains(&rule.priority) {
-                clashes.push(("priority", rule.priority.to_string()));
+                clashes.push(format!(
+                    "a rule of this file has the priority {}, as {} that comes with this",
+                    rule.priority, rule.name
+                ));
             }
         }
-        for (what, value) in clashes {
-            self.report(place, Problem::Repeated { what, value, first: None });
+        for what in clashes {
+            self.report(place, Problem::Contradiction { what, hint: Some("choose another for yours") });
         }
         self.spec.rules.extend(rules);
     }

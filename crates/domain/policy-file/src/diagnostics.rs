@@ -104,7 +104,7 @@ impl Diagnostics {
     }
 
     pub(crate) fn sort(&mut self) {
-        self.items.sort_by(|a, b| (a.line, a.column, a.severity).cmp(&(b.line, b.column, b.severity)));
+        self.items.sort_by_key(|item| (item.line, item.column, item.severity));
         self.items.dedup();
     }
 

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StructureStyle};
+use serde_saphyr::granit_parser::{self, Event, Marker, Parser, ScalarStyle, ScanError, Span, StructureStyle};
 
 /// The largest policy file that is read.
 pub(crate) const FILE_LIMIT: usize = 16 * 1024 * 1024;

@@ -229,7 +229,7 @@ impl SupposedFlow {
     /// Every fact at once, for [`CompiledPolicy::explain`].
     pub fn facts(&self) -> Facts<'_> {
         Facts {
-            address: self.address.clone().unwrap_or_default(),
+            address: self.address.unwrap_or_default(),
             http: self.http.clone().unwrap_or_default(),
             process: self.process.clone().unwrap_or_default(),
             name: self.name.clone(),
@@ -247,7 +247,7 @@ impl SupposedFlow {
             original_address: self.original_address,
             // A flow without a name goes where it was dialled.
             address: match (&self.name, &self.address) {
-                (Fact::Absent, Some(address)) => address.clone(),
+                (Fact::Absent, Some(address)) => *address,
                 (Fact::Absent | Fact::Pending | Fact::Known(_), _) => Fact::Pending,
             },
             name: Fact::Pending,

@@ -1,6 +1,6 @@
 //! Ready policies, kept as files under `data/`.
 
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 use policy::{
     HostPattern,
@@ -16,29 +16,26 @@ pub struct Ready {
     pub name: &'static str,
     /// Its file, comments included, as `policy init` writes it.
     pub text: &'static str,
-    parsed: LazyLock<PolicyFile>,
+    parsed: OnceLock<PolicyFile>,
 }
 
 impl Ready {
+    const fn new(name: &'static str, text: &'static str) -> Self {
+        Self { name, text, parsed: OnceLock::new() }
+    }
+
     /// The policy.
     pub fn spec(&self) -> &PolicySpec {
-        &self.parsed.spec
+        #[expect(clippy::expect_used, reason = "the file is part of the program; a test parses each")]
+        let parsed = || parse(self.name, self.text.as_bytes()).expect("a file under data/ parses");
+        &self.parsed.get_or_init(parsed).spec
     }
 }
 
-/// A file under `data/`, parsed when it is first asked for.
-macro_rules! ready {
-    ($name:literal) => {{
-        const TEXT: &str = include_str!(concat!("../data/", $name, ".yaml"));
-        #[expect(clippy::expect_used, reason = "the file is part of the program; a test parses each")]
-        Ready { name: $name, text: TEXT, parsed: LazyLock::new(|| parse($name, TEXT.as_bytes()).expect("parses")) }
-    }};
-}
-
-static OPEN: Ready = ready!("open");
-static BALANCED: Ready = ready!("balanced");
-static LOCKED_DOWN: Ready = ready!("locked-down");
-static AGENT_CONTAINMENT: Ready = ready!("agent-containment");
+static OPEN: Ready = Ready::new("open", include_str!("../data/open.yaml"));
+static BALANCED: Ready = Ready::new("balanced", include_str!("../data/balanced.yaml"));
+static LOCKED_DOWN: Ready = Ready::new("locked-down", include_str!("../data/locked-down.yaml"));
+static AGENT_CONTAINMENT: Ready = Ready::new("agent-containment", include_str!("../data/agent-containment.yaml"));
 
 /// Every preset and pack, in the order in which they are shown.
 pub fn all() -> [&'static Ready; 4] {

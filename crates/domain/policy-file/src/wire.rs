@@ -78,7 +78,7 @@ pub struct Spec {
     /// A ready policy to start from; what this file says goes before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<PresetName>,
-    /// A pack of rules to add. Its rules start in watch; groups of the same name in this file replace its own.
+    /// A pack of rules to add: they start in watch. Groups of the same name in this file replace the pack's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pack: Option<PackName>,
     /// Rules of the pack that are enforced.

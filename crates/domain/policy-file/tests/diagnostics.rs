@@ -47,7 +47,7 @@ snapshots! {
     reserved_names: "  groups:\n    any: { hosts: [a.example] }\n  rules:\n    - { name: mode-default, priority: 1, to: any, action: deny }\n    - { name: \"guard:x\", priority: 2, to: any, action: deny }\n    - { name: \"a b\", priority: 3, to: any, action: deny }\n";
     bad_tests: "  tests:\n    - { to: a.example, expect: allow }\n    - { to: a.example, expect: allowed }\n    - { to: \"gopher://a.example/\", expect: denied }\n    - { to: \"a.example:443\", expect: denied, address: a, method: get }\n";
     promote_needs_a_pack: "  promote: [deny-east-west]\n";
-    promote_names_a_rule_of_the_pack: "  pack: agent-containment\n  promote: [deny-east-wst]\n  rules:\n    - { name: mine, priority: 10010, to: any, action: deny }\n";
+    promote_names_a_rule_of_the_pack: "  pack: agent-containment\n  promote: [deny-east-wst]\n  rules:\n    - { name: mine, priority: 10, to: any, action: deny }\n";
 }
 
 #[test]

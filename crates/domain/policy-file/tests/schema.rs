@@ -9,7 +9,7 @@ fn checked_in() -> PathBuf {
 }
 
 fn generated() -> String {
-    serde_json::to_string_pretty(schema()).expect("a schema is JSON") + "\n"
+    serde_json::to_string_pretty(schema()).unwrap_or_default() + "\n"
 }
 
 #[test]

@@ -1,0 +1,259 @@
+//! What is proposed parses, compiles, and allows exactly what was seen.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use audit_event::{
+    Destination as To, DnsDecided, Event, FlowDecided, HttpRequest, Process, TlsSeen, Transfer, WouldRecord,
+};
+use jiff::{Timestamp, ToSpan};
+use policy::{CompiledPolicy, HostName, NameAnswer, OwnAddresses, QueryType, Verdict, model::Lists};
+use proptest::prelude::*;
+use values::{Labels, Revision};
+
+use super::{Learned, learn};
+use crate::{Destination, facts_from, parse};
+
+/// A flow as it would be recorded.
+pub(crate) fn flow(name: Option<&str>, address: Option<&str>, port: u16, verdict: &str, rule: &str) -> FlowDecided {
+    let address: Option<IpAddr> = address.map(|address| address.parse().expect("an address"));
+    FlowDecided {
+        flow: 1,
+        revision: "1".to_owned(),
+        verdict: verdict.to_owned(),
+        enforcement: "enforce".to_owned(),
+        rule: rule.to_owned(),
+        layer: "ip".to_owned(),
+        reason: String::new(),
+        would: Vec::new(),
+        process: Some(Process { pid: 7, exe: "/usr/bin/curl".to_owned(), digest: None, args: String::new() }),
+        destination: To {
+            name: name.map(str::to_owned),
+            name_from: name.map(|_| "sni".to_owned()),
+            address,
+            original_address: address,
+            port,
+        },
+        protocol: "tcp".to_owned(),
+        route: None,
+        tls: TlsSeen { mode: "none".to_owned(), sni: None, alpn: None, ech: None },
+        http: None,
+        credential: None,
+        bytes: Transfer::default(),
+        duration_us: 1,
+        error: None,
+    }
+}
+
+/// A question as it would be recorded.
+pub(crate) fn question(name: &str, record_type: &str, verdict: &str, rule: &str) -> DnsDecided {
+    DnsDecided {
+        revision: "1".to_owned(),
+        verdict: verdict.to_owned(),
+        enforcement: "enforce".to_owned(),
+        rule: rule.to_owned(),
+        reason: String::new(),
+        would: Vec::new(),
+        process: None,
+        name: name.to_owned(),
+        record_type: record_type.to_owned(),
+        answers: Vec::new(),
+        response: "NXDOMAIN".to_owned(),
+        route: None,
+        duration_us: 1,
+        error: None,
+    }
+}
+
+pub(crate) fn of_flow(flow: FlowDecided) -> Event {
+    Event::FlowDecided(Box::new(flow))
+}
+
+pub(crate) fn of_question(question: DnsDecided) -> Event {
+    Event::DnsDecided(Box::new(question))
+}
+
+fn start() -> Timestamp {
+    "2026-11-21T09:00:00Z".parse().expect("a time")
+}
+
+fn learned(events: &[Event]) -> Learned {
+    let at = |index: usize| start() + i64::try_from(index).expect("few").seconds();
+    learn(events.iter().enumerate().map(|(index, event)| (at(index), event)))
+}
+
+fn compiled(text: &str) -> CompiledPolicy {
+    let file =
+        parse("learned.yaml", text.as_bytes()).unwrap_or_else(|found| panic!("{text}\n{}", found.render(text, false)));
+    CompiledPolicy::compile(file.spec, Lists::default(), OwnAddresses::default(), Revision(1))
+        .unwrap_or_else(|errors| panic!("{text}\n{errors:?}"))
+}
+
+fn verdict(policy: &CompiledPolicy, to: &str, address: Option<IpAddr>) -> Verdict {
+    let to = Destination::parse(to).expect("a destination");
+    let flow = facts_from(policy, &to, &Labels::default(), None, None, address, start());
+    flow.decide(policy).expect("decided").verdict
+}
+
+#[test]
+fn a_run_becomes_a_policy_to_review() {
+    let mut watched = flow(Some("cdn.example.com"), Some("198.51.100.4"), 443, "allowed", "mode-default");
+    watched.would = ["deny-new", "mode-default"]
+        .map(|rule| WouldRecord { rule: rule.to_owned(), verdict: "would-deny".to_owned() })
+        .to_vec();
+    let mut plain = flow(Some("deb.example.org"), Some("198.51.100.5"), 80, "allowed", "mode-default");
+    plain.http = Some(HttpRequest { method: "GET".to_owned(), host: None, path: "/".to_owned() });
+    let mut evil = flow(Some("api.example.com"), None, 443, "denied", "mode-default");
+    evil.process = Some(Process {
+        pid: 9,
+        exe: "/tmp/x\n    - name: hole\u{1b}[2J".to_owned(),
+        digest: None,
+        args: String::new(),
+    });
+    let mut icmp = flow(None, Some("192.0.2.9"), 0, "denied", "mode-default");
+    icmp.protocol = "icmp".to_owned();
+    let mut udp = flow(None, Some("192.0.2.9"), 123, "denied", "mode-default");
+    udp.protocol = "udp".to_owned();
+    let mut kept_back = question("wiki.corp.example", "A", "denied", "guard:private");
+    kept_back.reason = "10.0.0.9: destination is a private address".to_owned();
+    let events = [
+        of_question(question("api.example.com", "A", "denied", "mode-default")),
+        of_flow(flow(Some("api.example.com"), None, 443, "denied", "mode-default")),
+        of_flow(evil),
+        of_flow(watched),
+        of_flow(flow(Some("a.example.com"), Some("198.51.100.4"), 443, "allowed", "old-rule")),
+        of_flow(flow(Some("b.example.com"), Some("198.51.100.4"), 443, "allowed", "old-rule")),
+        of_flow(plain),
+        of_flow(flow(Some("db.internal"), Some("10.0.0.8"), 5432, "denied", "guard:private")),
+        of_flow(flow(None, Some("169.254.169.254"), 80, "denied", "guard:metadata")),
+        of_flow(flow(None, Some("203.0.113.7"), 22, "denied", "mode-default")),
+        of_flow(flow(Some("bad.example"), None, 443, "denied", "deny-threat-intel")),
+        of_flow(flow(Some("slow.example"), None, 443, "error", "mode-default")),
+        of_flow(flow(Some("asked.example"), None, 443, "asked", "ask-web")),
+        of_flow(icmp),
+        of_flow(udp),
+        of_question(question("only.looked.example", "AAAA", "denied", "mode-default")),
+        of_question(question("api.example.com", "TXT", "denied", "mode-default")),
+        of_question(question("idle.example", "A", "allowed", "old-rule")),
+        of_question(question("metadata.google.internal", "A", "denied", "guard:metadata")),
+        of_question(question("a.example", "TYPE64", "denied", "mode-default")),
+        of_question(kept_back),
+    ];
+    let proposal = learned(&events);
+    insta::assert_snapshot!(proposal.text);
+    assert_eq!(proposal, learned(&events), "the same for the same events");
+    let policy = compiled(&proposal.text);
+    for (to, address, expected) in [
+        ("api.example.com:443", None, Verdict::Allowed),
+        ("api.example.com:80", None, Verdict::Denied),
+        ("x.example.com:443", None, Verdict::Denied),
+        ("db.internal:5432", Some("10.0.0.8"), Verdict::Allowed),
+        ("db.internal:5432", Some("10.0.0.9"), Verdict::Denied),
+        ("169.254.169.254:80", None, Verdict::Denied),
+        ("bad.example:443", None, Verdict::Denied),
+        ("203.0.113.7:22", None, Verdict::Allowed),
+        ("udp://192.0.2.9:123", None, Verdict::Allowed),
+        ("icmp://192.0.2.9", None, Verdict::Allowed),
+        ("only.looked.example:443", None, Verdict::Allowed),
+        ("wiki.corp.example:443", Some("10.0.0.9"), Verdict::Allowed),
+    ] {
+        assert_eq!(verdict(&policy, to, address.and_then(|ip| ip.parse().ok())), expected, "{to}");
+    }
+    let source = policy.source(&Labels::default());
+    let answer =
+        |name: &str, kind| policy.judge_name(&source, &HostName::parse(name).expect("a name"), kind, start()).answer;
+    assert_eq!(answer("api.example.com", QueryType::Txt), NameAnswer::Resolve);
+    assert_eq!(answer("a.example.com", QueryType::Txt), NameAnswer::Refuse);
+    assert_eq!(answer("db.internal", QueryType::A), NameAnswer::Resolve);
+    assert_eq!(answer("idle.example", QueryType::A), NameAnswer::Refuse);
+}
+
+#[test]
+fn nothing_seen_allows_nothing() {
+    let proposal = learned(&[]);
+    assert_eq!((proposal.rules, proposal.not_proposed), (0, 0));
+    assert_eq!(verdict(&compiled(&proposal.text), "a.example:443", None), Verdict::Denied);
+}
+
+/// A destination that was seen, and whether the guard over private addresses denied it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Met {
+    name: Option<String>,
+    address: IpAddr,
+    port: u16,
+}
+
+fn met() -> impl Strategy<Value = Met> {
+    let name = prop::option::of(prop::sample::select(vec![
+        "a.example.com",
+        "b.example.com",
+        "c.example.org",
+        "1.example",
+        "on.example",
+    ]));
+    let address =
+        prop::sample::select(vec!["192.0.2.1", "198.51.100.2", "10.0.0.8", "192.168.1.1", "2001:db8::7", "fd00::9"]);
+    let port = prop_oneof![Just(22u16), Just(80), Just(443), Just(444), 1000u16..1200];
+    (name, address, port).prop_map(|(name, address, port)| Met {
+        name: name.map(str::to_owned),
+        address: address.parse().expect("an address"),
+        port,
+    })
+}
+
+impl Met {
+    fn is_private(&self) -> bool {
+        policy::address::special(self.address) == Some(policy::address::SpecialRange::Private)
+    }
+
+    /// What stands for it in a policy: private and unnamed ones their address, others their name.
+    fn key(&self) -> (String, u16) {
+        let by_name = self.name.clone().filter(|_| !self.is_private());
+        (by_name.unwrap_or_else(|| self.address.to_string()), self.port)
+    }
+
+    fn judged(&self, policy: &CompiledPolicy) -> Verdict {
+        let host = self.name.clone().unwrap_or_else(|| match self.address {
+            IpAddr::V4(v4) => v4.to_string(),
+            IpAddr::V6(v6) => format!("[{v6}]"),
+        });
+        verdict(policy, &format!("{host}:{}", self.port), Some(self.address))
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_proposal_allows_exactly_what_was_seen(seen in prop::collection::vec(met(), 0..150), others in prop::collection::vec(met(), 30)) {
+        let events: Vec<Event> = seen
+            .iter()
+            .map(|met| {
+                let rule = if met.is_private() { "guard:private" } else { "mode-default" };
+                of_flow(flow(met.name.as_deref(), Some(&met.address.to_string()), met.port, "denied", rule))
+            })
+            .collect();
+        let proposal = learned(&events);
+        let policy = compiled(&proposal.text);
+        for met in &seen {
+            prop_assert_eq!(met.judged(&policy), Verdict::Allowed, "{:?}\n{}", met, proposal.text);
+        }
+        let keys: BTreeSet<(String, u16)> = seen.iter().map(Met::key).collect();
+        for other in others {
+            let expected = if keys.contains(&other.key()) { Verdict::Allowed } else { Verdict::Denied };
+            // By address alone a rule does not ask for the name.
+            let by_address = Met { name: None, ..other.clone() };
+            if keys.contains(&by_address.key()) {
+                continue;
+            }
+            prop_assert_eq!(other.judged(&policy), expected, "{:?}\n{}", other, proposal.text);
+        }
+    }
+
+    #[test]
+    fn no_record_breaks_the_proposal(name in "\\PC{0,30}", exe in any::<String>(), rule in any::<String>(), verdict in "allowed|denied|asked|x", port in any::<u16>()) {
+        let mut record = flow(Some(&name), None, port, &verdict, &rule);
+        record.process = Some(Process { pid: 1, exe, digest: None, args: String::new() });
+        let mut asked = question(&name, "TXT", &verdict, &rule);
+        asked.reason = rule;
+        let proposal = learned(&[of_flow(record), of_question(asked)]);
+        prop_assert!(parse("learned.yaml", proposal.text.as_bytes()).is_ok(), "{}", proposal.text);
+    }
+}
