@@ -24,7 +24,13 @@ use policy::{
 };
 use values::{GroupName, RouteName, RuleName};
 
-use crate::{diagnostics::nearest, place::Place, presets, trial::PolicyTest, wire};
+use crate::{
+    diagnostics::{FINDING_LIMIT, nearest},
+    place::Place,
+    presets,
+    trial::PolicyTest,
+    wire,
+};
 use parts::Breadth;
 use problem::{Finding, INSPECTION, Problem};
 
@@ -38,8 +44,6 @@ pub(crate) struct Converted {
     pub(crate) omitted: usize,
 }
 
-/// The most findings that are kept: beyond it a file is no policy, and each one costs a search for near words.
-const FINDING_LIMIT: usize = 1000;
 /// The most known names that a hint lists.
 const KNOWN_LISTED: usize = 12;
 

@@ -18,6 +18,9 @@ use crate::document::Extent;
 /// The widest piece of a source line that is drawn.
 const DRAWN_WIDTH: usize = 110;
 
+/// The most findings of one kind that are kept: beyond it a file is no policy, and each one costs a search for near words.
+pub(crate) const FINDING_LIMIT: usize = 1000;
+
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]

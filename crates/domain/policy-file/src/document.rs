@@ -12,10 +12,14 @@ use std::collections::HashMap;
 
 use serde_saphyr::granit_parser::{self, Event, Marker, Parser, ScalarStyle, ScanError, Span, StructureStyle};
 
+use crate::diagnostics::FINDING_LIMIT;
+
 /// The largest policy file that is read.
 pub(crate) const FILE_LIMIT: usize = 16 * 1024 * 1024;
 /// The deepest nesting, aliases expanded.
 const DEPTH_LIMIT: usize = 48;
+/// How many values a file may hold: what 16 MiB of the shortest ones would need more memory for.
+const NODE_LIMIT: usize = 3_000_000;
 /// How many nodes all aliases of a file may add.
 const ALIAS_BUDGET: usize = 100_000;
 
@@ -82,6 +86,8 @@ pub(crate) enum DocumentError {
     Cycle { at: Extent },
     #[error("the aliases of this file expand to more than {ALIAS_BUDGET} values")]
     AliasBudget { at: Extent },
+    #[error("the file holds more than {NODE_LIMIT} values")]
+    TooMany { at: Extent },
     #[error("nested more than {DEPTH_LIMIT} levels deep")]
     TooDeep { at: Extent },
     #[error("the tag {tag:?} has no meaning in a policy")]
@@ -102,6 +108,7 @@ impl DocumentError {
             Self::Syntax { at, .. }
             | Self::Cycle { at }
             | Self::AliasBudget { at }
+            | Self::TooMany { at }
             | Self::TooDeep { at }
             | Self::Tag { at, .. }
             | Self::SecondDocument { at }
@@ -220,6 +227,7 @@ struct Builder {
     /// `None` while the anchored node is still open.
     anchors: HashMap<usize, Option<Node>>,
     spent: usize,
+    placed: usize,
     documents: usize,
     root: Option<Node>,
     repeated: Vec<DocumentError>,
@@ -298,6 +306,10 @@ impl Builder {
         if self.open.len() + node.height > DEPTH_LIMIT {
             return Err(DocumentError::TooDeep { at: node.extent });
         }
+        self.placed += 1;
+        if self.placed > NODE_LIMIT {
+            return Err(DocumentError::TooMany { at: node.extent });
+        }
         if anchor != 0 {
             self.anchors.insert(anchor, Some(node.clone()));
         }
@@ -307,6 +319,8 @@ impl Builder {
             Some(Parts::Map { entries, seen, key }) => match key.take() {
                 None => *key = Some(key_of(node)?),
                 Some((name, key_extent)) => match seen.get(&name) {
+                    // Beyond the bound the first thousand say enough.
+                    Some(_) if self.repeated.len() >= FINDING_LIMIT => {}
                     Some(&first) => {
                         self.repeated.push(DocumentError::RepeatedKey { key: name, at: key_extent, first });
                     }

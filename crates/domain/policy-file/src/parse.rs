@@ -104,9 +104,7 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<PolicyFile, Diagnostics> {
     };
     let converted = convert::convert(&written);
     found.items.extend(converted.findings.iter().map(|finding| finding.diagnostic(&root)));
-    if converted.omitted > 0 {
-        found.items.push(Diagnostic::of_file(format!("{} more findings are not shown", converted.omitted), None));
-    }
+    omitted(converted.omitted, &mut found);
     found.sort();
     if found.has_errors() {
         return Err(found);
@@ -157,7 +155,10 @@ fn read(bytes: &[u8], found: &mut Diagnostics) -> Option<(Node, wire::File)> {
             // The shape is made from the same types, so what fits it reads.
             Err(error) => vec![Diagnostic::of_file(format!("the right shape, yet unreadable: {error}"), None)],
         },
-        Err(wrong) => wrong,
+        Err(wrong) => {
+            omitted(wrong.omitted, found);
+            wrong.found
+        }
     };
     found.items.extend(wrong);
     let mut rest = root.clone();
@@ -167,6 +168,12 @@ fn read(bytes: &[u8], found: &mut Diagnostics) -> Option<(Node, wire::File)> {
         found.items.extend(standing.map(|finding| finding.diagnostic(&rest)));
     }
     None
+}
+
+fn omitted(count: usize, found: &mut Diagnostics) {
+    if count > 0 {
+        found.items.push(Diagnostic::of_file(format!("{count} more findings are not shown"), None));
+    }
 }
 
 /// The tree of a file; repeated keys are noted as findings.
@@ -181,7 +188,7 @@ pub(crate) fn tree(bytes: &[u8], found: &mut Diagnostics) -> Result<Node, Docume
 fn explain(error: &DocumentError, bytes: &[u8]) -> Diagnostic {
     let message = error.to_string();
     let hint = match error {
-        DocumentError::TooLarge(_) => Some("keep long lists in feeds".to_owned()),
+        DocumentError::TooLarge(_) | DocumentError::TooMany { .. } => Some("keep long lists in feeds".to_owned()),
         DocumentError::NotUtf8(at) => {
             let line = bytes.iter().take(*at).filter(|byte| **byte == b'\n').count() + 1;
             Some(format!("the byte stands in line {line}; save the file as UTF-8"))

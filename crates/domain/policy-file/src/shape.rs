@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 use serde_json::{Map, Value};
 
 use crate::{
-    diagnostics::{Diagnostic, Severity, nearest},
+    diagnostics::{Diagnostic, FINDING_LIMIT, Severity, nearest},
     document::{Content, Entry, Extent, Node, is_null},
     schema::schema,
 };
@@ -39,13 +39,21 @@ enum Shape {
 
 static FILE: LazyLock<Shape> = LazyLock::new(|| Shape::of(schema(), schema()));
 
+/// What is wrong with a file's shape.
+#[derive(Debug)]
+pub(crate) struct Wrong {
+    pub(crate) found: Vec<Diagnostic>,
+    /// Findings beyond the bound.
+    pub(crate) omitted: usize,
+}
+
 /// Reads a tree as a policy file: a value that fits the wire types, or what is wrong with it.
-pub(crate) fn read(root: &Node) -> Result<Value, Vec<Diagnostic>> {
-    let mut reader = Reader { found: Vec::new() };
+pub(crate) fn read(root: &Node) -> Result<Value, Wrong> {
+    let mut reader = Reader::default();
     let value = reader.read(root, &FILE, None);
     match value {
         Some(value) if reader.found.is_empty() => Ok(value),
-        Some(_) | None => Err(reader.found),
+        Some(_) | None => Err(Wrong { found: reader.found, omitted: reader.omitted }),
     }
 }
 
@@ -53,7 +61,7 @@ pub(crate) fn read(root: &Node) -> Result<Value, Vec<Diagnostic>> {
 /// What was taken away is gone from the tree and the value alike: places in one are places in the other.
 pub(crate) fn prune(root: &mut Node) -> Option<Value> {
     let fits = prune_to(root, &FILE);
-    fits.then(|| Reader { found: Vec::new() }.read(root, &FILE, None)).flatten()
+    fits.then(|| Reader::default().read(root, &FILE, None)).flatten()
 }
 
 /// Whether anything is left.
@@ -69,7 +77,7 @@ fn prune_to(node: &mut Node, shape: &Shape) -> bool {
             return required.iter().all(|name| entries.iter().any(|entry| entry.key == *name));
         }
         (Content::Scalar { .. } | Content::List { .. } | Content::Map { .. }, _) => {
-            return Reader { found: Vec::new() }.read(node, shape, None).is_some();
+            return Reader::default().read(node, shape, None).is_some();
         }
     }
     true
@@ -164,8 +172,10 @@ fn number(text: &str) -> Option<f64> {
 }
 
 /// The walk.
+#[derive(Debug, Default)]
 struct Reader {
     found: Vec<Diagnostic>,
+    omitted: usize,
 }
 
 impl Reader {
@@ -243,6 +253,10 @@ impl Reader {
         for entry in entries {
             let value = match fields.get(&entry.key) {
                 Some(shape) => self.entry(entry, shape),
+                None if self.is_full() => {
+                    self.omitted += 1;
+                    None
+                }
                 None => {
                     let near = nearest(&entry.key, fields.keys().map(String::as_str));
                     let hint = match entry.key.as_str() {
@@ -288,7 +302,15 @@ impl Reader {
         self.report(node.extent, format!("expected {}{name}, found {found}", shape.called()), None, hint)
     }
 
+    fn is_full(&self) -> bool {
+        self.found.len() >= FINDING_LIMIT
+    }
+
     fn report<T>(&mut self, at: Extent, message: String, near: Option<String>, hint: Option<String>) -> Option<T> {
+        if self.is_full() {
+            self.omitted += 1;
+            return None;
+        }
         self.found.push(Diagnostic::at(at, Severity::Error, message).nearest(near).hint(hint));
         None
     }

@@ -115,3 +115,17 @@ fn findings_have_a_bound() {
     assert_eq!(found.items.len(), 1001);
     assert!(found.to_string().contains("2000 more findings are not shown"), "{found}");
 }
+
+#[test]
+fn findings_about_shape_have_a_bound_too() {
+    let unknown: String = (0..20_000).map(|n| format!("  field{n}: x\n  mode: limited\n")).collect();
+    let found = errors(&with_spec(&unknown));
+    assert_eq!(found.items.len(), 2001, "a thousand unknown fields, a thousand repeated keys, and a word on the rest");
+    assert!(found.to_string().contains("19000 more findings are not shown"));
+}
+
+#[test]
+fn a_file_of_nothing_but_values_is_refused() {
+    let many = format!("[{}x]", "x,".repeat(3_000_000));
+    assert!(errors(&many).to_string().contains("more than 3000000 values"));
+}
