@@ -71,8 +71,6 @@ pub struct CompiledPolicy {
     direct: Route,
     /// Ascending by priority, then the pseudo-rules.
     pub(crate) rules: Vec<rules::CompiledRule>,
-    /// Each rule's own number: lists of one rule are slices of it.
-    pub(crate) numbers: Vec<u32>,
     /// By name, the rule's place in the policy as written.
     by_name: HashMap<RuleName, u32, RandomState>,
     /// Selectors, OR-ed, of each source class.
@@ -107,7 +105,6 @@ impl CompiledPolicy {
             revision,
             spec,
             direct: Route::default(),
-            numbers: (0..parts.rules.len() as u32).collect(),
             rules: parts.rules,
             by_name: parts.by_name,
             classes: parts.classes,

@@ -17,6 +17,7 @@ use crate::{
     compile::{
         CompiledPolicy, Source, SourceView,
         names::Lead,
+        ranges::Holder,
         rules::CompiledRule,
     },
     decision::{NameAnswer, NameDecision, Reason, Would, WouldVerdict},
@@ -188,12 +189,13 @@ impl CompiledPolicy {
         let mut candidates = Candidates::default();
         candidates.add(question.view.any_name(), Marks::ANY);
         self.names.look_up(question.name.as_str(), &mut |lead| match lead {
+            Lead::Rule(rule) => candidates.add_one(rule, Marks::NAME),
             Lead::Set(set) => candidates.add(self.rules_of(set), Marks::NAME),
             Lead::Url(url) => {
                 let set = self.urls.get(url as usize).map(|url| url.set);
                 candidates.add(set.map(|set| self.rules_of(set)).unwrap_or_default(), Marks::URL);
             }
-            Lead::Opens(rule) => candidates.add(self.rule_list(rule), Marks::OPENS_NAME),
+            Lead::Opens(rule) => candidates.add_one(rule, Marks::OPENS_NAME),
         });
         candidates
     }
@@ -319,7 +321,11 @@ impl CompiledPolicy {
         let mut by_range = false;
         self.ranges.look_up(address, &mut |hit| {
             let opens = guard.is_none_or(|guard| hit.written && guard.is_opened_by(&hit.range));
-            by_range |= opens && self.rules_of(hit.set).iter().any(|number| live(*number).is_some());
+            let any_live = match hit.holder {
+                Holder::Rule(rule) => live(rule).is_some(),
+                Holder::Set(set) => self.rules_of(set).iter().any(|number| live(*number).is_some()),
+            };
+            by_range |= opens && any_live;
         });
         if by_range || guard.is_some() {
             return by_range;

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use smallvec::{SmallVec, smallvec};
 use values::{GroupName, LabelSelector, RouteName, RuleName};
 
 use crate::{
@@ -15,7 +14,7 @@ use crate::{
         error::PortProblem,
         names::{LEAD_LIMIT, NameIndex},
         ranges::RangeIndex,
-        rules::{ANY_SOURCE, CompiledRule, RequestMatch, Url},
+        rules::{ANY_SOURCE, Closer, CompiledRule, PortRanges, RequestMatch, Url},
     },
     facts::Protocol,
     host_name::HostPattern,
@@ -183,11 +182,9 @@ impl<'a> Builder<'a> {
             protocol: rule.protocol,
             ports: rule.ports.iter().copied().collect(),
             destination,
-            requests,
-            processes: rule.process.clone(),
+            closer: closer(rule, requests),
             allows_ech: rule.ech == EchMode::Allow,
             route: rule.route.clone().or_else(|| self.mode_route()),
-            expires: rule.expires.filter(|_| rule.action != Action::Deny),
         });
     }
 
@@ -286,7 +283,7 @@ impl<'a> Builder<'a> {
     fn add_allowed_hosts(&mut self) {
         if !self.spec.allowed_hosts.is_empty() {
             let route = self.mode_route();
-            self.add_hosts(own_name("allowed-hosts"), &self.spec.allowed_hosts, SmallVec::new(), route);
+            self.add_hosts(own_name("allowed-hosts"), &self.spec.allowed_hosts, PortRanges::new(), route);
         }
     }
 
@@ -295,7 +292,7 @@ impl<'a> Builder<'a> {
         &mut self,
         name: RuleName,
         hosts: &[HostPattern],
-        ports: SmallVec<[(u16, u16); 2]>,
+        ports: PortRanges,
         route: Option<RouteName>,
     ) {
         let number = self.rules.len() as u32;
@@ -309,11 +306,9 @@ impl<'a> Builder<'a> {
             protocol: Some(Protocol::Tcp),
             ports,
             destination,
-            requests: Vec::new(),
-            processes: Vec::new(),
+            closer: None,
             allows_ech: false,
             route,
-            expires: None,
         });
     }
 
@@ -331,9 +326,14 @@ impl<'a> Builder<'a> {
     }
 }
 
-fn web_ports(ports: &[u16]) -> SmallVec<[(u16, u16); 2]> {
+/// What few rules have, apart from the rest.
+fn closer(rule: &Rule, requests: Vec<RequestMatch>) -> Option<Box<Closer>> {
+    let expires = rule.expires.filter(|_| rule.action != Action::Deny);
+    let plain = requests.is_empty() && rule.process.is_empty() && expires.is_none();
+    (!plain).then(|| Box::new(Closer { requests, processes: rule.process.clone(), expires }))
+}
+
+fn web_ports(ports: &[u16]) -> PortRanges {
     let ports = if ports.is_empty() { &WEB_PORTS } else { ports };
-    let mut ranges = smallvec![];
-    ranges.extend(ports.iter().map(|port| (*port, *port)));
-    ranges
+    ports.iter().map(|port| (*port, *port)).collect()
 }

@@ -8,8 +8,9 @@
 //!                   "example.com", "com" (entries that cover sub-names)
 //! ```
 //!
-//! The texts lie one behind the other in one buffer and are compared in full: a hash alone would let
-//! whoever finds a collision through.
+//! Names and what they lead to lie one behind the other in one buffer, so that a hit touches two places
+//! of memory, the slot and the record. Texts are compared in full: a hash alone would let whoever finds
+//! a collision through.
 
 use std::hash::{BuildHasher, Hasher};
 
@@ -17,11 +18,13 @@ use foldhash::fast::RandomState;
 
 use crate::host_name::HostPattern;
 
-/// What a matching entry leads to.
+/// What a matching name leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lead {
     /// A destination set holds the name.
     Set(u32),
+    /// A destination set of one rule only.
+    Rule(u32),
     /// A URL of a set has this host.
     Url(u32),
     /// A rule by address opens the name in DNS (`names:`).
@@ -37,13 +40,15 @@ struct Post(u32);
 
 const COVERS_ITSELF: u32 = 1 << 30;
 const COVERS_SUBNAMES: u32 = 1 << 31;
+const COVERAGE: u32 = COVERS_ITSELF | COVERS_SUBNAMES;
 
 impl Post {
     fn new(coverage: u32, lead: Lead) -> Self {
         let (kind, id) = match lead {
             Lead::Set(id) => (0, id),
-            Lead::Url(id) => (1 << 28, id),
-            Lead::Opens(id) => (2 << 28, id),
+            Lead::Rule(id) => (1 << 28, id),
+            Lead::Url(id) => (2 << 28, id),
+            Lead::Opens(id) => (3 << 28, id),
         };
         Self(coverage | kind | id)
     }
@@ -52,7 +57,8 @@ impl Post {
         let id = self.0 & ((1 << 28) - 1);
         match (self.0 >> 28) & 3 {
             0 => Lead::Set(id),
-            1 => Lead::Url(id),
+            1 => Lead::Rule(id),
+            2 => Lead::Url(id),
             _ => Lead::Opens(id),
         }
     }
@@ -60,14 +66,13 @@ impl Post {
 
 /// No further post.
 const END: u32 = u32::MAX;
+/// A record: the post added last, where the posts before it stand in `more`, the text's length, the text.
+const HEADER: usize = 9;
 
-/// One name of the index.
+/// The fixed part of a record.
 #[derive(Debug, Clone, Copy)]
-struct Entry {
-    offset: u32,
-    /// The post added last.
+struct Header {
     post: Post,
-    /// Where the posts before it stand in `more`.
     next: u32,
     length: u8,
 }
@@ -76,14 +81,14 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct NameIndex {
     state: RandomState,
-    /// Open addressing, at most half full: the hash's high half, then an entry's number plus one.
+    /// Open addressing, at most half full: the hash's high half, then a record's offset plus one.
     slots: Vec<u64>,
-    entries: Vec<Entry>,
-    text: String,
+    names: usize,
+    records: Vec<u8>,
     more: Vec<(Post, u32)>,
     /// What covers every name.
     every: Vec<Post>,
-    /// The most labels of any entry: longer suffixes need no look-up.
+    /// The most labels of any name: longer suffixes need no look-up.
     deepest: usize,
 }
 
@@ -92,14 +97,13 @@ impl NameIndex {
     pub(crate) fn with_capacity(names: usize) -> Self {
         let mut index = Self::default();
         index.slots = vec![0; slot_count(names)];
-        index.entries.reserve_exact(names);
-        index.text.reserve(names.saturating_mul(20));
+        index.records.reserve(names.saturating_mul(HEADER + 20));
         index
     }
 
-    /// Whether the text still fits the entries' offsets.
+    /// Whether the records still fit the slots' offsets.
     pub(crate) fn fits(&self) -> bool {
-        u32::try_from(self.text.len()).is_ok() && self.entries.len() <= LEAD_LIMIT && self.more.len() < END as usize
+        u32::try_from(self.records.len()).is_ok_and(|length| length < u32::MAX) && self.more.len() < END as usize
     }
 
     /// Adds a pattern.
@@ -107,64 +111,95 @@ impl NameIndex {
         let (name, coverage) = match pattern {
             HostPattern::Exact(name) => (name, COVERS_ITSELF),
             HostPattern::Subnames(name) => (name, COVERS_SUBNAMES),
-            HostPattern::Domain(name) => (name, COVERS_ITSELF | COVERS_SUBNAMES),
-            HostPattern::Any => return self.every.push(Post::new(COVERS_ITSELF | COVERS_SUBNAMES, lead)),
+            HostPattern::Domain(name) => (name, COVERAGE),
+            HostPattern::Any => return self.every.push(Post::new(COVERAGE, lead)),
         };
         self.insert_post(name.as_str(), Post::new(coverage, lead));
     }
 
     fn insert_post(&mut self, name: &str, post: Post) {
-        if (self.entries.len() + 1) * 2 > self.slots.len() {
+        if (self.names + 1) * 2 > self.slots.len() {
             self.grow();
         }
         let hash = self.hash(name);
-        let slot = match self.probe(hash, name) {
-            Probe::Found(entry) => {
-                if let Some(entry) = self.entries.get_mut(entry) {
-                    if entry.post != post {
-                        let behind = self.more.len() as u32;
-                        self.more.push((entry.post, entry.next));
-                        (entry.post, entry.next) = (post, behind);
-                    }
+        match self.probe(hash, name) {
+            Probe::Found(offset, header) => {
+                if header.post != post {
+                    let behind = self.more.len() as u32;
+                    self.more.push((header.post, header.next));
+                    self.write(offset, Header { post, next: behind, ..header });
                 }
-                return;
             }
-            Probe::Free(slot) => slot,
-        };
-        self.deepest = self.deepest.max(name.split('.').count());
-        let entry = Entry { offset: self.text.len() as u32, post, next: END, length: name.len() as u8 };
-        self.text.push_str(name);
-        self.entries.push(entry);
-        if let Some(slot) = self.slots.get_mut(slot) {
-            *slot = slot_value(hash, self.entries.len());
+            Probe::Free(slot) => {
+                self.deepest = self.deepest.max(name.split('.').count());
+                self.names += 1;
+                let offset = self.records.len();
+                self.records.extend_from_slice(&[0; HEADER]);
+                self.records.extend_from_slice(name.as_bytes());
+                self.write(offset, Header { post, next: END, length: name.len() as u8 });
+                if let Some(slot) = self.slots.get_mut(slot) {
+                    *slot = slot_value(hash, offset);
+                }
+            }
         }
     }
 
     fn grow(&mut self) {
-        let mut slots = vec![0u64; slot_count((self.entries.len() + 1) * 2)];
+        let mut slots = vec![0u64; slot_count((self.names + 1) * 2)];
         let mask = slots.len() - 1;
-        for (number, entry) in self.entries.iter().enumerate() {
-            let hash = self.hash(self.text_of(entry));
+        for slot in self.slots.iter().filter(|slot| **slot != 0) {
+            let offset = offset_of(*slot);
+            let Some((_, text)) = self.record(offset) else { continue };
+            let hash = self.hash_bytes(text);
             let mut at = hash as usize & mask;
             while slots.get(at).is_some_and(|slot| *slot != 0) {
                 at = (at + 1) & mask;
             }
             if let Some(slot) = slots.get_mut(at) {
-                *slot = slot_value(hash, number + 1);
+                *slot = slot_value(hash, offset);
             }
         }
         self.slots = slots;
     }
 
+    /// Replaces leads, once all is added.
+    pub(crate) fn resolve(&mut self, replace: impl Fn(Lead) -> Lead) {
+        let replaced = |post: Post| Post::new(post.0 & COVERAGE, replace(post.lead()));
+        for post in self.every.iter_mut().chain(self.more.iter_mut().map(|(post, _)| post)) {
+            *post = replaced(*post);
+        }
+        let mut offset = 0;
+        while let Some((header, _)) = self.record(offset) {
+            self.write(offset, Header { post: replaced(header.post), ..header });
+            offset += HEADER + usize::from(header.length);
+        }
+    }
+
     fn hash(&self, name: &str) -> u64 {
+        self.hash_bytes(name.as_bytes())
+    }
+
+    fn hash_bytes(&self, name: &[u8]) -> u64 {
         let mut hasher = self.state.build_hasher();
-        hasher.write(name.as_bytes());
+        hasher.write(name);
         hasher.finish()
     }
 
-    fn text_of(&self, entry: &Entry) -> &str {
-        let start = entry.offset as usize;
-        self.text.get(start..start + usize::from(entry.length)).unwrap_or_default()
+    /// The record at an offset and the text in it.
+    fn record(&self, offset: usize) -> Option<(Header, &[u8])> {
+        let (header, rest) = self.records.get(offset..)?.split_first_chunk::<HEADER>()?;
+        let [a, b, c, d, e, f, g, h, length] = *header;
+        let post = Post(u32::from_le_bytes([a, b, c, d]));
+        let next = u32::from_le_bytes([e, f, g, h]);
+        Some((Header { post, next, length }, rest.get(..usize::from(length))?))
+    }
+
+    fn write(&mut self, offset: usize, header: Header) {
+        let [a, b, c, d] = header.post.0.to_le_bytes();
+        let [e, f, g, h] = header.next.to_le_bytes();
+        if let Some(bytes) = self.records.get_mut(offset..offset + HEADER) {
+            bytes.copy_from_slice(&[a, b, c, d, e, f, g, h, header.length]);
+        }
     }
 
     fn probe(&self, hash: u64, name: &str) -> Probe {
@@ -175,9 +210,11 @@ impl NameIndex {
                 return Probe::Free(at);
             }
             if *slot >> 32 == hash >> 32 {
-                let number = (*slot as u32 - 1) as usize;
-                if self.entries.get(number).is_some_and(|entry| self.text_of(entry) == name) {
-                    return Probe::Found(number);
+                let offset = offset_of(*slot);
+                if let Some((header, text)) = self.record(offset)
+                    && text == name.as_bytes()
+                {
+                    return Probe::Found(offset, header);
                 }
             }
             at = (at + 1) & mask;
@@ -190,17 +227,17 @@ impl NameIndex {
         for post in &self.every {
             found(post.lead());
         }
-        if self.entries.is_empty() {
+        if self.names == 0 {
             return;
         }
         let mut left = name.bytes().filter(|byte| *byte == b'.').count() + 1;
         let mut suffix = name;
         let mut coverage = COVERS_ITSELF;
         loop {
-            if left <= self.deepest {
-                if let Probe::Found(number) = self.probe(self.hash(suffix), suffix) {
-                    self.posts(number, coverage, found);
-                }
+            if left <= self.deepest
+                && let Probe::Found(_, header) = self.probe(self.hash(suffix), suffix)
+            {
+                self.posts(header, coverage, found);
             }
             let Some((_, shorter)) = suffix.split_once('.') else { return };
             suffix = shorter;
@@ -209,12 +246,14 @@ impl NameIndex {
         }
     }
 
-    fn posts(&self, number: usize, coverage: u32, found: &mut impl FnMut(Lead)) {
-        let Some(entry) = self.entries.get(number) else { return };
-        let (mut post, mut next) = (entry.post, entry.next);
+    fn posts(&self, header: Header, coverage: u32, found: &mut impl FnMut(Lead)) {
+        let Header { mut post, mut next, .. } = header;
         loop {
             if post.0 & coverage != 0 {
                 found(post.lead());
+            }
+            if next == END {
+                return;
             }
             match self.more.get(next as usize) {
                 Some((earlier, before)) => (post, next) = (*earlier, *before),
@@ -226,16 +265,15 @@ impl NameIndex {
     /// The bytes that the index holds.
     pub(crate) fn memory(&self) -> usize {
         self.slots.capacity() * size_of::<u64>()
-            + self.entries.capacity() * size_of::<Entry>()
-            + self.text.capacity()
+            + self.records.capacity()
             + self.more.capacity() * size_of::<(Post, u32)>()
             + self.every.capacity() * size_of::<Post>()
     }
 }
 
 enum Probe {
-    /// The entry's number.
-    Found(usize),
+    /// The record's offset and header.
+    Found(usize, Header),
     /// The slot where it would stand.
     Free(usize),
 }
@@ -244,8 +282,12 @@ fn slot_count(names: usize) -> usize {
     (names.max(4) * 2).next_power_of_two()
 }
 
-fn slot_value(hash: u64, number: usize) -> u64 {
-    (hash & !u64::from(u32::MAX)) | number as u64
+fn slot_value(hash: u64, offset: usize) -> u64 {
+    (hash & !u64::from(u32::MAX)) | (offset as u64 + 1)
+}
+
+fn offset_of(slot: u64) -> usize {
+    (slot as u32).wrapping_sub(1) as usize
 }
 
 #[cfg(test)]

@@ -5,17 +5,27 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
+use smallvec::{SmallVec, smallvec};
 
-/// A set with a range that holds the address.
+/// A set or rule with a range that holds the address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RangeHit {
-    /// The set.
-    pub(crate) set: u32,
+    /// The set, or the rule where the set has only that one.
+    pub(crate) holder: Holder,
     /// Whether the range stands in the policy itself (not in a feed or service tag): only such a
     /// range opens a guard.
     pub(crate) written: bool,
     /// The range.
     pub(crate) range: IpNet,
+}
+
+/// Whose range it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Holder {
+    /// A destination set.
+    Set(u32),
+    /// A destination set of one rule only.
+    Rule(u32),
 }
 
 /// No wider range.
@@ -26,8 +36,28 @@ struct Node {
     range: IpNet,
     /// The next wider range's node.
     wider: u32,
-    /// Set number times two, plus one where written.
-    sets: smallvec::SmallVec<[u32; 2]>,
+    holders: SmallVec<[Post; 2]>,
+}
+
+/// A holder's number times four, plus two for a rule, plus one where the range was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Post(u32);
+
+impl Post {
+    fn new(holder: Holder, written: bool) -> Self {
+        match holder {
+            Holder::Set(set) => Self(set * 4 + u32::from(written)),
+            Holder::Rule(rule) => Self(rule * 4 + 2 + u32::from(written)),
+        }
+    }
+
+    fn holder(self) -> Holder {
+        if self.0 & 2 == 0 { Holder::Set(self.0 / 4) } else { Holder::Rule(self.0 / 4) }
+    }
+
+    fn written(self) -> bool {
+        self.0 & 1 == 1
+    }
 }
 
 /// The index. Built once, then only read.
@@ -50,17 +80,17 @@ pub(crate) fn canonical_range(range: IpNet) -> IpNet {
 }
 
 impl RangeIndex {
-    /// Builds the index from ranges in canonical form, each with its set and whether it was written.
-    pub(crate) fn build(mut ranges: Vec<(IpNet, u32, bool)>) -> Self {
+    /// Builds the index from ranges in canonical form, each with its holder and whether it was written.
+    pub(crate) fn build(mut ranges: Vec<(IpNet, Holder, bool)>) -> Self {
         // A range sorts right before those within it.
-        ranges.sort_unstable_by_key(|(range, set, written)| (range.network(), range.prefix_len(), *set, *written));
+        ranges.sort_unstable_by_key(|(range, holder, written)| (range.network(), range.prefix_len(), *holder, *written));
         ranges.dedup();
         let mut index = Self::default();
         let mut open: Vec<u32> = Vec::new();
-        for (range, set, written) in ranges {
-            let post = set * 2 + u32::from(written);
+        for (range, holder, written) in ranges {
+            let post = Post::new(holder, written);
             if let Some(last) = index.nodes.last_mut().filter(|last| last.range == range) {
-                last.sets.push(post);
+                last.holders.push(post);
                 continue;
             }
             while open.last().is_some_and(|wider| !index.holds(*wider, &range)) {
@@ -68,7 +98,7 @@ impl RangeIndex {
             }
             let number = index.nodes.len() as u32;
             let wider = open.last().copied().unwrap_or(NONE);
-            index.nodes.push(Node { range, wider, sets: smallvec::smallvec![post] });
+            index.nodes.push(Node { range, wider, holders: smallvec![post] });
             open.push(number);
             match range {
                 IpNet::V4(range) => index.v4.insert(range, number),
@@ -93,8 +123,11 @@ impl RangeIndex {
         };
         let mut at = narrowest.unwrap_or(NONE);
         while let Some(node) = self.nodes.get(at as usize) {
-            for post in &node.sets {
-                found(RangeHit { set: post / 2, written: post % 2 == 1, range: node.range });
+            for post in &node.holders {
+                found(RangeHit { holder: post.holder(), written: post.written(), range: node.range });
+            }
+            if node.wider == NONE {
+                return;
             }
             at = node.wider;
         }
@@ -111,12 +144,11 @@ mod tests {
     use std::net::IpAddr;
 
     use ipnet::IpNet;
-    use proptest::{collection::vec, prelude::any, prop_assert_eq, proptest};
+    use proptest::{collection::vec, prelude::{Strategy, any}, prop_assert_eq, proptest};
 
-    use super::{RangeIndex, canonical_range};
+    use super::{Holder, RangeIndex, canonical_range};
 
-    fn v4_range() -> impl proptest::strategy::Strategy<Value = IpNet> {
-        use proptest::strategy::Strategy;
+    fn v4_range() -> impl Strategy<Value = IpNet> {
         // Few bits differ, so that ranges lie in each other.
         (0u32..8, 0u32..4, 0u8..=32).prop_map(|(high, low, length)| {
             IpNet::new(IpAddr::V4(((high << 29) | low).into()), length).unwrap().trunc()
@@ -125,11 +157,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn finds_what_a_linear_search_finds(ranges in vec((v4_range(), 0u32..5, any::<bool>()), 0..40), high in 0u32..8, low in 0u32..4) {
+        fn finds_what_a_linear_search_finds(ranges in vec((v4_range(), (0u32..5).prop_map(Holder::Set), any::<bool>()), 0..40), high in 0u32..8, low in 0u32..4) {
             let address = IpAddr::V4(((high << 29) | low).into());
             let mut expected: Vec<_> = ranges.iter().filter(|(range, ..)| range.contains(&address)).map(|(r, s, w)| (*r, *s, *w)).collect();
             let mut found = Vec::new();
-            RangeIndex::build(ranges).look_up(address, &mut |hit| found.push((hit.range, hit.set, hit.written)));
+            RangeIndex::build(ranges).look_up(address, &mut |hit| found.push((hit.range, hit.holder, hit.written)));
             expected.sort_unstable();
             expected.dedup();
             found.sort_unstable();

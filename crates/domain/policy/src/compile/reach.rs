@@ -10,6 +10,9 @@
 //! leaves     [   0   ][1 ][    2    ][ 3 ][     4      ]
 //! a rule on 80-443 stands in the nodes that make up leaves 1 to 3; a rule on all ports in the root
 //! ```
+//!
+//! So a rule stands in few nodes whatever its ports. Each leaf knows the nearest node above it that
+//! holds any rule, and each such node the next: a look-up visits no empty ones.
 
 use crate::model::Action;
 
@@ -77,13 +80,25 @@ pub(crate) struct Placed<'a> {
     pub(crate) depends: Depends,
 }
 
+/// No node.
+const NO_NODE: u32 = u32::MAX;
+
+/// A node that holds rules to any destination.
 #[derive(Debug, Clone, Copy)]
 struct Node {
-    /// Where this node's rules stand in `rules`.
+    /// Where its rules stand in `rules`.
     start: u32,
     end: u32,
-    by_name: Firsts,
-    by_address: Firsts,
+    /// The next such node towards the root.
+    above: u32,
+}
+
+/// What holds for the ports of one leaf.
+#[derive(Debug, Clone, Copy)]
+struct Leaf {
+    reached: Reached,
+    /// The nearest node that holds rules.
+    node: u32,
 }
 
 /// The rules of one sandbox and protocol, by port.
@@ -91,9 +106,7 @@ struct Node {
 pub(crate) struct Reach {
     /// The first port of each leaf, ascending, from 0.
     bounds: Vec<u16>,
-    /// The number of leaves, a power of two.
-    width: usize,
-    /// A heap: the root at 1, leaf `i` at `width + i`.
+    leaves: Vec<Leaf>,
     nodes: Vec<Node>,
     /// Rules to any destination, node by node, ascending in each.
     rules: Vec<u32>,
@@ -102,11 +115,67 @@ pub(crate) struct Reach {
     irregular: Vec<u32>,
 }
 
-/// The answer for one port.
-#[derive(Debug)]
+/// The first rules that depend on a fact, for one port.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Reached {
     pub(crate) by_name: Firsts,
     pub(crate) by_address: Firsts,
+}
+
+impl Reached {
+    const NONE: Reached = Reached { by_name: Firsts::NONE, by_address: Firsts::NONE };
+
+    fn note(&mut self, placed: &Placed<'_>) {
+        let Depends::Facts { name, address, .. } = placed.depends else { return };
+        if name {
+            self.by_name.note(placed.rule, placed.action, placed.watch);
+        }
+        if address {
+            self.by_address.note(placed.rule, placed.action, placed.watch);
+        }
+    }
+
+    fn merge(&mut self, other: &Reached) {
+        self.by_name.merge(&other.by_name);
+        self.by_address.merge(&other.by_address);
+    }
+}
+
+/// The tree while it is built: a heap with the root at 1 and leaf `i` at `width + i`.
+struct Tree {
+    width: usize,
+    reached: Vec<Reached>,
+    /// Rules to any destination, with their nodes.
+    rules: Vec<(u32, u32)>,
+}
+
+impl Tree {
+    /// Puts a rule into the nodes that make up the leaves from `first` to `last`.
+    fn place(&mut self, placed: &Placed<'_>, first: usize, last: usize) {
+        let (mut low, mut high) = (first + self.width, last + self.width + 1);
+        while low < high {
+            if low % 2 == 1 {
+                self.place_at(placed, low);
+                low += 1;
+            }
+            if high % 2 == 1 {
+                high -= 1;
+                self.place_at(placed, high);
+            }
+            (low, high) = (low / 2, high / 2);
+        }
+    }
+
+    fn place_at(&mut self, placed: &Placed<'_>, node: usize) {
+        match placed.depends {
+            Depends::Nothing => self.rules.push((node as u32, placed.rule)),
+            Depends::Facts { .. } => {
+                if let Some(reached) = self.reached.get_mut(node) {
+                    reached.note(placed);
+                }
+            }
+        }
+    }
 }
 
 impl Reach {
@@ -114,86 +183,72 @@ impl Reach {
     pub(crate) fn build(rules: &[Placed<'_>]) -> Self {
         let bounds = bounds(rules);
         let width = bounds.len().next_power_of_two();
-        let empty = Node { start: 0, end: 0, by_name: Firsts::NONE, by_address: Firsts::NONE };
-        let mut reach =
-            Self { bounds, width, nodes: vec![empty; 2 * width], rules: Vec::new(), irregular: Vec::new() };
-        let mut at_nodes: Vec<(u32, u32)> = Vec::new();
+        let mut tree = Tree { width, reached: vec![Reached::NONE; 2 * width], rules: Vec::new() };
+        let mut irregular = Vec::new();
         for placed in rules {
             if let Depends::Facts { irregular: true, .. } = placed.depends {
-                reach.irregular.push(placed.rule);
+                irregular.push(placed.rule);
                 continue;
             }
             if placed.ports.is_empty() {
-                reach.place(placed, 1, &mut at_nodes);
+                tree.place_at(placed, 1);
             }
             for (first, last) in placed.ports {
-                let (mut low, mut high) = (reach.leaf(*first) + width, reach.leaf(*last) + width + 1);
-                while low < high {
-                    if low % 2 == 1 {
-                        reach.place(placed, low, &mut at_nodes);
-                        low += 1;
-                    }
-                    if high % 2 == 1 {
-                        high -= 1;
-                        reach.place(placed, high, &mut at_nodes);
-                    }
-                    (low, high) = (low / 2, high / 2);
-                }
+                tree.place(placed, leaf_of(&bounds, *first), leaf_of(&bounds, *last));
             }
         }
-        at_nodes.sort_unstable();
-        at_nodes.dedup();
-        reach.rules = at_nodes.iter().map(|(_, rule)| *rule).collect();
-        for (at, (node, _)) in (0u32..).zip(&at_nodes) {
-            if let Some(node) = reach.nodes.get_mut(*node as usize) {
-                if node.start == node.end {
-                    node.start = at;
-                }
-                node.end = at + 1;
-            }
-        }
-        reach
+        Self::from_tree(tree, bounds, irregular)
     }
 
-    fn place(&mut self, placed: &Placed<'_>, node: usize, at_nodes: &mut Vec<(u32, u32)>) {
-        match placed.depends {
-            Depends::Nothing => at_nodes.push((node as u32, placed.rule)),
-            Depends::Facts { name, address, .. } => {
-                let Some(node) = self.nodes.get_mut(node) else { return };
-                if name {
-                    node.by_name.note(placed.rule, placed.action, placed.watch);
-                }
-                if address {
-                    node.by_address.note(placed.rule, placed.action, placed.watch);
-                }
+    fn from_tree(mut tree: Tree, bounds: Vec<u16>, irregular: Vec<u32>) -> Self {
+        tree.rules.sort_unstable();
+        tree.rules.dedup();
+        let mut nodes: Vec<Node> = Vec::new();
+        // The number in `nodes` of each node of the tree, or of the nearest above it.
+        let mut holders = vec![NO_NODE; tree.reached.len()];
+        let mut at = 0u32;
+        for place in 1..tree.reached.len() {
+            let above = holders.get(place / 2).copied().unwrap_or(NO_NODE);
+            let here = tree.rules.iter().skip(at as usize).take_while(|(node, _)| *node as usize == place).count() as u32;
+            let holder = if here == 0 { above } else { nodes.len() as u32 };
+            if here > 0 {
+                nodes.push(Node { start: at, end: at + here, above });
+                at += here;
+            }
+            if let Some(this) = holders.get_mut(place) {
+                *this = holder;
+            }
+            let inherited = tree.reached.get(place / 2).copied().filter(|_| place > 1);
+            if let (Some(this), Some(inherited)) = (tree.reached.get_mut(place), inherited) {
+                this.merge(&inherited);
             }
         }
+        let places = tree.reached.iter().zip(&holders).skip(tree.width);
+        let leaves = places.map(|(reached, node)| Leaf { reached: *reached, node: *node }).take(bounds.len()).collect();
+        let rules = tree.rules.iter().map(|(_, rule)| *rule).collect();
+        Self { bounds, leaves, nodes, rules, irregular }
     }
 
-    fn leaf(&self, port: u16) -> usize {
-        self.bounds.partition_point(|bound| *bound <= port).saturating_sub(1)
-    }
-
-    /// Walks from the port's leaf to the root; tells of each list of rules to any destination.
-    pub(crate) fn look_up<'s>(&'s self, port: u16, found: &mut impl FnMut(&'s [u32])) -> Reached {
-        let mut reached = Reached { by_name: Firsts::NONE, by_address: Firsts::NONE };
-        let mut at = self.leaf(port) + self.width;
-        while at > 0 {
-            let Some(node) = self.nodes.get(at) else { break };
-            reached.by_name.merge(&node.by_name);
-            reached.by_address.merge(&node.by_address);
-            if node.start != node.end {
-                found(self.rules.get(node.start as usize..node.end as usize).unwrap_or_default());
-            }
-            at /= 2;
+    /// What reaches a port; tells of each list of rules to any destination.
+    pub(crate) fn look_up<'s>(&'s self, port: u16, found: &mut impl FnMut(&'s [u32])) -> &'s Reached {
+        let Some(leaf) = self.leaves.get(leaf_of(&self.bounds, port)) else { return &Reached::NONE };
+        let mut at = leaf.node;
+        while at != NO_NODE {
+            let Some(node) = self.nodes.get(at as usize) else { break };
+            found(self.rules.get(node.start as usize..node.end as usize).unwrap_or_default());
+            at = node.above;
         }
-        reached
+        &leaf.reached
     }
 
     /// The rules that need a closer look while a fact is pending.
     pub(crate) fn irregular(&self) -> &[u32] {
         &self.irregular
     }
+}
+
+fn leaf_of(bounds: &[u16], port: u16) -> usize {
+    bounds.partition_point(|bound| *bound <= port).saturating_sub(1)
 }
 
 /// The ports at which the set of rules changes.

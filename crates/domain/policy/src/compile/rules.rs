@@ -13,27 +13,37 @@ use crate::{
 /// The source class of `from: any`.
 pub(crate) const ANY_SOURCE: u32 = 0;
 
-/// A rule or pseudo-rule that is not off.
+/// Port ranges, both ends included; empty is any.
+pub(crate) type PortRanges = SmallVec<[(u16, u16); 4]>;
+
+/// A rule or pseudo-rule that is not off. What every trial reads is kept small and together.
 #[derive(Debug)]
 pub(crate) struct CompiledRule {
-    pub(crate) name: RuleName,
+    /// The sandboxes it is for, by class.
+    pub(crate) class: u32,
     /// Its place in the policy as written; none for pseudo-rules.
     pub(crate) written: Option<u32>,
     pub(crate) action: Action,
     /// Watched, not enforced.
     pub(crate) watch: bool,
-    /// The sandboxes it is for, by class.
-    pub(crate) class: u32,
     pub(crate) protocol: Option<Protocol>,
-    pub(crate) ports: SmallVec<[(u16, u16); 2]>,
     pub(crate) destination: Destination,
-    pub(crate) requests: Vec<RequestMatch>,
-    pub(crate) processes: Vec<ProcessMatch>,
     /// `ech: allow`.
     pub(crate) allows_ech: bool,
+    pub(crate) ports: PortRanges,
+    /// What few rules have.
+    pub(crate) closer: Option<Box<Closer>>,
+    pub(crate) name: RuleName,
     /// The next hop, the mode's where the rule has none.
     pub(crate) route: Option<RouteName>,
-    /// When it ends; never on a rule that denies.
+}
+
+/// The conditions beyond source, protocol, port and destination.
+#[derive(Debug)]
+pub(crate) struct Closer {
+    pub(crate) requests: Vec<RequestMatch>,
+    pub(crate) processes: Vec<ProcessMatch>,
+    /// When the rule ends; never on a rule that denies.
     pub(crate) expires: Option<Timestamp>,
 }
 
@@ -79,12 +89,17 @@ impl CompiledRule {
 
     /// Whether it has conditions on the request or the process.
     pub(crate) fn looks_closer(&self) -> bool {
-        !self.requests.is_empty() || !self.processes.is_empty()
+        self.closer.as_ref().is_some_and(|closer| !closer.requests.is_empty() || !closer.processes.is_empty())
     }
 
     /// Whether it is over at this moment.
     pub(crate) fn is_expired(&self, now: Timestamp) -> bool {
-        self.expires.is_some_and(|end| now > end)
+        self.expires().is_some_and(|end| now > end)
+    }
+
+    /// When it ends.
+    pub(crate) fn expires(&self) -> Option<Timestamp> {
+        self.closer.as_ref().and_then(|closer| closer.expires)
     }
 }
 

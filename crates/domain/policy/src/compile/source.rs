@@ -125,7 +125,7 @@ fn depends(rule: &CompiledRule) -> Depends {
         Destination::Set { names, ranges } => Depends::Facts {
             name: names,
             address: ranges,
-            irregular: rule.expires.is_some() || (names && ranges && (rule.watch || rule.looks_closer())),
+            irregular: rule.expires().is_some() || (names && ranges && (rule.watch || rule.looks_closer())),
         },
     }
 }

@@ -106,7 +106,7 @@ fn why(rule: &CompiledRule, trial: Trial, case: &Case<'_>) -> String {
 fn why_not(rule: &CompiledRule, why: WhyNot, case: &Case<'_>) -> String {
     match why {
         WhyNot::Source => "the sandbox is not among its sources".to_owned(),
-        WhyNot::Expired => match rule.expires {
+        WhyNot::Expired => match rule.expires() {
             Some(end) => format!("it expired at {end}"),
             None => "it expired".to_owned(),
         },

@@ -49,7 +49,8 @@ const SCANNED_LISTS: usize = 24;
 
 #[derive(Debug, Clone, Copy)]
 struct List<'p> {
-    rules: &'p [u32],
+    first: u32,
+    rest: &'p [u32],
     marks: Marks,
 }
 
@@ -64,9 +65,14 @@ pub(crate) struct Candidates<'p> {
 impl<'p> Candidates<'p> {
     /// Adds a list of rules in ascending order.
     pub(crate) fn add(&mut self, rules: &'p [u32], marks: Marks) {
-        if !rules.is_empty() {
-            self.lists.push(List { rules, marks });
+        if let [first, rest @ ..] = rules {
+            self.lists.push(List { first: *first, rest, marks });
         }
+    }
+
+    /// Adds one rule.
+    pub(crate) fn add_one(&mut self, rule: u32, marks: Marks) {
+        self.lists.push(List { first: rule, rest: &[], marks });
     }
 
     /// The next rule and how it was reached.
@@ -82,23 +88,23 @@ impl<'p> Candidates<'p> {
             }
             return Some((rule, marks));
         }
-        let rule = self.lists.iter().filter_map(|list| list.rules.first()).min().copied()?;
+        let rule = self.lists.iter().map(|list| list.first).min()?;
         let mut marks = Marks::default();
-        for list in &mut self.lists {
-            while let [first, rest @ ..] = list.rules {
-                if *first != rule {
-                    break;
-                }
+        self.lists.retain(|list| {
+            while list.first == rule {
                 marks = marks.with(list.marks);
-                list.rules = rest;
+                let [first, rest @ ..] = list.rest else { return false };
+                (list.first, list.rest) = (*first, rest);
             }
-        }
+            true
+        });
         Some((rule, marks))
     }
 
     fn sort(&self) -> Vec<(u32, Marks)> {
+        let rules = |list: &List<'p>| std::iter::once(list.first).chain(list.rest.iter().copied());
         let mut all: Vec<(u32, Marks)> =
-            self.lists.iter().flat_map(|list| list.rules.iter().map(|rule| (*rule, list.marks))).collect();
+            self.lists.iter().flat_map(|list| rules(list).map(|rule| (rule, list.marks))).collect();
         all.sort_unstable_by_key(|(rule, _)| std::cmp::Reverse(*rule));
         all
     }

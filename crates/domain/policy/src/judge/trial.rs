@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    compile::{CompiledPolicy, SourceView, rules::CompiledRule},
+    compile::{CompiledPolicy, SourceView, rules::{CompiledRule, RequestMatch}},
     decision::{Layer, Missing},
     facts::{Fact, Facts, NameSource, NamedHost},
     guard::Guard,
@@ -173,24 +173,22 @@ fn reach(rule: &CompiledRule, marks: Marks, case: &Case<'_>) -> Trial {
 
 /// The conditions beyond source and destination. What fails for sure comes before what is missing.
 fn closer_look(rule: &CompiledRule, layer: Layer, case: &Case<'_>) -> Trial {
-    if !rule.looks_closer() {
-        return Trial::Yes(layer);
-    }
-    let process = process(rule, case);
-    let request = request(rule, case);
+    let Some(closer) = &rule.closer else { return Trial::Yes(layer) };
+    let process = process(&closer.processes, case);
+    let request = request(rule, &closer.requests, case);
     match (process, request) {
         (Trial::No(_), _) => process,
         (_, Trial::No(_)) => request,
         (Trial::Maybe(_), _) => process,
         (_, Trial::Maybe(_)) => request,
         (Trial::Hidden, _) | (_, Trial::Hidden) => Trial::Hidden,
-        (Trial::Yes(_), Trial::Yes(_)) if rule.requests.is_empty() => Trial::Yes(layer),
+        (Trial::Yes(_), Trial::Yes(_)) if closer.requests.is_empty() => Trial::Yes(layer),
         (Trial::Yes(_), Trial::Yes(_)) => Trial::Yes(Layer::Http),
     }
 }
 
-fn process(rule: &CompiledRule, case: &Case<'_>) -> Trial {
-    if rule.processes.is_empty() {
+fn process(conditions: &[ProcessMatch], case: &Case<'_>) -> Trial {
+    if conditions.is_empty() {
         return Trial::Yes(Layer::Ip);
     }
     let process = match &case.facts.process {
@@ -198,22 +196,22 @@ fn process(rule: &CompiledRule, case: &Case<'_>) -> Trial {
         Fact::Absent => return Trial::No(WhyNot::Process),
         Fact::Known(process) => process,
     };
-    let matches = rule.processes.iter().any(|condition| match condition {
+    let matches = conditions.iter().any(|condition| match condition {
         ProcessMatch::Executable(path) => *path == process.executable,
         ProcessMatch::Digest(digest) => process.digest.as_ref() == Some(digest),
     });
     if matches { Trial::Yes(Layer::Ip) } else { Trial::No(WhyNot::Process) }
 }
 
-fn request(rule: &CompiledRule, case: &Case<'_>) -> Trial {
-    if rule.requests.is_empty() {
+fn request(rule: &CompiledRule, conditions: &[RequestMatch], case: &Case<'_>) -> Trial {
+    if conditions.is_empty() {
         return Trial::Yes(Layer::Ip);
     }
     match &case.facts.http {
         Fact::Pending => Trial::Maybe(Missing::Http),
         Fact::Absent if rule.watch && case.is_tls() => Trial::Hidden,
         Fact::Absent => Trial::No(WhyNot::Request),
-        Fact::Known(http) if rule.requests.iter().any(|condition| condition.matches(http, rule.action)) => {
+        Fact::Known(http) if conditions.iter().any(|condition| condition.matches(http, rule.action)) => {
             Trial::Yes(Layer::Http)
         }
         Fact::Known(_) => Trial::No(WhyNot::Request),

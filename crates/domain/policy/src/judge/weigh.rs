@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use crate::{
-    compile::{CompiledPolicy, names::Lead, ranges::RangeHit, reach::Firsts, rules::{CompiledRule, Destination}},
+    compile::{CompiledPolicy, names::Lead, ranges::{Holder, RangeHit}, reach::{Firsts, Reached}, rules::{CompiledRule, Destination}},
     decision::{Layer, Missing, Verdict, WouldVerdict},
     facts::{Fact, HttpFacts, Protocol},
     guard::Guard,
@@ -92,7 +92,7 @@ impl CompiledPolicy {
     /// Finds what is decided for one case.
     pub(crate) fn weigh(&self, case: &Case<'_>) -> Finding {
         let mut candidates = Candidates::default();
-        let (by_name, by_address) = self.gather(case, &mut candidates);
+        let reached = self.gather(case, &mut candidates);
         let mut weighing = Weighing::default();
         let pending = case.name_pending() || case.address_pending();
         let mut sure = None;
@@ -117,7 +117,7 @@ impl CompiledPolicy {
         }
         let sure = sure.unwrap_or_else(|| self.default_of(case));
         if pending {
-            depend_on(case, sure.number, &by_name, &by_address, &mut weighing);
+            depend_on(case, sure.number, reached, &mut weighing);
             self.look_closer(case, sure.number, &mut weighing);
         }
         let ruling = settle(case, &sure, &weighing);
@@ -126,33 +126,30 @@ impl CompiledPolicy {
 
     /// Collects the lists of rules that the facts lead to, and the first rules that depend on names
     /// and on addresses.
-    pub(crate) fn gather<'p>(&'p self, case: &Case<'p>, candidates: &mut Candidates<'p>) -> (Firsts, Firsts) {
+    pub(crate) fn gather<'p>(&'p self, case: &Case<'p>, candidates: &mut Candidates<'p>) -> &'p Reached {
         let reached = case
             .view
             .reach(case.facts.protocol)
             .look_up(case.facts.port, &mut |rules| candidates.add(rules, Marks::ANY));
         if let Some(named) = case.name() {
             self.names.look_up(named.name.as_str(), &mut |lead| match lead {
+                Lead::Rule(rule) => candidates.add_one(rule, Marks::NAME),
                 Lead::Set(set) => candidates.add(self.rules_of(set), Marks::NAME),
                 Lead::Url(url) => self.add_url(url, case, candidates),
-                Lead::Opens(rule) => candidates.add(self.rule_list(rule), Marks::OPENS_NAME),
+                Lead::Opens(rule) => candidates.add_one(rule, Marks::OPENS_NAME),
             });
         }
         if let Fact::Known(address) = case.address {
-            self.ranges.look_up(address, &mut |hit| {
-                candidates.add(self.rules_of(hit.set), range_marks(&hit, case));
+            self.ranges.look_up(address, &mut |hit| match hit.holder {
+                Holder::Rule(rule) => candidates.add_one(rule, range_marks(&hit, case)),
+                Holder::Set(set) => candidates.add(self.rules_of(set), range_marks(&hit, case)),
             });
         }
-        (reached.by_name, reached.by_address)
+        reached
     }
 
     pub(crate) fn rules_of(&self, set: u32) -> &[u32] {
         self.sets.get(set as usize).map(SmallVec::as_slice).unwrap_or_default()
-    }
-
-    /// A list of one rule: its own number, where it stands.
-    pub(crate) fn rule_list(&self, rule: u32) -> &[u32] {
-        self.numbers.get(rule as usize..=rule as usize).unwrap_or_default()
     }
 
     fn add_url<'p>(&'p self, url: u32, case: &Case<'p>, candidates: &mut Candidates<'p>) {
@@ -270,7 +267,7 @@ fn range_marks(hit: &RangeHit, case: &Case<'_>) -> Marks {
 
 /// Adds what may come of the rules whose name or address is pending, from the first of each kind.
 /// On a guarded destination only those that name it could do more than deny, and these were reached.
-fn depend_on(case: &Case<'_>, before: u32, by_name: &Firsts, by_address: &Firsts, weighing: &mut Weighing) {
+fn depend_on(case: &Case<'_>, before: u32, reached: &Reached, weighing: &mut Weighing) {
     let guarded = case.guard().is_some();
     let mut add = |firsts: &Firsts, missing: Missing, only_denials: bool| {
         let mut possible = |rule: u32, action: Action| {
@@ -289,13 +286,13 @@ fn depend_on(case: &Case<'_>, before: u32, by_name: &Firsts, by_address: &Firsts
         }
     };
     if case.name_pending() {
-        add(by_name, Missing::Name, false);
+        add(&reached.by_name, Missing::Name, false);
     }
     if case.address_pending() {
         // The address comes with the name. A rule by address opens no names but its own, so where the
         // name is known only a denial may come of the others.
         let missing = if case.name_pending() { Missing::Name } else { Missing::Address };
-        add(by_address, missing, case.name().is_some());
+        add(&reached.by_address, missing, case.name().is_some());
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     compile::{
         CompileError, SetRules,
         names::{Lead, NameIndex},
-        ranges::{RangeIndex, canonical_range},
+        ranges::{Holder, RangeIndex, canonical_range},
         rules::{Destination, Url},
     },
     host_name::{HostName, HostPattern},
@@ -96,8 +96,22 @@ impl<'a> Destinations<'a> {
     }
 
     /// The finished sets and indexes.
-    pub(super) fn finish(self) -> (Vec<SetRules>, Vec<Url>, NameIndex, RangeIndex) {
-        (self.sets, self.urls, self.names, RangeIndex::build(self.ranges))
+    ///
+    /// Where a set has one rule only, the indexes lead to the rule itself.
+    pub(super) fn finish(mut self) -> (Vec<SetRules>, Vec<Url>, NameIndex, RangeIndex) {
+        let sets = self.sets;
+        let only = |set: u32| match sets.get(set as usize).map(SmallVec::as_slice) {
+            Some([rule]) => Some(*rule),
+            Some(_) | None => None,
+        };
+        self.names.resolve(|lead| match lead {
+            Lead::Set(set) => only(set).map_or(lead, Lead::Rule),
+            Lead::Rule(_) | Lead::Url(_) | Lead::Opens(_) => lead,
+        });
+        let holder = |set| only(set).map_or(Holder::Set(set), Holder::Rule);
+        let ranges = self.ranges.into_iter().map(|(range, set, written)| (range, holder(set), written));
+        let ranges = RangeIndex::build(ranges.collect());
+        (sets, self.urls, self.names, ranges)
     }
 
     /// The destination of a rule. After an error the answer does not matter.
