@@ -36,6 +36,8 @@ pub const DENIED: &str = "203.0.113.30";
 pub const PLAIN: &str = "203.0.113.40";
 /// `git.test`.
 pub const GIT: &str = "203.0.113.50";
+/// `relay.test`: a proxy on the internet that anyone may use, ports 80, 443 and 3128.
+pub const RELAY: &str = "203.0.113.60";
 /// The attacker, who answers to everything and records it.
 pub const ATTACKER: &str = "198.51.100.66";
 /// The attacker, IPv6.

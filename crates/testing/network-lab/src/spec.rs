@@ -50,7 +50,8 @@ pub enum Service {
     Dns(BTreeMap<String, DnsName>),
     /// An unfiltered proxy: CONNECT, absolute-form and SOCKS5 (names and addresses), from its own namespace.
     OpenProxy,
-    /// A Unix socket that records what is written to it and answers with an HTTP 200.
+    /// A Unix socket that records what is written to it and answers with an HTTP 200. `@name` is an abstract one;
+    /// a relative path stands in the lab's folder.
     Socket(PathBuf),
 }
 

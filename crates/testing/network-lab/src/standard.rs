@@ -6,6 +6,9 @@
 //! | `second.test` | another web server; `second.allowed.test` is its alias |
 //! | `denied.test` | a web server nobody should need |
 //! | `cdn-a.test`, `cdn-b.test` | two tenants of one CDN on one address |
+//! | `*.wild.test` | the CDN too; `wild.test` and `notwild.test` are the attacker's |
+//! | `paths.test`, `methods.test` | `second.test`'s server |
+//! | `relay.test` | an open proxy on the internet |
 //! | `git.test` | git over HTTPS |
 //! | `plain.test` | TCP echo 7, UDP echo 7, an SSH-like banner on 22 and 443 |
 //! | `attacker.test`, `*.attacker.test` | the attacker; any record type |
@@ -50,9 +53,16 @@ fn web(name: &str, list: &[&str], ports: &[u16], names: &[&str]) -> Server {
 
 fn host() -> Vec<Server> {
     vec![
-        web("host-service", &["127.0.0.1", "::1", at::HOST, at::HOST_V6], &[at::HOST_SERVICE_PORT], &["localhost"]),
+        web(
+            "host-service",
+            &["127.0.0.1", "::1", at::HOST, at::HOST_V6, at::HOST_CORPORATE, at::HOST_CORPORATE_V6],
+            &[at::HOST_SERVICE_PORT],
+            &["localhost"],
+        ),
         server("open-proxy", &["127.0.0.1"], &[at::OPEN_PROXY_PORT], Service::OpenProxy),
         server("engine", &[], &[], Service::Socket(at::ENGINE_SOCKET.into())),
+        server("engine", &[], &[], Service::Socket("host.sock".into())),
+        server("abstract", &[], &[], Service::Socket("@lab-abstract".into())),
     ]
 }
 
@@ -62,10 +72,16 @@ fn internet() -> Vec<Server> {
         server("dns", &[at::DNS], &[53], Service::Dns(public_names())),
         server("other-dns", &[at::OTHER_DNS], &[53], Service::Dns(public_names())),
         web("allowed", &[at::ALLOWED, at::ALLOWED_V6], &WEB, &["allowed.test", "*.allowed.test", "dual.test"]),
-        web("second", &[at::SECOND], &WEB, &["second.test", "second.allowed.test"]),
+        web("second", &[at::SECOND], &WEB, &["second.test", "second.allowed.test", "paths.test", "methods.test"]),
         web("denied", &[at::DENIED], &WEB, &["denied.test", "*.denied.test"]),
-        web("cdn", &[at::CDN], &[80, 443], &["cdn-a.test", "cdn-b.test", "cloudflare-ech.com"]),
+        web(
+            "cdn",
+            &[at::CDN],
+            &[80, 443],
+            &["cdn-a.test", "cdn-b.test", "*.wild.test", "a.b.c.wild.test", "cloudflare-ech.com"],
+        ),
         server("git", &[at::GIT], &[80, 443], Service::WebHttp1(Identity::Trusted(vec!["git.test".to_owned()]))),
+        server("relay", &[at::RELAY], &[80, 443, 3128], Service::OpenProxy),
         server("plain", &[at::PLAIN], &[7], Service::Echo),
         server("plain", &[at::PLAIN], &[7, 443], Service::UdpEcho),
         server("plain", &[at::PLAIN], &[22, 443], Service::Banner("SSH-2.0-Lab\r\n".to_owned())),
@@ -111,6 +127,15 @@ fn public_names() -> BTreeMap<String, DnsName> {
         ("cdn-b.test", vec![at::CDN]),
         ("git.test", vec![at::GIT]),
         ("plain.test", vec![at::PLAIN]),
+        ("relay.test", vec![at::RELAY]),
+        ("paths.test", vec![at::SECOND]),
+        ("methods.test", vec![at::SECOND]),
+        // Beside `*.wild.test`: its apex, a name that only ends alike, one that goes on. The sub-names are the CDN's.
+        ("wild.test", vec![at::ATTACKER]),
+        ("notwild.test", vec![at::ATTACKER]),
+        ("*.wild.test", vec![at::CDN]),
+        // `allowed.test` with a Cyrillic first letter.
+        ("xn--llowed-2nf.test", vec![at::ATTACKER]),
         ("notallowed.test", vec![at::ATTACKER]),
         ("allowed.test.attacker.test", vec![at::ATTACKER]),
         ("blackhole.allowed.test", vec![at::BLACKHOLE]),
@@ -131,6 +156,9 @@ fn public_names() -> BTreeMap<String, DnsName> {
         ("mixed.allowed.test", vec!["169.254.169.254", at::ALLOWED]),
         ("metadata.google.internal", vec!["169.254.169.254"]),
         ("host.docker.internal", vec![at::HOST]),
+        ("host.containers.internal", vec![at::HOST]),
+        ("gateway.docker.internal", vec![at::HOST]),
+        ("host.cofferdam.internal", vec![at::HOST]),
     ];
     for (name, list) in list {
         add(name, DnsName::addresses(&list));
@@ -171,7 +199,8 @@ fn odd_names() -> Vec<(&'static str, DnsName)> {
         records.push(address(at::ALLOWED).of(&format!("c{length}.chain.test")));
         DnsName::records(records)
     };
-    let many = (0..60).map(|n| address(&format!("203.0.113.{}", 100 + n))).chain([address(at::ALLOWED)]).collect();
+    let others = (0..60).map(|n| address(&format!("203.0.113.{}", 100 + n)));
+    let many = [address(at::ALLOWED)].into_iter().chain(others).collect();
     vec![
         ("attacker.test", answer("from the attacker")),
         ("*.attacker.test", answer("from the attacker")),

@@ -25,7 +25,7 @@ pub(super) async fn visit((mut stream, visit): Connection) -> Result<()> {
             host: None,
             headers: Vec::new(),
         });
-        return match TcpStream::connect(&target).await {
+        return match TcpStream::connect(worst(&target)?).await {
             Ok(mut upstream) => {
                 stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await?;
                 copy_bidirectional(&mut stream, &mut upstream).await?;
@@ -52,8 +52,10 @@ async fn http(stream: &mut Carried<TcpStream>, visit: &super::recorder::Visit) -
         }
     };
     let head = String::from_utf8_lossy(buffered.get(..end).unwrap_or_default()).into_owned();
-    let mut words = head.split_ascii_whitespace();
-    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let line = head.split("\r\n").next().unwrap_or_default();
+    // Whatever stands between the method and the version, spaces too.
+    let (method, target) = line.split_once(' ').unwrap_or((line, ""));
+    let target = target.rsplit_once(" HTTP/").map_or(target, |(target, _)| target);
     visit.tell(What::Request {
         sni: None,
         version: "1.1".to_owned(),
@@ -74,7 +76,7 @@ async fn http(stream: &mut Carried<TcpStream>, visit: &super::recorder::Visit) -
             format!("{authority}:80")
         }
     };
-    let mut upstream = match TcpStream::connect(&authority).await {
+    let mut upstream = match TcpStream::connect(worst(&authority)?).await {
         Ok(upstream) => upstream,
         Err(error) => {
             stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n").await?;
@@ -90,6 +92,16 @@ async fn http(stream: &mut Carried<TcpStream>, visit: &super::recorder::Visit) -
     }
     copy_bidirectional(stream, &mut upstream).await?;
     Ok(())
+}
+
+/// The target as a careless resolver would read it: every full stop a dot, control characters and spaces gone,
+/// what stands before an `@` dropped, brackets and a last dot forgiven, zones understood.
+fn worst(target: &str) -> Result<(String, u16)> {
+    let target = target.rsplit('@').next().unwrap_or(target);
+    let dots = |letter| if matches!(letter, '\u{3002}' | '\u{ff0e}' | '\u{ff61}') { '.' } else { letter };
+    let text: String = target.chars().map(dots).filter(|letter| !letter.is_control() && *letter != ' ').collect();
+    let (host, port) = text.rsplit_once(':').context("a port")?;
+    Ok((host.trim_matches(['[', ']']).trim_end_matches('.').to_owned(), port.parse().context("a port")?))
 }
 
 /// Reads the greeting and the request (RFC 1928), answers the greeting, gives the target as `host:port`.

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    path::Path,
     process::ExitCode,
     sync::Arc,
 };
@@ -99,12 +100,29 @@ async fn start(server: &Server, plan: &Plan, recorder: &Recorder, scripts: &mut 
             .await
         }
         Service::Socket(path) => {
-            let listener = UnixListener::bind(path).with_context(|| format!("bind {}", path.display()))?;
-            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
+            let listener = bind_local(path, &plan.folder).with_context(|| format!("bind {}", path.display()))?;
             tokio::spawn(local(listener, name, recorder.clone()));
             Ok(())
         }
     }
+}
+
+/// Listens at a Unix socket: abstract where the path begins with `@`, in the lab's folder where it is relative.
+fn bind_local(path: &Path, folder: &Path) -> Result<UnixListener> {
+    let listener = match path.to_string_lossy().strip_prefix('@') {
+        Some(name) => {
+            use std::os::{linux::net::SocketAddrExt as _, unix::net::SocketAddr};
+            std::os::unix::net::UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?
+        }
+        None => {
+            let path = folder.join(path);
+            let listener = std::os::unix::net::UnixListener::bind(&path)?;
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
+            listener
+        }
+    };
+    listener.set_nonblocking(true)?;
+    Ok(UnixListener::from_std(listener)?)
 }
 
 /// A connection as a service gets it.

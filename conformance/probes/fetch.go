@@ -1,0 +1,59 @@
+// fetch.go: a static Go client with Go's own resolver: HTTP/2 and HTTP/1.1 over TLS, or one raw connection.
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"time"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	if len(os.Args) == 3 && os.Args[1] == "raw" {
+		connection, err := net.DialTimeout("tcp", os.Args[2], 4*time.Second)
+		if err != nil {
+			return err
+		}
+		connection.SetDeadline(time.Now().Add(2 * time.Second))
+		fmt.Fprintf(connection, "GET /%s HTTP/1.0\r\n\r\n", os.Getenv("CANARY"))
+		_, err = io.ReadAll(connection)
+		return err
+	}
+	pem, err := os.ReadFile(os.Getenv("LAB_CA_FILE"))
+	if err != nil {
+		return err
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(pem)
+	for _, two := range []bool{true, false} {
+		transport := &http.Transport{
+			Proxy:             http.ProxyFromEnvironment,
+			TLSClientConfig:   &tls.Config{RootCAs: pool},
+			ForceAttemptHTTP2: two,
+		}
+		client := &http.Client{Transport: transport, Timeout: 20 * time.Second}
+		for turn := 0; turn < 3; turn++ {
+			response, err := client.Get("https://allowed.test/from-go")
+			if err != nil {
+				return err
+			}
+			_, err = io.Copy(io.Discard, response.Body)
+			response.Body.Close()
+			if err != nil || response.StatusCode != 200 || (response.ProtoMajor == 2) != two {
+				return fmt.Errorf("%v %v %v", response.Status, response.Proto, err)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+//! One run of one case, with everything filled in.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use network_lab::{Lab, addresses};
+
+use crate::case::{Case, Mark, Setting, Via};
+
+/// One run.
+#[derive(Debug, Clone)]
+pub(crate) struct Instance<'case> {
+    /// Its case.
+    pub(crate) case: &'case Case,
+    /// How it dials.
+    pub(crate) via: Via,
+    /// What `{each}` was.
+    pub(crate) each: Option<String>,
+    /// In which setting.
+    pub(crate) setting: Setting,
+    /// A word that only this run sends.
+    pub(crate) canary: String,
+    /// The command.
+    pub(crate) command: Vec<String>,
+    /// What proves it.
+    pub(crate) marks: Vec<Mark>,
+}
+
+/// Where the files of a run stand; the same inside and outside.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    /// The working directory: probes, the CA, the Go client.
+    pub(crate) work: PathBuf,
+    /// The policies.
+    pub(crate) policies: PathBuf,
+    /// The Python to use.
+    pub(crate) python: PathBuf,
+}
+
+impl<'case> Instance<'case> {
+    /// Every run of a case in a setting.
+    pub(crate) fn all(case: &'case Case, setting: Setting, lab: &Lab, places: &Places, run: &mut u64) -> Vec<Self> {
+        let each: Vec<Option<String>> =
+            if case.each.is_empty() { vec![None] } else { case.each.iter().cloned().map(Some).collect() };
+        let mut instances = Vec::new();
+        for each in &each {
+            for via in &case.via {
+                *run += 1;
+                let canary = format!("canary{run:05}x");
+                let values = values(case, setting, lab, places, &canary);
+                let inner = each.as_deref().map(|text| fill(text, &values));
+                let fill_all = |text: &str| {
+                    let text = inner.as_deref().map_or_else(|| text.to_owned(), |each| text.replace("{each}", each));
+                    fill(&text, &values)
+                };
+                instances.push(Instance {
+                    case,
+                    via: *via,
+                    each: each.clone(),
+                    setting,
+                    command: command(case.probe.iter().map(|part| fill_all(part)).collect(), places),
+                    marks: case.reaches.iter().map(|mark| mark.filled(fill_all)).collect(),
+                    canary,
+                });
+            }
+        }
+        instances
+    }
+
+    /// Its name in tables.
+    pub(crate) fn name(&self) -> String {
+        let via = match self.via {
+            Via::Direct => "",
+            Via::Connect => " connect",
+            Via::Socks => " socks",
+        };
+        let each = self.each.as_deref().map(|each| {
+            let shown: String = each.escape_debug().take(60).collect();
+            format!(" [{shown}]")
+        });
+        format!("{}{via}{}", self.case.id, each.unwrap_or_default())
+    }
+
+    /// The file of its policy.
+    pub(crate) fn policy(&self, places: &Places) -> PathBuf {
+        policy(self.case, self.setting, places)
+    }
+
+    /// What the probe finds in its environment, besides what the adapter adds.
+    pub(crate) fn environment(&self, places: &Places) -> Vec<(String, String)> {
+        let via = match self.via {
+            Via::Direct => "direct",
+            Via::Connect => "connect",
+            Via::Socks => "socks",
+        };
+        let mut environment = network_lab::Certificates::environment(&places.work.join("ca.pem"));
+        environment.push(("VIA".to_owned(), via.to_owned()));
+        environment.push(("CANARY".to_owned(), self.canary.clone()));
+        environment.push(("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()));
+        // Nothing that git could ask for.
+        environment.push(("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned()));
+        environment
+    }
+}
+
+fn policy(case: &Case, setting: Setting, places: &Places) -> PathBuf {
+    let name = case.policy.as_deref().unwrap_or(match setting {
+        Setting::Unrestricted => "unrestricted",
+        Setting::Limited => "limited",
+        Setting::Watched => "watched",
+        Setting::Routed => "routed",
+    });
+    places.policies.join(format!("{name}.yaml"))
+}
+
+fn values(case: &Case, setting: Setting, lab: &Lab, places: &Places, canary: &str) -> BTreeMap<&'static str, String> {
+    BTreeMap::from([
+        ("canary", canary.to_owned()),
+        ("allowed", addresses::ALLOWED.to_owned()),
+        ("denied", addresses::DENIED.to_owned()),
+        ("cdn", addresses::CDN.to_owned()),
+        ("plain", addresses::PLAIN.to_owned()),
+        ("attacker", addresses::ATTACKER.to_owned()),
+        ("attacker_v6", addresses::ATTACKER_V6.to_owned()),
+        ("other_dns", addresses::OTHER_DNS.to_owned()),
+        ("blackhole", addresses::BLACKHOLE.to_owned()),
+        ("python", places.python.display().to_string()),
+        ("work", places.work.display().to_string()),
+        ("folder", lab.folder().display().to_string()),
+        ("policy", policy(case, setting, places).display().to_string()),
+    ])
+}
+
+/// Fills `{name}`; any other brace stays.
+fn fill(text: &str, values: &BTreeMap<&'static str, String>) -> String {
+    values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
+}
+
+/// A probe script runs with Python; `python` is the one that the sandbox has too.
+fn command(mut words: Vec<String>, places: &Places) -> Vec<String> {
+    let python = places.python.display().to_string();
+    match words.first().map(String::as_str) {
+        Some(first) if first.ends_with(".py") => {
+            if let Some(script) = words.first_mut() {
+                *script = format!("probes/{script}");
+            }
+            words.insert(0, python);
+        }
+        Some("python") => {
+            if let Some(first) = words.first_mut() {
+                *first = python;
+            }
+        }
+        Some(_) | None => {}
+    }
+    words
+}

@@ -1,0 +1,58 @@
+//! What our own record says of a run.
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+
+/// The decisions of one run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Record {
+    /// Denied flows and questions.
+    pub(crate) denied: usize,
+    /// Allowed flows and questions.
+    pub(crate) allowed: usize,
+    /// Decisions with something under `would`.
+    pub(crate) would: usize,
+    /// One line each, for people.
+    pub(crate) lines: Vec<String>,
+}
+
+impl Record {
+    /// Reads the events; a line that is no JSON, and a file that is missing, are told in `lines`.
+    pub(crate) fn read(path: &Path) -> Self {
+        let mut record = Record::default();
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                record.lines.push(format!("no record: {error}"));
+                return record;
+            }
+        };
+        for line in text.lines() {
+            match serde_json::from_str(line) {
+                Ok(event) => record.add(&event),
+                Err(error) => record.lines.push(format!("not an event ({error}): {line}")),
+            }
+        }
+        record
+    }
+
+    fn add(&mut self, event: &Value) {
+        let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
+        let kind = text("/event");
+        if kind != "flow.decided" && kind != "dns.decided" {
+            return;
+        }
+        let verdict = text("/verdict");
+        match verdict.as_str() {
+            "denied" => self.denied += 1,
+            "allowed" => self.allowed += 1,
+            _ => {}
+        }
+        if event.pointer("/would").and_then(Value::as_array).is_some_and(|would| !would.is_empty()) {
+            self.would += 1;
+        }
+        let to = event.get("destination").or(event.get("name")).map(ToString::to_string).unwrap_or_default();
+        self.lines.push(format!("{kind} {verdict} {} {} {to} {}", text("/rule"), text("/layer"), text("/reason")));
+    }
+}
