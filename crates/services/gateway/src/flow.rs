@@ -110,7 +110,6 @@ pub(crate) struct Flow {
     /// Whether the decision looked, or would look, at the request.
     pub(crate) judged_by_request: bool,
     /// Counts it as open.
-    #[expect(dead_code, reason = "counts while it is held")]
     pub(crate) count: Counted,
 }
 

@@ -110,13 +110,7 @@ impl Gateway {
             }
             (None, _) | (_, None) => None,
         };
-        let dns = DnsContext::new(
-            Arc::clone(&current),
-            Arc::clone(&names),
-            audit.clone(),
-            Arc::clone(&tally),
-            Arc::clone(&settings),
-        );
+        let dns = DnsContext::new(Arc::clone(&current), Arc::clone(&names), audit.clone(), Arc::clone(&tally));
         let shared = Arc::new(Shared {
             policy: current,
             audit,
@@ -150,9 +144,11 @@ impl Gateway {
                 .map_err(|source| StartError::Thread { what: "workers", source })?;
             self.workers.push(Handle { orders: sender, thread });
         }
+        // Each worker says once whether it listens; one that panicked says nothing.
         drop(ready);
-        for outcome in started {
-            outcome.map_err(StartError::Socket)?;
+        for _ in 0..count {
+            let silent = || Err(io::Error::other("a worker ended before it listened"));
+            started.recv().unwrap_or_else(|_| silent()).map_err(StartError::Socket)?;
         }
         Ok(())
     }
