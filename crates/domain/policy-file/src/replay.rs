@@ -201,7 +201,7 @@ fn missing_word(missing: Missing) -> &'static str {
 }
 
 /// The facts of a recorded flow.
-fn flow_of(policy: &CompiledPolicy, from: &Labels, now: Timestamp, event: &FlowDecided) -> Option<SupposedFlow> {
+pub fn flow_of(policy: &CompiledPolicy, from: &Labels, now: Timestamp, event: &FlowDecided) -> Option<SupposedFlow> {
     let protocol = match event.protocol.as_str() {
         "tcp" => Protocol::Tcp,
         "udp" => Protocol::Udp,

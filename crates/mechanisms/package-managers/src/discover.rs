@@ -58,6 +58,18 @@ impl Manager {
         }
     }
 
+    /// The name that people use for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Manager::Pip => "pip",
+            Manager::Npm => "npm",
+            Manager::Cargo => "cargo",
+            Manager::Apt => "apt",
+            Manager::Nuget => "nuget",
+            Manager::Go => "go",
+        }
+    }
+
     /// The tool's name.
     pub fn tool(self) -> &'static str {
         match self {
@@ -73,7 +85,7 @@ impl Manager {
 
 impl fmt::Display for Manager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.tool())
+        f.write_str(self.name())
     }
 }
 

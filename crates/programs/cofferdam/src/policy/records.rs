@@ -1,0 +1,239 @@
+//! `learn` and `replay`: what records say about policies; and the rule that an `always` answer writes.
+
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result};
+use audit_event::{Body, Entry, Event, Filter};
+use clap::{Args, ValueHint};
+use jiff::Timestamp;
+use policy::{CompiledPolicy, Protocol, Target};
+use policy_file::{AppendError, NewRule, SupposedFlow, append_rule};
+use values::{Labels, Revision, RuleName};
+
+use crate::{
+    completions,
+    config::Config,
+    failure::{Failure, code},
+    observe::filters::FilterFlags,
+    output::{Colour, Style, note, print, print_json, print_line},
+    runs::Runs,
+    source,
+};
+
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  cofferdam policy replay candidate.yaml                  the newest run's record
+  cofferdam policy replay candidate.yaml --input-file events.jsonl --since 1d
+";
+const LEARN_EXAMPLES: &str = "\
+Examples:
+  cofferdam policy learn > policy.yaml                    from the newest run
+  cofferdam policy learn --run 7f3a92c1 --since 1h
+  cofferdam policy learn --input-file events.jsonl --not --host '*.example.net' > policy.yaml
+";
+
+/// Which record, and which of its events.
+#[derive(Debug, Args)]
+pub(super) struct RecordArguments {
+    /// The run; the newest where not given.
+    #[arg(long, value_name = "RUN", add = completions::any_run(), conflicts_with = "input_file")]
+    run: Option<String>,
+    /// A record; `-` is standard input.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    input_file: Option<PathBuf>,
+}
+
+impl RecordArguments {
+    /// Every event that the filter wants, in order.
+    fn entries(&self, filter: &Filter) -> Result<Vec<Entry>> {
+        let mut found = Vec::new();
+        self.each(&mut |entry| {
+            if filter.matches(&entry) {
+                found.push(entry);
+            }
+        })?;
+        Ok(found)
+    }
+
+    fn each(&self, take: &mut dyn FnMut(Entry)) -> Result<()> {
+        let mut read = |reader: &mut dyn std::io::BufRead| -> Result<()> {
+            for line in reader.lines() {
+                // What is no event (a line cut off by a crash) says nothing about a flow.
+                if let Ok(entry) = audit_event::parse(&line?) {
+                    take(entry);
+                }
+            }
+            Ok(())
+        };
+        if self.input_file.as_deref() == Some(Path::new("-")) {
+            return read(&mut std::io::stdin().lock());
+        }
+        let path = match &self.input_file {
+            Some(path) => path.clone(),
+            None => Runs::of(&Config::load()?).find_or_newest(self.run.as_deref())?.read()?.events,
+        };
+        for file in audit_log::files(&path).with_context(|| format!("reading {}", path.display()))? {
+            let opened = File::open(&file).with_context(|| format!("opening {}", file.display()))?;
+            read(&mut BufReader::new(opened)).with_context(|| format!("reading {}", file.display()))?;
+        }
+        Ok(())
+    }
+}
+
+impl RecordArguments {
+    /// The recorded flow with this sequence number, as a policy sees it.
+    pub(super) fn flow(&self, seq: u64, policy: &CompiledPolicy, labels: &Labels) -> Result<SupposedFlow> {
+        let mut found = None;
+        self.each(&mut |entry| {
+            if entry.envelope.seq == seq {
+                found = Some(entry);
+            }
+        })?;
+        let missing = |what: &str| Failure::new(code::NOT_FOUND, format!("event {seq} {what}"));
+        let entry = found.ok_or_else(|| missing("is not in this record"))?;
+        match &entry.body {
+            Body::Known(Event::FlowDecided(flow)) => {
+                policy_file::replay::flow_of(policy, labels, entry.envelope.time, flow)
+                    .ok_or_else(|| missing("holds what can't be read any more").into())
+            }
+            Body::Known(_) | Body::Unknown(_) => {
+                Err(missing(&format!("is {:?}, not a decided flow", entry.envelope.event))
+                    .hint("`cofferdam observe --type flow.decided -o table` lists those")
+                    .into())
+            }
+        }
+    }
+}
+
+/// `replay`
+#[derive(Debug, Args)]
+#[command(before_help = REPLAY_EXAMPLES)]
+pub(crate) struct ReplayArguments {
+    /// The policy; `-` is standard input.
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    file: PathBuf,
+    #[command(flatten)]
+    record: RecordArguments,
+    /// A label of the sandbox. `source=run` where none is given.
+    #[arg(long, value_name = "KEY=VALUE")]
+    from: Vec<String>,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    filters: FilterFlags,
+}
+
+/// `learn`
+#[derive(Debug, Args)]
+#[command(before_help = LEARN_EXAMPLES)]
+pub(crate) struct LearnArguments {
+    #[command(flatten)]
+    record: RecordArguments,
+    #[command(flatten)]
+    filters: FilterFlags,
+}
+
+pub(super) fn replay(arguments: &ReplayArguments) -> Result<ExitCode> {
+    let source = source::read_or_fail(&arguments.file)?;
+    let compiled = source
+        .compile(source::own_addresses(), Revision(1))
+        .map_err(|refusal| refusal.into_failure(&source.name, code::INVALID))?;
+    let now = Timestamp::now();
+    let entries = arguments.record.entries(&arguments.filters.filter(now)?)?;
+    let labels = super::explain::labels(&arguments.from)?;
+    let replayed = policy_file::replay(&compiled, &labels, now, entries.iter().filter_map(known));
+    if arguments.json {
+        print_json(&replayed)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for change in &replayed.changes {
+        let kind = if change.dns { "dns " } else { "" };
+        let verdicts = if change.from.outcome == change.to.outcome {
+            format!("{} still", change.to.outcome)
+        } else {
+            Style::of_stdout().paint(&format!("{} → {}", change.from.outcome, change.to.outcome), Colour::Yellow)
+        };
+        print_line(&format!(
+            "{kind}{verdicts}, by {} instead of {}: ×{}, first {}",
+            change.to.rule, change.from.rule, change.count, change.example
+        ))?;
+        for (destination, count) in &change.destinations {
+            print_line(&format!("    {destination} ×{count}"))?;
+        }
+    }
+    print_line(&format!(
+        "{} decisions judged again: {} the same, {} passed over (no policy makes them)",
+        replayed.judged, replayed.unchanged, replayed.passed_over
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn learn(arguments: &LearnArguments) -> Result<ExitCode> {
+    let entries = arguments.record.entries(&arguments.filters.filter(Timestamp::now())?)?;
+    let learned = policy_file::learn(entries.iter().filter_map(|entry| Some((entry.envelope.time, known(entry)?))));
+    print(&learned.text)?;
+    note(&format!("{} rules to review; {} destinations are only listed", learned.rules, learned.not_proposed));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn known(entry: &Entry) -> Option<&Event> {
+    match &entry.body {
+        Body::Known(event) => Some(event),
+        Body::Unknown(_) => None,
+    }
+}
+
+/// What an `always` answer writes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Always<'a> {
+    /// Where the flow goes.
+    pub(crate) host: &'a str,
+    /// Its port.
+    pub(crate) port: u16,
+    /// The rule that asked.
+    pub(crate) asked_by: &'a str,
+}
+
+/// The text of a policy file with a rule that allows what was asked; the rule stands before the one that asked, where
+/// that one is in the file. Without a file: a new one.
+pub(crate) fn with_allow_rule(text: Option<&str>, always: Always<'_>) -> Result<String> {
+    const NEW: &str = "apiVersion: cofferdam/v1\nkind: EgressPolicy\nspec:\n  mode: limited\n  rules: []\n";
+    let text = text.filter(|text| !text.trim().is_empty()).unwrap_or(NEW);
+    let target = Target::parse(always.host).with_context(|| format!("{:?} can't stand in a rule", always.host))?;
+    let asked_by = RuleName::new(always.asked_by)?;
+    let note = format!("allowed at the terminal on {}", Timestamp::now().strftime("%Y-%m-%d"));
+    let mut rule = NewRule::always(&target, always.port, Protocol::Tcp, &asked_by, Some(note));
+    match append_rule(text, &rule) {
+        Err(AppendError::NoSuchRule(_)) => {
+            rule.before = None;
+            Ok(append_rule(text, &rule)?)
+        }
+        other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_always_answer_becomes_a_rule() {
+        let always = Always { host: "api.example.com", port: 443, asked_by: "ask-web" };
+        let new = with_allow_rule(None, always).unwrap();
+        assert!(new.contains("always-api.example.com"), "{new}");
+        let again = with_allow_rule(Some(&new), Always { host: "10.0.0.8", ..always }).unwrap();
+        let file = policy_file::parse("x", again.as_bytes()).unwrap();
+        assert_eq!(file.spec.rules.len(), 2, "{again}");
+        let asking = "apiVersion: cofferdam/v1\nkind: EgressPolicy\nspec:\n  # kept\n  rules:\n    - { name: ask-web, priority: 50, from: any, to: any, ports: [443], action: ask }\n";
+        let text = with_allow_rule(Some(asking), always).unwrap();
+        let file = policy_file::parse("x", text.as_bytes()).unwrap();
+        let priority = |name: &str| file.spec.rules.iter().find(|rule| rule.name.as_str() == name).unwrap().priority;
+        assert!(text.contains("# kept") && priority("always-api.example.com") < priority("ask-web"), "{text}");
+    }
+}

@@ -1,0 +1,293 @@
+//! `run`: a command, contained.
+//!
+//! ```text
+//! flags ─▶ guard (fork) ─▶ choose policy, mounts, environment ─▶ open the record ─▶ walls ─▶ gateway ─▶ workload
+//!                                                                                                      │
+//!          exit code ◀─ summary ◀─ record the end ◀─ stop the gateway ◀────────── wait, answer, apply ─┘
+//! ```
+//! The first process only waits: where the one that holds the gateway dies, it exits with 125 and the kernel kills the
+//! sandbox. Nothing of ours goes to standard output.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::{Context as _, Result};
+use audit_event::RunContext;
+use audit_log::AuditLog;
+use jiff::Timestamp;
+use sandbox::{GroupLimits, PlanRequest, Planned, Spec, Streams, Terminal};
+use values::{Labels, Revision};
+
+use crate::{
+    config::{self, Config, Durability},
+    failure::{Failure, code},
+    output::note,
+    presets::{self, Preset},
+    runs::{Run, RunRecord, Runs},
+    source,
+};
+
+/// `run`'s flags, and the small grammars in them.
+mod arguments;
+/// Which policy a run gets.
+mod choose_policy;
+/// The environment of the workload.
+mod environment;
+/// What the workload sees of the caller's files.
+mod mounts;
+/// What is said on standard error at the start.
+mod opening;
+/// Flags as a policy file.
+mod policy_text;
+/// From standing walls to the end of the workload.
+mod session;
+/// The line at the end.
+mod summary;
+
+pub(crate) use arguments::Arguments;
+pub(crate) use choose_policy::is_private;
+
+/// Runs a command, contained. Gives the command's own exit code, 125, 126 or 127.
+pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
+    let config = Config::load()?;
+    // Forks, so before anything makes a thread. Only the process that will hold the gateway returns.
+    sandbox::guard().map_err(|error| failed(&error, None))?;
+    let working_directory = working_directory(arguments.workdir.as_deref())?;
+    let prepared = Prepared::new(&arguments, &config, &working_directory)?;
+    let runs = Runs::of(&config);
+    let run = runs.create()?;
+    let lock = run.lock()?;
+    let events = match &arguments.events {
+        Some(path) => std::path::absolute(path)?,
+        None => run.events(),
+    };
+    let mut record = RunRecord {
+        id: run.id.to_string(),
+        command: arguments.command.clone(),
+        working_directory: working_directory.clone(),
+        started: Timestamp::now(),
+        ended: None,
+        exit_code: None,
+        policy: prepared.choice.origin.clone(),
+        policy_folder: prepared.choice.source.folder.clone(),
+        events: events.clone(),
+        pid: std::process::id(),
+    };
+    run.write_policy(&prepared.choice.source.text)?;
+    run.write(&record)?;
+    let outcome = Live { arguments: &arguments, config: &config, runs: &runs, run: &run, events: &events }
+        .start(prepared, &working_directory);
+    let code = match &outcome {
+        Ok(code) => *code,
+        Err(_) => code::RUN_FAILED,
+    };
+    record.ended = Some(Timestamp::now());
+    record.exit_code = Some(i32::from(code));
+    run.write(&record)?;
+    drop(lock);
+    outcome.map(ExitCode::from)
+}
+
+/// A library's error with its hint.
+pub(crate) fn failed(error: &dyn std::error::Error, hint: Option<String>) -> Failure {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        message.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    let failure = Failure::new(code::RUN_FAILED, message);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+fn working_directory(flag: Option<&Path>) -> Result<PathBuf> {
+    let chosen = match flag {
+        Some(flag) => flag.to_owned(),
+        None => std::env::current_dir().context("the current directory can't be read")?,
+    };
+    let real = std::fs::canonicalize(&chosen).with_context(|| format!("--workdir {}", chosen.display()))?;
+    if !real.is_dir() {
+        return Err(Failure::new(code::RUN_FAILED, format!("--workdir {} is no folder", chosen.display())).into());
+    }
+    Ok(real)
+}
+
+/// Everything that is decided before anything starts.
+struct Prepared {
+    choice: choose_policy::Choice,
+    environment: environment::Chosen,
+    opened: mounts::Opened,
+    presets: Vec<Preset>,
+}
+
+impl Prepared {
+    fn new(arguments: &Arguments, config: &Config, working_directory: &Path) -> Result<Self> {
+        let caller = presets::Caller::of_this_process();
+        let presets = chosen_presets(arguments, &caller)?;
+        let mut writable = vec![working_directory.to_owned()];
+        writable.extend(arguments.mount.iter().filter(|mount| mount.writable).map(|mount| mount.source.clone()));
+        let choice = choose_policy::choose(arguments, config, presets.first(), &writable)?;
+        let by_preset: Vec<String> = presets.iter().flat_map(|preset| preset.environment.clone()).collect();
+        let proxy = arguments.proxy_env.then(|| sandbox::GatewayPorts::default().proxy);
+        let environment = environment::choose(&caller.environment, &by_preset, &arguments.env, proxy)?;
+        let program = arguments
+            .command
+            .first()
+            .and_then(|command| mounts::find_program(command, environment.variables.get("PATH").map(String::as_str)));
+        let read_only: Vec<PathBuf> = [&arguments.policy, &config.policy.value, &arguments.events, &arguments.ask_file]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
+        let opened = mounts::choose(&mounts::Wanted {
+            presets: &presets,
+            flags: &arguments.mount,
+            certificates: &environment.certificates,
+            working_directory,
+            program,
+            protected: &Runs::of(config).protected_folders(),
+            read_only: &read_only,
+        })?;
+        Ok(Self { choice, environment, opened, presets })
+    }
+}
+
+/// The presets that apply: those named, else the program's own; those of managed package managers too.
+fn chosen_presets(arguments: &Arguments, caller: &presets::Caller) -> Result<Vec<Preset>> {
+    let mut chosen: Vec<Preset> = Vec::new();
+    match arguments.program_preset.as_slice() {
+        [none] if none == "none" => return Ok(chosen),
+        [] => {
+            let program = arguments.command.first().map_or("", String::as_str);
+            chosen.extend(presets::of_program(program, caller)?);
+        }
+        names => {
+            for name in names {
+                chosen.push(presets::named(name, caller)?);
+            }
+        }
+    }
+    for manager in &arguments.managed {
+        let known = presets::names().contains(manager);
+        if known && !chosen.iter().any(|preset| preset.name == *manager) {
+            let hosts = Vec::new();
+            chosen.push(Preset { hosts, ..presets::named(manager, caller)? });
+        }
+    }
+    Ok(chosen)
+}
+
+/// A run that has its folder.
+struct Live<'a> {
+    arguments: &'a Arguments,
+    config: &'a Config,
+    runs: &'a Runs,
+    run: &'a Run,
+    events: &'a Path,
+}
+
+impl Live<'_> {
+    fn quiet(&self) -> bool {
+        self.arguments.quiet || self.config.quiet.value
+    }
+
+    fn start(&self, prepared: Prepared, working_directory: &Path) -> Result<u8> {
+        let Prepared { choice, environment, opened, presets } = prepared;
+        let mut lists = source::ListReader::new(choice.source.folder.clone());
+        let compiled = self.compile(&choice, &mut lists)?;
+        let context = RunContext { sandbox: format!("run-{}", self.run.id.short()), thread: None, tool_call: None };
+        let durability = config::flag_over(self.arguments.durability, &self.config.durability).value;
+        let options = audit_log::Options {
+            durability: match durability {
+                Durability::Written => audit_log::Durability::Written,
+                Durability::Fsync => audit_log::Durability::Fsync,
+            },
+            ..audit_log::Options::default()
+        };
+        let audit = AuditLog::open(self.events, context, options).map_err(|error| failed(&error, None))?;
+        let planned = self.plan(&environment, &opened, working_directory)?;
+        let said = opening::Said::new(&choice, &presets, &environment, &opened, &planned.notes);
+        if !self.quiet() {
+            said.notes().iter().for_each(|text| note(text));
+        }
+        let spec = Spec {
+            plan: planned.plan,
+            limits: GroupLimits {
+                cpus: self.arguments.cpus,
+                memory: self.arguments.memory.map(|size| size.0),
+                pids: self.arguments.pids,
+            },
+            streams: Streams::Inherit,
+        };
+        let started = sandbox::start(&spec).map_err(|error| failed(&error, error.hint()))?;
+        let is_bare = choice.is_bare;
+        session::Session {
+            audit,
+            source: choice.source,
+            policy: Arc::new(compiled),
+            lists,
+            labels: Labels::from_pairs([("source", "run")]),
+            run: self.run.clone(),
+            socket: self.runs.socket(self.run),
+            timeout: self.arguments.timeout,
+            rule_file: self.arguments.ask_file.clone().or_else(|| self.arguments.policy.clone()),
+            command: self.arguments.command.join(" "),
+            opened: said.opened(),
+            writable: vec![working_directory.to_owned()],
+            watch: self.arguments.watch,
+        }
+        .live(started)
+        .map(|ended| self.report(&ended, is_bare))
+    }
+
+    fn compile(
+        &self,
+        choice: &choose_policy::Choice,
+        lists: &mut source::ListReader,
+    ) -> Result<policy::CompiledPolicy> {
+        let refused = |refusal: source::Refusal| refusal.into_failure(&choice.source.name, code::RUN_FAILED);
+        let content = lists.read(&choice.source.file.spec).map_err(|errors| refused(choice.source.refusal(&errors)))?;
+        let compiled = choice.source.compile_with(content, source::own_addresses(), Revision(1)).map_err(refused)?;
+        // In watch mode the tests speak of another policy than the one in force.
+        if !self.arguments.watch {
+            choice.source.pass_tests(&compiled).map_err(refused)?;
+        }
+        Ok(compiled)
+    }
+
+    fn plan(
+        &self,
+        environment: &environment::Chosen,
+        opened: &mounts::Opened,
+        working_directory: &Path,
+    ) -> Result<Planned> {
+        let refused = |error: sandbox::PlanError| failed(&error, None);
+        let mut request = PlanRequest::new(self.arguments.command.clone(), working_directory).map_err(refused)?;
+        request.environment = environment.variables.clone().into_iter().collect();
+        request.environment.push(("PWD".to_owned(), working_directory.display().to_string()));
+        request.mounts = opened.mounts.clone();
+        if let Some((rows, columns)) = sandbox::console_size() {
+            request.terminal = Terminal::New { rows, columns };
+        }
+        request.plan().map_err(|error| refused(error).into())
+    }
+
+    fn report(&self, ended: &session::Ended, is_bare: bool) -> u8 {
+        if let Some(reason) = &ended.reason {
+            note(reason);
+        }
+        if !self.quiet() {
+            note(&summary::line(&ended.summary));
+            if !ended.summary.denials.is_empty() {
+                note(&summary::hint(&self.run.id.short(), is_bare));
+            }
+        }
+        ended.code
+    }
+}

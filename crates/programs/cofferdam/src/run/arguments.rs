@@ -1,0 +1,348 @@
+//! `run`'s flags, and the small grammars in them.
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use clap::{Args, ValueEnum, ValueHint};
+use ipnet::IpNet;
+use jiff::SignedDuration;
+
+use crate::{completions, config};
+
+const EXAMPLES: &str = "\
+Examples:
+  cofferdam run -- ./agent.py                                   nothing may leave; the end says what was denied
+  cofferdam run --allow api.example.com -- ./agent.py           one host
+  cofferdam run --allow 'wiki.corp.example@10.20.0.0/16' -- ./agent.py
+                                                                a host whose addresses are private
+  cofferdam run --managed pip,npm -- ./build.sh                 package registries, from their own configuration
+  cofferdam run --policy prod.yaml --events run.jsonl -- ./agent.py
+  cofferdam run --watch -- ./agent.py                           all recorded, nothing but the guards blocked
+  cofferdam run -- claude                                       a known program: its own folders and hosts
+";
+
+/// `run`
+#[derive(Debug, Args)]
+#[command(before_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// The policy file.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Policy",
+          conflicts_with_all = ["preset", "mode", "allow", "deny", "managed"])]
+    pub(crate) policy: Option<PathBuf>,
+    /// A ready policy.
+    #[arg(long, value_name = "NAME", help_heading = "Policy", conflicts_with_all = ["mode", "allow", "deny", "managed"])]
+    pub(crate) preset: Option<PolicyPreset>,
+    /// What happens to what no rule names. `unrestricted` must be said.
+    #[arg(long, value_name = "MODE", help_heading = "Policy")]
+    pub(crate) mode: Option<Mode>,
+    /// Allow HOST[:PORT][@CIDR] or CIDR[:PORT]. HOST may be `*.example.com`; a host whose addresses are private
+    /// needs its range. `registry:NAME` is `--managed NAME`.
+    #[arg(long, value_name = "WHERE", help_heading = "Policy")]
+    pub(crate) allow: Vec<Destination>,
+    /// Deny HOST[:PORT] or CIDR[:PORT], before everything that is allowed.
+    #[arg(long, value_name = "WHERE", help_heading = "Policy")]
+    pub(crate) deny: Vec<Destination>,
+    /// Open the registries of these package managers: pip, npm, cargo, apt, nuget, go. Their hosts come from your
+    /// own configuration of them, never from the checkout's.
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', help_heading = "Policy")]
+    pub(crate) managed: Vec<String>,
+    /// The range of your registries, where their addresses are private.
+    #[arg(long, value_name = "CIDR", help_heading = "Policy")]
+    pub(crate) managed_address: Vec<IpNet>,
+    /// Record everything, block nothing but what the guards and malformed traffic hold.
+    #[arg(long, help_heading = "Policy")]
+    pub(crate) watch: bool,
+    /// Where `always` answers write their rule: a policy file, made where it is missing. Without it: --policy.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Policy")]
+    pub(crate) ask_file: Option<PathBuf>,
+
+    /// Write the record here instead of into the run's own folder.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Record")]
+    pub(crate) events: Option<PathBuf>,
+    /// When a record counts as written: in the file, or on the disk.
+    #[arg(long, value_name = "WHEN", help_heading = "Record")]
+    pub(crate) durability: Option<config::Durability>,
+    /// No notes at the start, no summary at the end.
+    #[arg(long, short, help_heading = "Record")]
+    pub(crate) quiet: bool,
+
+    /// Set NAME=VALUE inside, or pass your own NAME.
+    #[arg(long, short, value_name = "NAME[=VALUE]", help_heading = "What the command sees")]
+    pub(crate) env: Vec<Variable>,
+    /// Also set HTTP_PROXY and the like. Not needed: every connection is caught without them.
+    #[arg(long, help_heading = "What the command sees")]
+    pub(crate) proxy_env: bool,
+    /// Mount a folder or file of yours: SOURCE:TARGET, `:ro` for read-only.
+    #[arg(long, value_name = "SRC:DST[:ro]", help_heading = "What the command sees")]
+    pub(crate) mount: Vec<MountFlag>,
+    /// The writable working directory. The current one where not given.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "What the command sees")]
+    pub(crate) workdir: Option<PathBuf>,
+    /// What a known program needs: found by the command's name; NAME picks one, `none` turns it off.
+    #[arg(long, value_name = "NAME|none", value_delimiter = ',', help_heading = "What the command sees",
+          add = completions::program_presets())]
+    pub(crate) program_preset: Vec<String>,
+
+    /// Processors' worth of time, such as 1.5.
+    #[arg(long, value_name = "N", value_parser = processors, help_heading = "Limits")]
+    pub(crate) cpus: Option<f64>,
+    /// Memory, such as 512M or 2G.
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    pub(crate) memory: Option<Size>,
+    /// Processes and threads.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Limits")]
+    pub(crate) pids: Option<u64>,
+    /// End everything after this time, such as 90s or 10m. The exit code is then 125.
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Limits")]
+    pub(crate) timeout: Option<Duration>,
+
+    /// The command and its arguments.
+    #[arg(value_name = "CMD", required = true, last = true, value_hint = ValueHint::CommandWithArguments)]
+    pub(crate) command: Vec<String>,
+}
+
+/// A ready policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PolicyPreset {
+    /// Everything may leave but what the guards hold.
+    Open,
+    /// Registries and repositories allowed, web sites asked for, the rest denied.
+    Balanced,
+    /// Nothing leaves.
+    LockedDown,
+}
+
+impl PolicyPreset {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            PolicyPreset::Open => "open",
+            PolicyPreset::Balanced => "balanced",
+            PolicyPreset::LockedDown => "locked-down",
+        }
+    }
+}
+
+/// `--mode`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// Deny what is not allowed.
+    Limited,
+    /// Allow what is not denied, but for the guards.
+    Unrestricted,
+}
+
+/// `--allow` and `--deny`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// `HOST[:PORT]`, opened at these ranges where `@CIDR` is given.
+    Host { host: String, port: Option<u16>, addresses: Option<IpNet> },
+    /// `CIDR[:PORT]`.
+    Range { range: IpNet, port: Option<u16> },
+    /// `registry:NAME`.
+    Registry(String),
+}
+
+impl FromStr for Destination {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(name) = text.strip_prefix("registry:") {
+            return Ok(Destination::Registry(name.to_owned()));
+        }
+        let (place, addresses) = match text.split_once('@') {
+            Some((place, range)) => (place, Some(range_of(range).ok_or_else(|| format!("{range:?} is no range"))?)),
+            None => (text, None),
+        };
+        let (front, port) = split_port(place)?;
+        if let Some(range) = range_of(front) {
+            return match addresses {
+                None => Ok(Destination::Range { range, port }),
+                Some(_) => Err("@CIDR goes with a host name".to_owned()),
+            };
+        }
+        let host = policy::HostPattern::parse(front).map_err(|error| error.to_string())?;
+        Ok(Destination::Host { host: host.to_string(), port, addresses })
+    }
+}
+
+/// `10.0.0.0/8`, `::1`, `[fd00::]/8`.
+fn range_of(text: &str) -> Option<IpNet> {
+    let plain = text.replace(['[', ']'], "");
+    let one_address = || plain.parse::<std::net::IpAddr>().ok().map(IpNet::from);
+    plain.parse::<IpNet>().ok().map(|net| net.trunc()).or_else(one_address)
+}
+
+/// Divides `:PORT` off; the colons of a bare IPv6 address are its own.
+fn split_port(text: &str) -> Result<(&str, Option<u16>), String> {
+    let bare_v6 = !text.contains(']') && text.matches(':').count() > 1;
+    match text.rsplit_once(':') {
+        Some((front, port)) if !bare_v6 && !port.contains(']') => {
+            let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) && !port.starts_with('0');
+            let port = port.parse().ok().filter(|_| digits).ok_or_else(|| format!("{port:?} is no port"))?;
+            Ok((front, Some(port)))
+        }
+        _ => Ok((text, None)),
+    }
+}
+
+/// `--env`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Variable {
+    pub(crate) name: String,
+    /// `None` passes the caller's own.
+    pub(crate) value: Option<String>,
+}
+
+impl FromStr for Variable {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (text, None),
+        };
+        if name.is_empty() || name.contains('\0') || value.as_ref().is_some_and(|value| value.contains('\0')) {
+            return Err("expected NAME=VALUE, or NAME".to_owned());
+        }
+        Ok(Variable { name: name.to_owned(), value })
+    }
+}
+
+/// `--mount`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MountFlag {
+    pub(crate) source: PathBuf,
+    pub(crate) target: PathBuf,
+    pub(crate) writable: bool,
+}
+
+impl FromStr for MountFlag {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || "expected SOURCE:TARGET or SOURCE:TARGET:ro".to_owned();
+        let (both, writable) = match text.strip_suffix(":ro") {
+            Some(both) => (both, false),
+            None => (text.strip_suffix(":rw").unwrap_or(text), true),
+        };
+        let (source, target) = both.split_once(':').ok_or_else(expected)?;
+        let target = PathBuf::from(target);
+        let climbs = target.components().any(|part| part == std::path::Component::ParentDir);
+        if source.is_empty()
+            || !target.is_absolute()
+            || climbs
+            || target.parent().is_none()
+            || target.to_string_lossy().contains(':')
+        {
+            return Err(format!("{}; TARGET is absolute, without `..`", expected()));
+        }
+        Ok(MountFlag { source: PathBuf::from(source), target, writable })
+    }
+}
+
+/// Bytes: a number with K, M, G or T (powers of 1024), with or without `iB` or `B`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) u64);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let power = match unit.to_ascii_uppercase().trim_end_matches('B').trim_end_matches('I') {
+            "" => 0,
+            "K" => 10,
+            "M" => 20,
+            "G" => 30,
+            "T" => 40,
+            _ => return Err(format!("{unit:?} is no unit: K, M, G or T")),
+        };
+        let number: u64 = number.parse().map_err(|_| "expected a number such as 512M".to_owned())?;
+        number.checked_mul(1 << power).filter(|size| *size > 0).map(Size).ok_or_else(|| "out of range".to_owned())
+    }
+}
+
+fn processors(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "expected a number such as 1.5".to_owned())?;
+    if (0.01..=4096.0).contains(&number) { Ok(number) } else { Err("from 0.01 to 4096".to_owned()) }
+}
+
+/// A time such as `90s`, `10m`, `1h30m`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: SignedDuration = text.parse().map_err(|_| "expected a time such as 90s or 10m".to_owned())?;
+    Duration::try_from(parsed).ok().filter(|time| !time.is_zero()).ok_or_else(|| "must be more than nothing".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(host: &str, port: Option<u16>, addresses: Option<&str>) -> Destination {
+        Destination::Host { host: host.to_owned(), port, addresses: addresses.map(|a| a.parse().unwrap()) }
+    }
+
+    fn range(range: &str, port: Option<u16>) -> Destination {
+        Destination::Range { range: range.parse().unwrap(), port }
+    }
+
+    #[test]
+    fn destinations_are_read() {
+        for (text, expected) in [
+            ("api.example.com", host("api.example.com", None, None)),
+            ("*.Example.com.:443", host("*.example.com", Some(443), None)),
+            ("wiki.corp.example@10.20.0.0/16", host("wiki.corp.example", None, Some("10.20.0.0/16"))),
+            ("wiki.corp.example:8080@fd00::/8", host("wiki.corp.example", Some(8080), Some("fd00::/8"))),
+            ("10.1.2.3/8", range("10.0.0.0/8", None)),
+            ("10.1.2.3", range("10.1.2.3/32", None)),
+            ("10.1.2.3:5432", range("10.1.2.3/32", Some(5432))),
+            ("10.0.0.0/8:5432", range("10.0.0.0/8", Some(5432))),
+            ("::1", range("::1/128", None)),
+            ("[::1]:53", range("::1/128", Some(53))),
+            ("fd00::/8", range("fd00::/8", None)),
+            ("registry:pip", Destination::Registry("pip".to_owned())),
+        ] {
+            assert_eq!(text.parse::<Destination>().as_ref(), Ok(&expected), "{text}");
+        }
+        for wrong in ["", "a b", "x:0", "x:65536", "x:", "x:080", "10.0.0.1@10.0.0.0/8", "0x7f.1", "x@y", "http://x/"] {
+            assert!(wrong.parse::<Destination>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn variables_mounts_and_sizes_are_read() {
+        assert_eq!("A=b=c".parse(), Ok(Variable { name: "A".to_owned(), value: Some("b=c".to_owned()) }));
+        assert_eq!("A".parse(), Ok(Variable { name: "A".to_owned(), value: None }));
+        assert!("=x".parse::<Variable>().is_err());
+        for (text, expected) in
+            [("/a:/b", ("/a", "/b", true)), ("x/y:/b:ro", ("x/y", "/b", false)), ("/a:/b:rw", ("/a", "/b", true))]
+        {
+            let (source, target, writable) = expected;
+            let mount = MountFlag { source: source.into(), target: target.into(), writable };
+            assert_eq!(text.parse(), Ok(mount), "{text}");
+        }
+        for wrong in ["/a", "/a:b", "/a:/", ":/b", "/a:/b/../c", "/a:/b:rx"] {
+            assert!(wrong.parse::<MountFlag>().is_err(), "{wrong}");
+        }
+        for (text, expected) in [
+            ("512", Some(512)),
+            ("2G", Some(2 << 30)),
+            ("1KiB", Some(1024)),
+            ("3mb", Some(3 << 20)),
+            ("0", None),
+            ("G", None),
+            ("1X", None),
+            ("99999999T", None),
+        ] {
+            assert_eq!(text.parse::<Size>().ok().map(|size| size.0), expected, "{text}");
+        }
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert!(duration("-1s").is_err() && duration("0s").is_err() && duration("soon").is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC{0,80}") {
+            let _ = (text.parse::<Destination>(), text.parse::<Variable>(), text.parse::<MountFlag>(), text.parse::<Size>(), duration(&text));
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The environment of the workload: a short allow-list of the caller's, what a preset passes, and `--env`.
+//!
+//! Nothing that may hold a secret is on the list. Variables that say where certificates lie are: they hold paths.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+
+use super::arguments::Variable;
+use crate::failure::{Failure, code};
+
+/// Passed where the caller has them.
+const PASSED: [&str; 17] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TERM",
+    "COLORTERM",
+    "TERM_PROGRAM",
+    "NO_COLOR",
+    "FORCE_COLOR",
+    "CLICOLOR",
+    "EDITOR",
+    "VISUAL",
+    "PAGER",
+];
+
+/// Where clients look for certificates: files and folders, passed where they exist.
+const CERTIFICATES: [&str; 14] = [
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "AWS_CA_BUNDLE",
+    "NIX_SSL_CERT_FILE",
+    "CARGO_HTTP_CAINFO",
+    "DENO_CERT",
+    "HTTPLIB2_CA_CERTS",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+    "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
+];
+
+/// Variables by name.
+pub(crate) type Environment = BTreeMap<String, String>;
+
+/// What the workload gets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Chosen {
+    pub(crate) variables: Environment,
+    /// Names that were passed on purpose: by a preset or by `--env`.
+    pub(crate) opened: Vec<String>,
+    /// Files that passed variables name: the workload must see them.
+    pub(crate) certificates: Vec<PathBuf>,
+}
+
+/// Chooses from the caller's variables.
+pub(crate) fn choose(
+    caller: &Environment,
+    by_preset: &[String],
+    flags: &[Variable],
+    proxy: Option<u16>,
+) -> Result<Chosen> {
+    let mut chosen = Chosen::default();
+    for (name, value) in caller {
+        if PASSED.contains(&name.as_str()) || name.starts_with("LC_") {
+            chosen.variables.insert(name.clone(), value.clone());
+        } else if CERTIFICATES.contains(&name.as_str()) && Path::new(value).is_absolute() && Path::new(value).exists() {
+            chosen.certificates.push(PathBuf::from(value));
+            chosen.variables.insert(name.clone(), value.clone());
+        } else if by_preset.contains(name) {
+            chosen.opened.push(name.clone());
+            chosen.variables.insert(name.clone(), value.clone());
+        }
+    }
+    if let Some(port) = proxy {
+        chosen.variables.extend(proxy_variables(port));
+    }
+    for flag in flags {
+        let value = match &flag.value {
+            Some(value) => value.clone(),
+            None => caller.get(&flag.name).cloned().ok_or_else(|| {
+                Failure::new(code::RUN_FAILED, format!("--env {}: you have no such variable", flag.name))
+            })?,
+        };
+        chosen.variables.insert(flag.name.clone(), value);
+        chosen.opened.push(flag.name.clone());
+    }
+    chosen.certificates.sort();
+    chosen.certificates.dedup();
+    Ok(chosen)
+}
+
+/// The explicit proxy of the sandbox, in the spellings that clients look for.
+fn proxy_variables(port: u16) -> Vec<(String, String)> {
+    let proxy = format!("http://127.0.0.1:{port}");
+    let names = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"];
+    let mut variables: Vec<_> = names.iter().map(|name| ((*name).to_owned(), proxy.clone())).collect();
+    for name in ["ALL_PROXY", "all_proxy"] {
+        variables.push((name.to_owned(), format!("socks5h://127.0.0.1:{port}")));
+    }
+    for name in ["NO_PROXY", "no_proxy"] {
+        variables.push((name.to_owned(), "localhost,127.0.0.1,::1".to_owned()));
+    }
+    variables
+}
+
+/// Values in which a URL carries a user name and password: credentials, to be named.
+pub(crate) fn with_password(variables: &Environment) -> Vec<String> {
+    let carries = |value: &str| {
+        value.split_whitespace().any(|word| {
+            word.split_once("://")
+                .is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|authority| authority.contains('@')))
+        })
+    };
+    variables.iter().filter(|(_, value)| carries(value)).map(|(name, _)| name.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller() -> Environment {
+        [
+            ("PATH", "/usr/bin"),
+            ("LC_ALL", "C.UTF-8"),
+            ("AWS_SECRET_ACCESS_KEY", "x"),
+            ("SSL_CERT_FILE", "/etc/passwd"),
+            ("CURL_CA_BUNDLE", "/not/there"),
+            ("MODEL", "large"),
+            ("SSH_AUTH_SOCK", "/tmp/agent"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+    }
+
+    #[test]
+    fn only_what_is_listed_or_asked_for_is_passed() {
+        let flags = ["A=b".parse().unwrap(), "AWS_SECRET_ACCESS_KEY".parse().unwrap()];
+        let chosen = choose(&caller(), &["MODEL".to_owned()], &[], None).unwrap();
+        let names: Vec<&str> = chosen.variables.keys().map(String::as_str).collect();
+        assert_eq!(names, ["LC_ALL", "MODEL", "PATH", "SSL_CERT_FILE"]);
+        assert_eq!(chosen.opened, ["MODEL"]);
+        assert_eq!(chosen.certificates, [PathBuf::from("/etc/passwd")]);
+        let chosen = choose(&caller(), &[], &flags, Some(3128)).unwrap();
+        assert_eq!(chosen.variables.get("A").map(String::as_str), Some("b"));
+        assert_eq!(chosen.variables.get("HTTPS_PROXY").map(String::as_str), Some("http://127.0.0.1:3128"));
+        assert_eq!(chosen.opened, ["A", "AWS_SECRET_ACCESS_KEY"]);
+        assert!(choose(&caller(), &[], &["NOT_SET".parse().unwrap()], None).is_err());
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_found() {
+        let variables = [("A", "https://user:word@host/"), ("B", "https://host/a@b"), ("C", "x https://u@h")];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        assert_eq!(with_password(&variables), ["A", "C"]);
+    }
+}

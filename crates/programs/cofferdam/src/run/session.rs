@@ -1,0 +1,394 @@
+//! From standing walls to the end of the workload: the gateway starts, the workload runs, signals, new policies,
+//! lists and time are served until it ends.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use audit_event::{Event, PolicyApplied, PolicyRefused, SandboxChanged, bounded};
+use audit_log::AuditLog;
+use gateway::{Gateway, SandboxSockets, Settings, Summary};
+use policy::CompiledPolicy;
+use sandbox::{Console, Exit, Remote, Sockets, Started};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, oneshot},
+    time::{Interval, MissedTickBehavior, interval},
+};
+use values::{Labels, Revision};
+
+use super::{choose_policy, failed};
+use crate::{
+    ask::{self, SharedConsole},
+    control::{ControlSocket, Pending, Request, Response},
+    failure::code,
+    output::note,
+    runs::Run,
+    source::{self, ListReader, Source},
+};
+
+/// How long open connections may end in order when the workload is gone.
+const DRAIN: Duration = Duration::from_millis(500);
+/// How long the workload may take to end after `stop` or a second Ctrl-C.
+const GRACE: Duration = Duration::from_secs(5);
+/// The longest command line in a record.
+const COMMAND_LIMIT: usize = 512;
+
+/// A run whose walls stand.
+pub(crate) struct Session {
+    pub(crate) audit: AuditLog,
+    pub(crate) source: Source,
+    pub(crate) policy: Arc<CompiledPolicy>,
+    pub(crate) lists: ListReader,
+    pub(crate) labels: Labels,
+    pub(crate) run: Run,
+    pub(crate) socket: PathBuf,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) rule_file: Option<PathBuf>,
+    pub(crate) command: String,
+    pub(crate) opened: Vec<String>,
+    pub(crate) writable: Vec<PathBuf>,
+    pub(crate) watch: bool,
+}
+
+/// How it ended.
+pub(crate) struct Ended {
+    pub(crate) code: u8,
+    /// What people must know about the end.
+    pub(crate) reason: Option<String>,
+    pub(crate) summary: Summary,
+}
+
+impl Session {
+    /// Lives it to the end.
+    pub(crate) fn live(mut self, started: Started) -> Result<Ended> {
+        let Started { sandbox, sockets, terminal, enforced, missing } = started;
+        self.record_start(&enforced, &missing)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the run")?;
+        let console = SharedConsole::default();
+        let questions = self.questions(&console)?;
+        let init = sandbox.init_pid();
+        let gateway = Gateway::start(
+            handed_over(sockets, init),
+            Arc::clone(&self.policy),
+            self.labels.clone(),
+            self.audit.clone(),
+            questions,
+            Settings { host_resolvers: host_resolvers(), ..Settings::default() },
+        )
+        .map_err(|error| failed(&error, None))?;
+        // What was in memory before the gateway (the policy's text, flags) is nobody's to dump either.
+        sandbox::make_undumpable().context("protecting the gateway's memory")?;
+        let _inside = runtime.enter();
+        let control = ControlSocket::bind(&self.socket)?;
+        let signals = Signals::new()?;
+        let running = sandbox.run().map_err(|error| failed(&error, None))?;
+        if let Some(master) = terminal {
+            let attached = Console::attach(master).map_err(|error| failed(&error, None))?;
+            *console.lock().unwrap_or_else(PoisonError::into_inner) = Some(attached);
+        }
+        let remote = running.remote();
+        let (tell, exited) = oneshot::channel();
+        let waiting = thread::Builder::new().name("wait".to_owned()).spawn(move || tell.send(running.wait()));
+        waiting.context("waiting for the workload")?;
+        let (exit, reason) = runtime.block_on(self.serve(&gateway, control, signals, &remote, exited));
+        if let Some(console) = console.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            console.finish();
+        }
+        let summary = gateway.stop(DRAIN);
+        let (code, reason) = (ended_code(&exit, reason.is_some()), reason.or_else(|| why(&exit)));
+        self.record_end(code, &enforced, &missing)?;
+        Ok(Ended { code, reason, summary })
+    }
+
+    fn questions(&self, console: &SharedConsole) -> Result<Option<mpsc::Sender<gateway::Question>>> {
+        if !ask::can_ask() {
+            return Ok(None);
+        }
+        let (sender, receiver) = mpsc::channel(ask::QUESTIONS);
+        ask::start(receiver, Arc::clone(console), self.rule_file.clone())?;
+        Ok(Some(sender))
+    }
+
+    /// Serves signals, requests, lists and time until the workload ends. Gives why, where we ended it.
+    async fn serve(
+        &mut self,
+        gateway: &Gateway,
+        control: ControlSocket,
+        mut signals: Signals,
+        remote: &Remote,
+        mut exited: oneshot::Receiver<Exit>,
+    ) -> (Exit, Option<String>) {
+        let (requests, mut pending) = mpsc::channel::<Pending>(8);
+        let serving = tokio::spawn(control.serve(requests));
+        let mut refresh = ticks(self.source.refresh());
+        let mut end_at = self.timeout.map(|timeout| Instant::now() + timeout);
+        let mut reason = None;
+        let exit = loop {
+            tokio::select! {
+                exit = &mut exited => break exit.unwrap_or(Exit::Lost),
+                number = signals.next() => {
+                    // A second Ctrl-C does not wait for a program that ignores the first.
+                    if signals.interrupted > 1 || remote.signal(number).is_err() {
+                        remote.kill();
+                    }
+                }
+                Some(Pending { request, answer }) = pending.recv() => match request {
+                    Request::Apply { text, path } => {
+                        let response = self.apply(gateway, &text, &path);
+                        refresh = ticks(self.source.refresh());
+                        let _ = answer.send(response);
+                    }
+                    Request::Stop => {
+                        let _ = answer.send(Response::Stopping);
+                        reason = Some("stopped by `cofferdam stop`".to_owned());
+                        let _ = remote.signal(SignalKind::terminate().as_raw_value());
+                        end_at = Some(Instant::now() + GRACE);
+                    }
+                },
+                () = tick(&mut refresh) => self.refresh_lists(gateway),
+                () = at(end_at) => {
+                    end_at = None;
+                    reason = reason.or_else(|| self.timeout.map(|timeout| format!("--timeout {timeout:?} was reached")));
+                    remote.kill();
+                }
+            }
+        };
+        serving.abort();
+        let _ = serving.await;
+        (exit, reason)
+    }
+
+    /// A new policy from `policy apply`.
+    fn apply(&mut self, gateway: &Gateway, text: &str, path: &std::path::Path) -> Response {
+        match self.try_apply(gateway, text, path) {
+            Ok(response) => response,
+            Err(refusal) => {
+                self.record_refusal(&refusal.drawing);
+                Response::Refused { reason: refusal.drawing }
+            }
+        }
+    }
+
+    fn try_apply(
+        &mut self,
+        gateway: &Gateway,
+        text: &str,
+        path: &std::path::Path,
+    ) -> Result<Response, source::Refusal> {
+        let folder = path.parent().map_or_else(|| PathBuf::from("/"), std::path::Path::to_path_buf);
+        let mut fresh = source::parse(&path.display().to_string(), text.as_bytes(), folder)?;
+        choose_policy::fill_managed_path(&mut fresh.file.spec, &self.writable)
+            .map_err(|error| source::Refusal { drawing: format!("{error:#}\n") })?;
+        if self.watch {
+            choose_policy::watch(&mut fresh.file.spec);
+        }
+        let mut lists = ListReader::new(fresh.folder.clone());
+        let content = lists.read(&fresh.file.spec).map_err(|errors| fresh.refusal(&errors))?;
+        let compiled = fresh.compile_with(content, source::own_addresses(), self.next_revision())?;
+        if !self.watch {
+            fresh.pass_tests(&compiled)?;
+        }
+        let (before, lists_before) =
+            (std::mem::replace(&mut self.source, fresh), std::mem::replace(&mut self.lists, lists));
+        let done = self.put_in_force(gateway, compiled);
+        if done.is_err() {
+            (self.source, self.lists) = (before, lists_before);
+        } else if let Err(error) = self.run.write_policy(text) {
+            note(&format!("{error:#}"));
+        }
+        done
+    }
+
+    fn next_revision(&self) -> Revision {
+        Revision(self.policy.revision().0 + 1)
+    }
+
+    fn put_in_force(&mut self, gateway: &Gateway, compiled: CompiledPolicy) -> Result<Response, source::Refusal> {
+        let compiled = Arc::new(compiled);
+        let applied =
+            gateway.apply(Arc::clone(&compiled)).map_err(|error| self.source.refusal(&[error.to_string()]))?;
+        self.policy = compiled;
+        self.record(Event::PolicyApplied(self.applied(applied.rejudged, applied.cut)));
+        Ok(Response::Applied {
+            revision: applied.revision.0,
+            rejudged: applied.rejudged,
+            cut: applied.cut,
+            took_us: audit_event::microseconds(applied.took),
+        })
+    }
+
+    /// Reads lists again. What can't be read stays as it was; what changed makes a new revision.
+    fn refresh_lists(&mut self, gateway: &Gateway) {
+        let before = self.lists.last_good().clone();
+        let (lists, errors) = self.lists.read_again(&self.source.file.spec);
+        if !errors.is_empty() {
+            self.record_refusal(&errors.join("; "));
+        }
+        if lists == before {
+            return;
+        }
+        let compiled = self.source.compile_with(lists, source::own_addresses(), self.next_revision());
+        if let Err(refusal) = compiled.and_then(|compiled| self.put_in_force(gateway, compiled)) {
+            self.record_refusal(&refusal.drawing);
+        }
+    }
+
+    fn record_start(&self, enforced: &[String], missing: &[String]) -> Result<()> {
+        let refused = |error: audit_log::RecordError| failed(&error, None);
+        self.audit.record_blocking(Event::SandboxStarted(self.changed(None, enforced, missing))).map_err(refused)?;
+        self.audit.record_blocking(Event::PolicyApplied(self.applied(0, 0))).map_err(refused)?;
+        Ok(())
+    }
+
+    fn record_end(&self, code: u8, enforced: &[String], missing: &[String]) -> Result<()> {
+        let ended = Event::SandboxEnded(self.changed(Some(i32::from(code)), enforced, missing));
+        self.audit.record_blocking(ended).map(drop).map_err(|error| failed(&error, None).into())
+    }
+
+    fn changed(&self, exit_code: Option<i32>, enforced: &[String], missing: &[String]) -> SandboxChanged {
+        SandboxChanged {
+            command: bounded(&self.command, COMMAND_LIMIT),
+            exit_code,
+            enforced: enforced.to_vec(),
+            missing: missing.to_vec(),
+            opened: self.opened.clone(),
+        }
+    }
+
+    fn applied(&self, rejudged: u64, cut: u64) -> PolicyApplied {
+        PolicyApplied {
+            revision: self.policy.revision().to_string(),
+            name: self.policy.spec().name.clone(),
+            digest: self.source.digest(),
+            rejudged,
+            cut,
+        }
+    }
+
+    fn record_refusal(&self, reason: &str) {
+        let revision = self.policy.revision().to_string();
+        self.record(Event::PolicyRefused(PolicyRefused { revision, reason: bounded(reason, 2000) }));
+    }
+
+    /// What is recorded about the run itself lets nothing leave: where it can't be written, that is said.
+    fn record(&self, event: Event) {
+        if let Err(error) = self.audit.record_blocking(event) {
+            note(&format!("the record can't be written: {error}"));
+        }
+    }
+}
+
+fn handed_over(sockets: Sockets, init: u32) -> SandboxSockets {
+    SandboxSockets {
+        transparent: sockets.transparent,
+        dns_udp: sockets.dns_udp,
+        dns_tcp: sockets.dns_tcp,
+        proxy: sockets.proxy,
+        socket_diagnosis: Some(sockets.socket_diagnosis),
+        init_pid: Some(init),
+    }
+}
+
+/// The host's DNS servers (resolv.conf(5)); 127.0.0.1 where none is named.
+fn host_resolvers() -> Vec<std::net::SocketAddr> {
+    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let servers = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
+    let mut found: Vec<std::net::SocketAddr> =
+        servers.filter_map(|server| Some((server.trim().parse::<std::net::IpAddr>().ok()?, 53).into())).collect();
+    if found.is_empty() {
+        found.push((std::net::Ipv4Addr::LOCALHOST, 53).into());
+    }
+    found
+}
+
+fn ended_code(exit: &Exit, ended_by_us: bool) -> u8 {
+    // Also where the workload made a code of its own out of our signal: the run did not end by itself.
+    if ended_by_us { code::RUN_FAILED } else { exit.code() }
+}
+
+fn why(exit: &Exit) -> Option<String> {
+    match exit {
+        Exit::Ended { .. } => None,
+        Exit::NotRun { reason, .. } => Some(reason.clone()),
+        Exit::Failed { step, errno, hint } => {
+            Some(format!("{step}: {}; {hint}", std::io::Error::from_raw_os_error(*errno)))
+        }
+        Exit::Lost => Some("the sandbox was killed".to_owned()),
+    }
+}
+
+fn ticks(every: Option<Duration>) -> Option<Interval> {
+    let mut ticks = interval(every?.max(Duration::from_secs(1)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick of an interval is at once.
+    ticks.reset();
+    Some(ticks)
+}
+
+async fn tick(ticks: &mut Option<Interval>) {
+    match ticks {
+        Some(ticks) => {
+            ticks.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Signals that are passed on to the workload.
+struct Signals {
+    streams: Vec<(i32, Signal)>,
+    interrupted: usize,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let kinds = [
+            SignalKind::interrupt(),
+            SignalKind::terminate(),
+            SignalKind::hangup(),
+            SignalKind::quit(),
+            SignalKind::user_defined1(),
+            SignalKind::user_defined2(),
+        ];
+        let streams = kinds.into_iter().map(|kind| Ok((kind.as_raw_value(), signal(kind)?))).collect::<Result<_>>()?;
+        Ok(Self { streams, interrupted: 0 })
+    }
+
+    /// The next one's number.
+    async fn next(&mut self) -> i32 {
+        let number = std::future::poll_fn(|context| {
+            let ready = self
+                .streams
+                .iter_mut()
+                .find_map(|(number, stream)| stream.poll_recv(context).is_ready().then_some(*number));
+            ready.map_or(std::task::Poll::Pending, std::task::Poll::Ready)
+        })
+        .await;
+        self.interrupted += usize::from(number == SignalKind::interrupt().as_raw_value());
+        number
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_of_ours_is_125() {
+        assert_eq!(ended_code(&Exit::Ended { code: 0 }, true), 125);
+        assert_eq!(ended_code(&Exit::Ended { code: 3 }, false), 3);
+        assert_eq!(ended_code(&Exit::NotRun { code: 127, reason: String::new() }, false), 127);
+    }
+}

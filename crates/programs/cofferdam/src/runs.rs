@@ -1,0 +1,196 @@
+//! The folders of past and live runs: `$XDG_STATE_HOME/cofferdam/runs/ID/{run.json,policy.yaml,events.jsonl}`.
+//!
+//! A run is live while its `lock` file is locked; the kernel lets go of it when the last process of the run ends,
+//! so a killed run never looks alive.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::Write as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use values::RunId;
+
+use crate::{
+    config::Config,
+    failure::{Failure, code},
+};
+
+/// What `run.json` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RunRecord {
+    /// The id.
+    pub(crate) id: String,
+    /// The command line.
+    pub(crate) command: Vec<String>,
+    /// Where it ran.
+    pub(crate) working_directory: PathBuf,
+    /// When it started.
+    pub(crate) started: Timestamp,
+    /// When it ended.
+    pub(crate) ended: Option<Timestamp>,
+    /// Its exit code.
+    pub(crate) exit_code: Option<i32>,
+    /// Where its policy came from, for people.
+    pub(crate) policy: String,
+    /// The policy file's folder: what its feeds are relative to.
+    pub(crate) policy_folder: PathBuf,
+    /// Its record.
+    pub(crate) events: PathBuf,
+    /// The process that holds the gateway.
+    pub(crate) pid: u32,
+}
+
+/// One run's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) id: RunId,
+    folder: PathBuf,
+}
+
+/// All runs of this user.
+#[derive(Debug, Clone)]
+pub(crate) struct Runs {
+    folder: PathBuf,
+    sockets: PathBuf,
+}
+
+/// Holding it means: the run is live.
+#[derive(Debug)]
+pub(crate) struct LiveLock {
+    _file: File,
+}
+
+impl Runs {
+    pub(crate) fn of(config: &Config) -> Self {
+        Self { folder: config.state.value.join("runs"), sockets: config.runtime.value.clone() }
+    }
+
+    /// A folder for a new run.
+    pub(crate) fn create(&self) -> Result<Run> {
+        let id = RunId::generate();
+        let folder = self.folder.join(id.to_string());
+        private_folder(&folder)?;
+        Ok(Run { id, folder })
+    }
+
+    /// Every run, the newest first.
+    pub(crate) fn all(&self) -> Result<Vec<Run>> {
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error).with_context(|| format!("reading {}", self.folder.display())),
+        };
+        let mut runs: Vec<Run> = entries
+            .filter_map(|entry| {
+                let folder = entry.ok()?.path();
+                Some(Run { id: folder.file_name()?.to_str()?.parse().ok()?, folder })
+            })
+            .collect();
+        // UUID v7: the order of ids is the order in time.
+        runs.sort_by_key(|run| std::cmp::Reverse(run.id));
+        Ok(runs)
+    }
+
+    /// The run that a text names: a whole id, or an unambiguous beginning of the eight characters that are shown.
+    pub(crate) fn find(&self, text: &str) -> Result<Run> {
+        let all = self.all()?;
+        let wanted = text.strip_prefix("run-").unwrap_or(text).to_ascii_lowercase();
+        let fits =
+            |run: &&Run| run.id.to_string() == wanted || (!wanted.is_empty() && run.id.short().starts_with(&wanted));
+        let found: Vec<&Run> = all.iter().filter(fits).collect();
+        match found.as_slice() {
+            [run] => Ok((*run).clone()),
+            [] => Err(Failure::new(code::NOT_FOUND, format!("there is no run {text:?}"))
+                .hint("`cofferdam ps --all` lists runs")
+                .into()),
+            several => {
+                let ids: Vec<String> = several.iter().map(|run| run.id.short()).collect();
+                Err(Failure::new(code::NOT_FOUND, format!("{text:?} may be {}", ids.join(", "))).into())
+            }
+        }
+    }
+
+    /// The run that was asked for, else the newest.
+    pub(crate) fn find_or_newest(&self, text: Option<&str>) -> Result<Run> {
+        match text {
+            Some(text) => self.find(text),
+            None => self.all()?.into_iter().next().ok_or_else(|| {
+                Failure::new(code::NOT_FOUND, "there is no run yet")
+                    .hint("start one with `cofferdam run -- CMD`, or read a record with `--input-file FILE`")
+                    .into()
+            }),
+        }
+    }
+
+    /// The control socket of a run.
+    pub(crate) fn socket(&self, run: &Run) -> PathBuf {
+        self.sockets.join(format!("{}.sock", run.id))
+    }
+
+    /// The folders that no sandbox may see: records and control sockets.
+    pub(crate) fn protected_folders(&self) -> Vec<PathBuf> {
+        let state = self.folder.parent().unwrap_or(&self.folder);
+        vec![state.to_owned(), self.sockets.clone()]
+    }
+}
+
+impl Run {
+    /// The record's own place, where `--events` names no other.
+    pub(crate) fn events(&self) -> PathBuf {
+        self.folder.join("events.jsonl")
+    }
+
+    pub(crate) fn read(&self) -> Result<RunRecord> {
+        let path = self.folder.join("run.json");
+        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))
+    }
+
+    /// Replaces `run.json` in one step.
+    pub(crate) fn write(&self, record: &RunRecord) -> Result<()> {
+        self.replace("run.json", &format!("{}\n", serde_json::to_string_pretty(record)?))
+    }
+
+    /// Keeps the policy in force beside the record.
+    pub(crate) fn write_policy(&self, text: &str) -> Result<()> {
+        self.replace("policy.yaml", text)
+    }
+
+    fn replace(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.folder.join(name);
+        let fresh = self.folder.join(format!(".{name}.new"));
+        let write = || -> std::io::Result<()> {
+            let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
+            file.write_all(text.as_bytes())?;
+            fs::rename(&fresh, &path)
+        };
+        write().with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// Marks the run as live for as long as the lock is held.
+    pub(crate) fn lock(&self) -> Result<LiveLock> {
+        let path = self.folder.join("lock");
+        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let file = file.with_context(|| format!("opening {}", path.display()))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .with_context(|| format!("locking {}", path.display()))?;
+        Ok(LiveLock { _file: file })
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        let Ok(file) = File::open(self.folder.join("lock")) else { return false };
+        flock(&file, FlockOperation::NonBlockingLockShared).is_err()
+    }
+}
+
+/// Makes a folder that only its owner may enter, and every one above it.
+pub(crate) fn private_folder(path: &Path) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("making {}", path.display()))
+}

@@ -1,0 +1,269 @@
+//! The commands that need no run: policy, audit, observe on a file, completions, manual pages, exit codes.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use audit_event::{Destination, Event, FlowDecided, RunContext, TlsSeen, Transfer};
+use audit_log::{AuditLog, Options};
+use support::World;
+
+const POLICY: &str = r#"apiVersion: cofferdam/v1
+kind: EgressPolicy
+metadata: { name: test }
+spec:
+  mode: limited
+  rules:
+    - { name: api, priority: 10, from: any, to: { hosts: ["api.example.com"] }, ports: [443], action: allow }
+  tests:
+    - { to: "https://api.example.com/", expect: allowed, rule: api }
+    - { to: "https://other.example.com/", expect: denied }
+"#;
+
+fn flow(number: u64, verdict: &str, host: &str, rule: &str) -> Event {
+    let destination = Destination {
+        name: Some(host.to_owned()),
+        name_from: Some("sni".to_owned()),
+        address: Some("203.0.113.10".parse().unwrap()),
+        original_address: Some("203.0.113.10".parse().unwrap()),
+        port: 443,
+    };
+    Event::FlowDecided(Box::new(FlowDecided {
+        flow: number,
+        revision: "1".to_owned(),
+        verdict: verdict.to_owned(),
+        enforcement: "enforce".to_owned(),
+        rule: rule.to_owned(),
+        layer: "tls".to_owned(),
+        reason: "no rule matched".to_owned(),
+        would: Vec::new(),
+        process: None,
+        destination,
+        protocol: "tcp".to_owned(),
+        route: None,
+        tls: TlsSeen { mode: "passthrough".to_owned(), sni: Some(host.to_owned()), alpn: None, ech: None },
+        http: None,
+        credential: None,
+        bytes: Transfer::default(),
+        duration_us: 87,
+        error: None,
+    }))
+}
+
+fn record(world: &World) -> Result<PathBuf> {
+    let path = world.path().join("record/events.jsonl");
+    let context = RunContext { sandbox: "run-00000001".to_owned(), thread: None, tool_call: None };
+    let log = AuditLog::open(&path, context, Options::default())?;
+    log.record_blocking(flow(1, "allowed", "api.example.com", "api"))?;
+    log.record_blocking(flow(2, "denied", "other.example.com", "mode-default"))?;
+    log.record_blocking(flow(3, "denied", "third.example.com", "mode-default"))?;
+    Ok(path)
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn every_preset_is_valid_and_passes_its_tests() -> Result<()> {
+    let world = World::new()?;
+    for preset in ["open", "balanced", "locked-down", "agent-containment"] {
+        let policy = world.run(&["policy", "init", "--preset", preset])?.expect(0);
+        let file = world.write(&format!("{preset}.yaml"), &policy.out)?;
+        world.run(&["policy", "validate", text(&file)])?.expect(0);
+        // The pack needs a feed and a provider's file, which are not there: a test without them would say nothing.
+        let code = if preset == "agent-containment" { 7 } else { 0 };
+        world.run(&["policy", "test", text(&file)])?.expect(code);
+    }
+    let unknown = world.run(&["policy", "init", "--preset", "none"])?.expect(2);
+    assert!(unknown.err.contains("hint: known: open"), "{}", unknown.err);
+    Ok(())
+}
+
+#[test]
+fn a_broken_policy_is_drawn_with_line_and_caret() -> Result<()> {
+    let world = World::new()?;
+    let file = world.write("broken.yaml", &POLICY.replace("action: allow", "acton: allow"))?;
+    let done = world.run(&["policy", "validate", text(&file)])?.expect(7);
+    assert!(
+        done.err.contains("broken.yaml:7:") && done.err.contains("^^^^^") && done.err.contains("action"),
+        "{}",
+        done.err
+    );
+    assert!(done.out.is_empty(), "{}", done.out);
+    let done = world.run(&["policy", "validate", "--json", text(&file)])?.expect(7);
+    let json: serde_json::Value = serde_json::from_str(&done.out)?;
+    assert_eq!((json["valid"].as_bool(), json["findings"][0]["line"].as_u64()), (Some(false), Some(7)));
+    Ok(())
+}
+
+#[test]
+fn a_failing_test_is_7_and_says_what_came_out() -> Result<()> {
+    let world = World::new()?;
+    let good = world.write("good.yaml", POLICY)?;
+    let done = world.run(&["policy", "test", text(&good)])?.expect(0);
+    assert!(done.out.ends_with("2 passed, 0 failed\n"), "{}", done.out);
+    let bad = world.write("bad.yaml", &POLICY.replace("expect: denied", "expect: allowed"))?;
+    let done = world.run(&["policy", "test", text(&bad)])?.expect(7);
+    assert!(
+        done.out.contains("FAIL 10:") && done.out.contains("expected allowed, got denied by mode-default"),
+        "{}",
+        done.out
+    );
+    Ok(())
+}
+
+#[test]
+fn explain_says_every_rule_and_why() -> Result<()> {
+    let world = World::new()?;
+    let file = world.write("p.yaml", POLICY)?;
+    let done = world.run(&["policy", "explain", text(&file), "--to", "https://api.example.com/"])?.expect(0);
+    assert!(done.out.contains("allowed by api"), "{}", done.out);
+    let done = world.run(&["policy", "explain", text(&file), "--to", "10.0.0.8:443", "--json"])?.expect(0);
+    let json: serde_json::Value = serde_json::from_str(&done.out)?;
+    assert_eq!((json["verdict"].as_str(), json["rule"].as_str()), (Some("denied"), Some("guard:private")));
+    world.run(&["policy", "explain", text(&file), "--to", "0x7f.1:80"])?.expect(2);
+    world.run(&["policy", "explain", text(&file)])?.expect(2);
+    Ok(())
+}
+
+#[test]
+fn the_schema_is_a_json_schema() -> Result<()> {
+    let schema: serde_json::Value = serde_json::from_str(&World::new()?.run(&["policy", "schema"])?.expect(0).out)?;
+    assert!(schema["$schema"].as_str().is_some_and(|uri| uri.contains("2020-12")), "{schema}");
+    Ok(())
+}
+
+#[test]
+fn observe_filters_a_file() -> Result<()> {
+    let world = World::new()?;
+    let file = record(&world)?;
+    let see = |flags: &[&str]| -> Result<Vec<String>> {
+        let done = world.run(&[&["observe", "--input-file", text(&file), "-o", "jsonl"], flags].concat())?.expect(0);
+        let name = |line: &str| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["destination"]["name"].as_str().unwrap().to_owned()
+        };
+        Ok(done.out.lines().map(name).collect())
+    };
+    let (api, other, third) = ("api.example.com", "other.example.com", "third.example.com");
+    assert_eq!(see(&[])?, [api, other, third]);
+    assert_eq!(see(&["--verdict", "denied"])?, [other, third]);
+    assert_eq!(see(&["--host", "api.*", "--host", "third.*"])?, [api, third]);
+    assert_eq!(see(&["--verdict", "denied", "--not", "--host", "third.*"])?, [other]);
+    assert_eq!(see(&["--not", "--verdict", "denied"])?, [api]);
+    assert_eq!(see(&["--last", "1"])?, [third]);
+    assert_eq!(see(&["--first", "1"])?, [api]);
+    assert_eq!(see(&["--since", "2020-01-01T00:00:00Z", "--until", "2020-01-02T00:00:00Z"])?, [""; 0]);
+    Ok(())
+}
+
+#[test]
+fn observe_has_four_forms_and_refuses_what_makes_no_sense() -> Result<()> {
+    let world = World::new()?;
+    let file = record(&world)?;
+    let see = |flags: &[&str]| world.run(&[&["observe", "--input-file", text(&file)], flags].concat());
+    let compact = see(&[])?.expect(0).out;
+    assert!(compact.lines().count() == 3 && compact.contains("denied") && !compact.contains('\x1b'), "{compact}");
+    assert_eq!(serde_json::from_str::<Vec<serde_json::Value>>(&see(&["--json"])?.expect(0).out)?.len(), 3);
+    assert!(see(&["-o", "table"])?.expect(0).out.starts_with("SEQ"));
+    assert!(see(&["--color", "always"])?.expect(0).out.contains('\x1b'));
+    see(&["-f", "-o", "table"])?.expect(2);
+    see(&["--not"])?.expect(2);
+    see(&["--not", "--not", "--port", "1"])?.expect(2);
+    see(&["--port", "many"])?.expect(2);
+    world.run(&["observe"])?.expect(3);
+    world.run(&["observe", "--run", "ffff"])?.expect(3);
+    Ok(())
+}
+
+#[test]
+fn audit_verify_finds_the_first_bad_number() -> Result<()> {
+    let world = World::new()?;
+    let file = record(&world)?;
+    let done = world.run(&["audit", "verify", text(&file)])?.expect(0);
+    assert!(done.out.contains("3 events"), "{}", done.out);
+    let changed = std::fs::read_to_string(&file)?.replace("other.example.com", "0ther.example.com");
+    std::fs::write(&file, changed)?;
+    let done = world.run(&["audit", "verify", text(&file)])?.expect(1);
+    assert!(done.out.contains("first bad sequence number 2"), "{}", done.out);
+    Ok(())
+}
+
+#[test]
+fn audit_export_speaks_ocsf() -> Result<()> {
+    let world = World::new()?;
+    let file = record(&world)?;
+    let done = world.run(&["audit", "export", "--format", "ocsf", text(&file)])?.expect(0);
+    assert_eq!(done.out.lines().count(), 3);
+    for line in done.out.lines() {
+        assert_eq!(serde_json::from_str::<serde_json::Value>(line)?["metadata"]["version"], "1.8.0");
+    }
+    let done = world.run(&["audit", "export", "--format", "jsonl", text(&file)])?.expect(0);
+    assert_eq!(done.out, std::fs::read_to_string(&file)?);
+    Ok(())
+}
+
+#[test]
+fn completions_and_manual_pages_are_written() -> Result<()> {
+    let world = World::new()?;
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(world.run(&["completions", shell])?.expect(0).out.contains("COMPLETE"), "{shell}");
+    }
+    let folder = world.path().join("man");
+    world.run(&["man", text(&folder)])?.expect(0);
+    for page in ["cofferdam.1", "cofferdam-run.1", "cofferdam-policy-explain.1"] {
+        assert!(folder.join(page).is_file(), "{page}");
+    }
+    Ok(())
+}
+
+#[test]
+fn help_begins_with_examples() -> Result<()> {
+    let world = World::new()?;
+    for command in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["observe", "--help"],
+        &["policy", "explain", "--help"],
+        &["ps", "--help"],
+    ] {
+        assert!(world.run(command)?.expect(0).out.starts_with("Examples:\n"), "{command:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn wrong_use_is_2_but_125_for_run() -> Result<()> {
+    let world = World::new()?;
+    world.run(&["obserf"])?.expect(2);
+    world.run(&["policy", "test"])?.expect(2);
+    for wrong in [
+        &["run"][..],
+        &["run", "--memory", "lots", "--", "true"],
+        &["run", "--policy", "x", "--allow", "y.example", "--", "true"],
+    ] {
+        world.run(wrong)?.expect(125);
+    }
+    Ok(())
+}
+
+#[test]
+fn settings_show_their_origin() -> Result<()> {
+    let world = World::new()?;
+    let folder = world.path().join("home/.config/cofferdam");
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("config.toml"), "durability = 'fsync'\n")?;
+    let output = world.command(&["doctor", "--json"]).env("COFFERDAM_QUIET", "1").output()?;
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let from = |name: &str| {
+        let settings = json["settings"].as_array().unwrap();
+        settings.iter().find(|setting| setting["name"] == name).unwrap()["from"].as_str().unwrap().to_owned()
+    };
+    assert!(from("durability").ends_with("config.toml"));
+    assert_eq!((from("quiet"), from("policy")), ("environment COFFERDAM_QUIET".to_owned(), "default".to_owned()));
+    std::fs::write(folder.join("config.toml"), "durabilty = 'fsync'\n")?;
+    let done = world.run(&["ps"])?.expect(1);
+    assert!(done.err.contains("durabilty"), "{}", done.err);
+    Ok(())
+}
