@@ -77,11 +77,15 @@ pub(crate) async fn judge(shared: &Shared, flow: &mut Flow, readings: &[Reading]
 /// the requests after it have to be judged too. Leaves the address that decided in the facts.
 async fn judge_reading(shared: &Shared, in_force: &Arc<InForce>, flow: &mut Flow, limits: Limits) -> Option<Judged> {
     flow.facts.http = Fact::Pending;
+    // A person said yes to the name: the address is judged now, where the policy was content without it.
+    let mut resolve_first = limits.approved && flow.facts.address == Fact::Pending;
     let mut waiting: SmallVec<[IpAddr; 4]> = SmallVec::new();
     let mut best: Option<(Decision, SmallVec<[IpAddr; 4]>)> = None;
     let mut failed = None;
     for _ in 0..STEP_LIMIT * ADDRESS_LIMIT {
-        match flow.facts.judge(in_force) {
+        let step = if resolve_first { Step::Needs(Missing::Address) } else { flow.facts.judge(in_force) };
+        resolve_first = false;
+        match step {
             Step::Needs(Missing::Name) => flow.facts.name = Fact::Absent,
             Step::Needs(Missing::Process) => learn_process(shared, flow).await,
             Step::Needs(Missing::Http) => {
