@@ -114,7 +114,8 @@ pub(crate) async fn establish(
         }
         Err(error) => {
             let status = if error.timed_out() { Status::GatewayTimeout } else { Status::BadGateway };
-            Err(unreachable(shared, &open, status, report(&error)).await)
+            let error = format!("{}: {}", error.fault(), report(&error));
+            Err(unreachable(shared, &open, status, error).await)
         }
     }
 }

@@ -19,7 +19,7 @@ mod proxy;
 mod socket;
 
 use std::{
-    io,
+    fmt, io,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -95,6 +95,16 @@ pub(crate) enum DialError {
         #[source]
         source: io::Error,
     },
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Fault::Upstream => "upstream",
+            Fault::Operator => "route",
+            Fault::Gateway => "gateway",
+        })
+    }
 }
 
 impl DialError {

@@ -15,6 +15,9 @@ use tokio::{
 
 use super::{DialError, Dialled, Fault, ProxyError, RouteError, connect, eyeballs, proxy, udp_socket};
 
+/// Whether a proxy's failure is the expected one.
+type Expected = fn(&ProxyError) -> bool;
+
 const LONG: Duration = Duration::from_secs(20);
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -224,7 +227,7 @@ async fn an_http_proxy_gives_a_tunnel_and_every_byte_behind_its_answer() {
 #[tokio::test]
 async fn an_http_proxy_that_does_not_connect_is_named() {
     let endless = format!("HTTP/1.1 200 OK\r\nVia: {}", "v".repeat(9000));
-    let cases: [(&[u8], fn(&ProxyError) -> bool, Fault); 8] = [
+    let cases: [(&[u8], Expected, Fault); 8] = [
         (b"HTTP/1.1 403 Forbidden\r\n\r\n", |e| matches!(e, ProxyError::Status(403)), Fault::Operator),
         (b"HTTP/1.1 407 Auth\r\n\r\n", |e| matches!(e, ProxyError::Authentication), Fault::Operator),
         (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", |e| matches!(e, ProxyError::Status(502)), Fault::Upstream),
@@ -266,7 +269,7 @@ async fn a_socks_proxy_is_told_the_address() {
 
 #[tokio::test]
 async fn a_socks_proxy_that_does_not_connect_is_named() {
-    let cases: [(&[u8], &[u8], fn(&ProxyError) -> bool); 7] = [
+    let cases: [(&[u8], &[u8], Expected); 7] = [
         (b"\x05\xff", b"", |e| matches!(e, ProxyError::Authentication)),
         (b"\x04\x00", b"", |e| matches!(e, ProxyError::Malformed(_))),
         (b"\x05\x00", b"\x05\x02\x00\x01\0\0\0\0\0\0", |e| matches!(e, ProxyError::Socks5Reply { code: 2 })),

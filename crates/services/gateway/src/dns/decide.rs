@@ -14,11 +14,11 @@ use std::{
 use audit_event::{Event, bounded};
 use jiff::Timestamp;
 use policy::{CompiledPolicy, Guard, HostName, NameAnswer, NameDecision, QueryType, Verdict};
-use smallvec::SmallVec;
 use values::RuleName;
 
 use super::{
     DnsContext,
+    case::{Case, of_type, write},
     question::{Parsed, Question, ResponseCode, parse, type_text},
     reply::{self, Transport},
 };
@@ -52,14 +52,6 @@ pub(super) struct Pending {
     in_force: Arc<InForce>,
     decision: NameDecision,
     name: HostName,
-    transport: Transport,
-    started: Instant,
-}
-
-/// One question in the making.
-struct Case<'a> {
-    in_force: &'a Arc<InForce>,
-    question: Question<'a>,
     transport: Transport,
     started: Instant,
 }
@@ -347,94 +339,11 @@ impl DnsContext {
     }
 }
 
-impl Case<'_> {
-    /// How a refusal looks by the policy's setting.
-    fn refusal(&self) -> ResponseCode {
-        if self.in_force.policy.spec().dns.refused { ResponseCode::Refused } else { ResponseCode::NxDomain }
-    }
-
-    fn record<'r>(&self, decision: &'r NameDecision, name: &'r str, code: ResponseCode) -> DnsRecord<'r> {
-        DnsRecord {
-            revision: self.in_force.policy.revision(),
-            verdict: Some(verdict(decision)),
-            rule: decision.rule.as_str(),
-            reason: Cow::Borrowed(&decision.reason),
-            would: &decision.would,
-            name: Cow::Borrowed(name),
-            record_type: type_text(self.question.number),
-            answers: &[],
-            response: code.text(),
-            route: decision.route.as_ref(),
-            duration: self.started.elapsed(),
-            error: None,
-        }
-    }
-}
-
 /// The rule that keeps an address out of an answer, and why.
 fn why_kept_back(policy: &CompiledPolicy, decision: &NameDecision, address: IpAddr) -> (RuleName, String) {
     match policy.guard(address) {
         Some(guard) => (guard.rule_name(), format!("{address}: {}", guard.reason())),
         None => (decision.rule.clone(), format!("{address}: it is not in the ranges of the rule that opens the name")),
-    }
-}
-
-/// Writes an answer of addresses or of other records.
-fn write(
-    out: &mut Vec<u8>,
-    case: &Case<'_>,
-    code: ResponseCode,
-    addresses: &[IpAddr],
-    records: &[(u16, Vec<u8>)],
-    ttl: u32,
-) {
-    let question = &case.question;
-    if addresses.is_empty() {
-        let records = records.iter().map(|(number, data)| (*number, data));
-        reply::answer(out, question, code, records, ttl, case.transport);
-    } else {
-        let records = addresses.iter().map(|address| (question.number, AddressData::from(*address)));
-        reply::answer(out, question, code, records, ttl, case.transport);
-    }
-}
-
-/// An address as record data, without an allocation.
-#[derive(Debug, Clone, Copy)]
-enum AddressData {
-    Four([u8; 4]),
-    Six([u8; 16]),
-}
-
-impl From<IpAddr> for AddressData {
-    fn from(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(address) => AddressData::Four(address.octets()),
-            IpAddr::V6(address) => AddressData::Six(address.octets()),
-        }
-    }
-}
-
-impl AsRef<[u8]> for AddressData {
-    fn as_ref(&self) -> &[u8] {
-        match self {
-            AddressData::Four(octets) => octets,
-            AddressData::Six(octets) => octets,
-        }
-    }
-}
-
-/// The one address that answers a question of this type.
-fn of_type(record: QueryType, four: Ipv4Addr, six: Ipv6Addr) -> SmallVec<[IpAddr; 4]> {
-    match record {
-        QueryType::A => SmallVec::from_slice(&[IpAddr::V4(four)]),
-        QueryType::Aaaa => SmallVec::from_slice(&[IpAddr::V6(six)]),
-        QueryType::Cname
-        | QueryType::Https
-        | QueryType::Svcb
-        | QueryType::Mx
-        | QueryType::Txt
-        | QueryType::Srv
-        | QueryType::Other(_) => SmallVec::new(),
     }
 }
 

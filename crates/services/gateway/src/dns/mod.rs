@@ -11,6 +11,8 @@
 //! policy admits them (no guard over them that is shut), and are bound to their name before the answer leaves. What the aliases between a name and its
 //! addresses are called is not judged: the name asked for is, and the addresses are.
 
+/// One question in the making.
+mod case;
 /// What is done about a question.
 mod decide;
 /// One question out of a message, read strictly.
@@ -30,7 +32,7 @@ pub(crate) use question::type_text;
 pub(crate) use tcp::serve_tcp;
 pub(crate) use udp::serve_udp;
 
-use crate::{in_force::CurrentPolicy, resolve::Names, settings::Settings, summary::Tally};
+use crate::{in_force::CurrentPolicy, resolve::Names, summary::Tally};
 
 /// What answering a question needs; one for each sandbox.
 #[derive(Debug)]
@@ -39,19 +41,12 @@ pub(crate) struct DnsContext {
     names: Arc<Names>,
     audit: AuditLog,
     tally: Arc<Tally>,
-    settings: Arc<Settings>,
 }
 
 impl DnsContext {
     /// A server over these names.
-    pub(crate) fn new(
-        policy: Arc<CurrentPolicy>,
-        names: Arc<Names>,
-        audit: AuditLog,
-        tally: Arc<Tally>,
-        settings: Arc<Settings>,
-    ) -> Arc<Self> {
-        Arc::new(Self { policy, names, audit, tally, settings })
+    pub(crate) fn new(policy: Arc<CurrentPolicy>, names: Arc<Names>, audit: AuditLog, tally: Arc<Tally>) -> Arc<Self> {
+        Arc::new(Self { policy, names, audit, tally })
     }
 }
 

@@ -12,15 +12,6 @@ const PLAIN_UDP_LIMIT: usize = 512;
 /// The largest answer over TCP.
 pub(crate) const TCP_LIMIT: usize = 65_535;
 
-/// One record of an answer; its owner is the name asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Record {
-    /// The type's number.
-    pub(crate) number: u16,
-    /// The data, names in it uncompressed.
-    pub(crate) data: Vec<u8>,
-}
-
 /// The transport an answer leaves by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {

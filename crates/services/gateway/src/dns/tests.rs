@@ -24,7 +24,6 @@ use crate::resolve::{
 /// A sandbox's server on loopback.
 struct Front {
     world: World,
-    context: Arc<DnsContext>,
     udp: std::net::SocketAddr,
     tcp: std::net::SocketAddr,
     tasks: [AbortHandle; 2],
@@ -44,16 +43,15 @@ impl Front {
             Arc::clone(&world.names),
             world.audit.clone(),
             Arc::clone(&world.tally),
-            Arc::clone(&world.settings),
         );
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (udp, tcp) = (socket.local_addr().unwrap(), listener.local_addr().unwrap());
         let tasks = [
             tokio::spawn(serve_udp(socket, Arc::clone(&context))).abort_handle(),
-            tokio::spawn(serve_tcp(listener, Arc::clone(&context))).abort_handle(),
+            tokio::spawn(serve_tcp(listener, context)).abort_handle(),
         ];
-        Self { world, context, udp, tcp, tasks }
+        Self { world, udp, tcp, tasks }
     }
 
     async fn ask(&self, text: &str, record: RecordType) -> Message {
@@ -499,7 +497,7 @@ proptest! {
             let world = World::new(spec(), &[]);
             let context = DnsContext::new(
                 Arc::clone(&world.policy), Arc::clone(&world.names), world.audit.clone(),
-                Arc::clone(&world.tally), Arc::clone(&world.settings),
+                Arc::clone(&world.tally),
             );
             let mut out = Vec::new();
             let _ = context.first(&bytes, Transport::Udp, &mut out);

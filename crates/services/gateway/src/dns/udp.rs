@@ -3,9 +3,10 @@
 //! Datagrams are taken as they are there, up to a batch; what can be answered at once is recorded and answered, and
 //! what upstream must be asked for goes on as a task of its own, so that a slow name holds up no other.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io::IoSlice, net::SocketAddr, sync::Arc};
 
 use audit_event::Event;
+use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, addr::SocketAddrArg, sendmmsg};
 use tokio::{net::UdpSocket, task::JoinSet};
 
 use super::{
@@ -88,20 +89,27 @@ impl Server {
         self.send().await;
     }
 
-    /// Records what is ready with one write, then answers.
+    /// Records what is ready with one write, then answers with another.
     async fn send(&mut self) {
+        if self.ready.is_empty() {
+            return;
+        }
         let recorded = self.context.record_all(&self.events).await;
         self.events.clear();
         let mut recorded = recorded.into_iter();
         let ends = self.ready.iter().skip(1).map(|ready| ready.from).chain([self.out.len()]);
+        let mut withheld = Vec::new();
+        let mut answers: Vec<(SocketAddrAny, [IoSlice<'_>; 1])> = Vec::with_capacity(self.ready.len());
         for (ready, end) in self.ready.iter().zip(ends) {
             let Some(answer) = self.out.get(ready.from..end) else { continue };
-            let may_leave = !ready.told || recorded.next().unwrap_or(false);
-            // A full send buffer or a gone client: DNS over UDP is sent once, and asked again.
-            drop(match may_leave {
-                true => self.socket.try_send_to(answer, ready.peer),
-                false => self.socket.try_send_to(&reply::withheld(answer), ready.peer),
-            });
+            match !ready.told || recorded.next().unwrap_or(false) {
+                true => answers.push((ready.peer.as_any(), [IoSlice::new(answer)])),
+                false => withheld.push((reply::withheld(answer), ready.peer)),
+            }
+        }
+        send_all(&self.socket, &answers);
+        for (answer, peer) in withheld {
+            drop(self.socket.try_send_to(&answer, peer));
         }
         self.ready.clear();
     }
@@ -117,5 +125,22 @@ impl Server {
             let answer = context.finish(pending).await;
             drop(socket.send_to(&answer, peer).await);
         });
+    }
+}
+
+/// Sends datagrams in as few calls as the kernel lets. One that can't be sent (a full buffer, a client that is gone)
+/// is passed over: DNS over UDP answers once and is asked again.
+fn send_all(socket: &UdpSocket, answers: &[(SocketAddrAny, [IoSlice<'_>; 1])]) {
+    let mut controls: Vec<SendAncillaryBuffer<'_, '_, '_>> =
+        answers.iter().map(|_| SendAncillaryBuffer::default()).collect();
+    let mut messages: Vec<MMsgHdr<'_>> = answers
+        .iter()
+        .zip(&mut controls)
+        .map(|((peer, answer), control)| MMsgHdr::new_with_addr(peer, answer, control))
+        .collect();
+    let mut rest = messages.as_mut_slice();
+    while !rest.is_empty() {
+        let sent = sendmmsg(socket, rest, SendFlags::DONTWAIT).unwrap_or(0);
+        rest = rest.get_mut(sent.max(1)..).unwrap_or_default();
     }
 }

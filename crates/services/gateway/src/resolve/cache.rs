@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use foldhash::fast::RandomState;
 use policy::{CompiledPolicy, HostName, QueryType, model::Route};
 use smallvec::SmallVec;
 use tokio::sync::watch;
@@ -55,7 +56,7 @@ pub(super) enum Place {
 
 #[derive(Debug, Default)]
 struct Table {
-    names: HashMap<HostName, SmallVec<[Slot; 2]>>,
+    names: HashMap<HostName, SmallVec<[Slot; 2]>, RandomState>,
     /// Names in the order in which they came.
     order: VecDeque<HostName>,
     under_way: HashMap<(HostName, QueryType, Option<RouteName>), UnderWay>,

@@ -16,6 +16,8 @@
 mod bindings;
 /// Answers that are still good, and queries that are under way.
 mod cache;
+/// Why a name has no addresses.
+mod error;
 /// The record of a DNS question.
 mod event;
 /// What an upstream server's message says about one name.
@@ -36,22 +38,23 @@ use std::{
     time::Instant,
 };
 
-use audit_log::{AuditLog, RecordError};
+use audit_log::AuditLog;
 use hickory_proto::rr::{Name, RecordType};
 use jiff::Timestamp;
-use policy::{CompiledPolicy, Guard, HostName, NameAnswer, NameDecision, QueryType, Reason, Verdict};
+use policy::{CompiledPolicy, Guard, HostName, NameAnswer, NameDecision, QueryType, Verdict};
 use smallvec::{SmallVec, smallvec};
-use values::{RouteName, RuleName};
+use values::RouteName;
 
 pub(crate) use bindings::BindingGuard;
+pub(crate) use error::ResolveError;
 pub(crate) use event::{DnsRecord, guarded, verdict};
 pub(crate) use found::Found;
 pub(crate) use limits::{Crossed, Rate};
 
 use crate::{in_force::InForce, settings::Settings, summary::Tally};
 use cache::{Outcome, Place};
-use found::{AnswerError, Reading};
-use upstream::{Roots, ServerError, Upstream, UpstreamError};
+use found::Reading;
+use upstream::{Roots, Upstream};
 
 /// The name by which a sandbox reaches the host's loopback, where a rule opens it.
 const HOST: &str = "host.cofferdam.internal";
@@ -69,76 +72,6 @@ pub(crate) struct Resolved {
     pub(crate) canonical: Option<HostName>,
     /// Until when they hold.
     pub(crate) expires: Instant,
-}
-
-/// Why a name has no addresses.
-#[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum ResolveError {
-    /// The policy lets nobody be asked about it.
-    #[error("the policy does not open the name")]
-    Refused {
-        /// The rule.
-        rule: RuleName,
-        /// Why.
-        reason: Reason,
-    },
-    /// The sandbox crossed a bound on DNS questions.
-    #[error("{0}")]
-    Bound(Crossed),
-    /// The record could not be written, so nothing was asked.
-    #[error("the record could not be written, so nothing was asked")]
-    Record(#[source] Arc<RecordError>),
-    /// The policy's routes don't hold this one.
-    #[error("the policy has no route {0}")]
-    NoRoute(RouteName),
-    /// No server gave an answer.
-    #[error("no DNS server answered")]
-    Upstream(#[source] Arc<UpstreamError>),
-    /// The answer makes no sense.
-    #[error("the DNS server's answer can't be used")]
-    Answer(#[source] Arc<AnswerError>),
-    /// There is no such name.
-    #[error("there is no such name")]
-    NoSuchName,
-    /// The name has no address.
-    #[error("the name has no address")]
-    NoAddress,
-    /// Too many queries are under way.
-    #[error("the gateway has too many DNS queries under way")]
-    Busy,
-    /// The worker that asked was stopped.
-    #[error("the gateway is stopping")]
-    Stopped,
-}
-
-impl ResolveError {
-    /// The rule and reason, where this is a denial and no failure.
-    pub(crate) fn rule(&self) -> Option<(RuleName, Reason)> {
-        match self {
-            ResolveError::Refused { rule, reason } => Some((rule.clone(), reason.clone())),
-            ResolveError::Bound(crossed) => Some((Guard::DnsLimit.rule_name(), crossed.to_string().into())),
-            ResolveError::Record(_)
-            | ResolveError::NoRoute(_)
-            | ResolveError::Upstream(_)
-            | ResolveError::Answer(_)
-            | ResolveError::NoSuchName
-            | ResolveError::NoAddress
-            | ResolveError::Busy
-            | ResolveError::Stopped => None,
-        }
-    }
-
-    /// The error and what caused it, in one line.
-    pub(crate) fn report(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
-    }
 }
 
 /// One question that may have to leave the host.
@@ -244,7 +177,7 @@ impl Names {
             let alias = match &outcome {
                 Ok(found) if found.ech => return true,
                 Ok(found) => found.alias.clone(),
-                Err(error) => return !knows_no_such_type(error),
+                Err(error) => return !error.is_unknown_type(),
             };
             let Some(alias) = alias else { return false };
             let Ok(alias) = HostName::parse(&alias.to_ascii()) else { return true };
@@ -459,16 +392,6 @@ fn combine(six: Outcome, four: Outcome) -> Result<Resolved, ResolveError> {
         (_, Some(error)) => Err(error),
         (_, None) if exists => Err(ResolveError::NoAddress),
         (_, None) => Err(ResolveError::NoSuchName),
-    }
-}
-
-/// Whether a server said that it knows no HTTPS records at all: then none are published through it.
-fn knows_no_such_type(error: &ResolveError) -> bool {
-    match error {
-        ResolveError::Upstream(error) => {
-            matches!(&**error, UpstreamError::Failed { source: ServerError::Code(1 | 4), .. })
-        }
-        _ => false,
     }
 }
 

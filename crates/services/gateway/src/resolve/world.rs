@@ -26,7 +26,6 @@ pub(crate) struct World {
     pub(crate) policy: Arc<CurrentPolicy>,
     pub(crate) audit: AuditLog,
     pub(crate) tally: Arc<Tally>,
-    pub(crate) settings: Arc<Settings>,
     pub(crate) folder: TempDir,
 }
 
@@ -36,14 +35,14 @@ impl World {
         let context = RunContext { sandbox: "run-test".into(), thread: None, tool_call: None };
         let audit = AuditLog::open(&folder.path().join("events.jsonl"), context, Options::default()).unwrap();
         let tally = Arc::new(Tally::default());
-        let settings = Arc::new(Settings {
+        let settings = Settings {
             host_resolvers: servers.to_vec(),
             resolve_timeout: Duration::from_secs(2),
             ..Settings::default()
-        });
+        };
         let names = Names::new(&settings, audit.clone(), Arc::clone(&tally));
         let policy = Arc::new(CurrentPolicy::new(in_force(spec, 1)));
-        Self { names, policy, audit, tally, settings, folder }
+        Self { names, policy, audit, tally, folder }
     }
 
     /// Every DNS record so far.

@@ -28,7 +28,7 @@ fn a_binding_lives_for_a_while_and_as_long_as_a_flow_holds_it() {
     assert!(bindings.names_of(address(3), start).is_empty());
     let guard = bindings.hold(&one, address(1));
     let later = start + LIFE + Duration::from_secs(60);
-    assert_eq!(bindings.names_of(address(1), later).as_slice(), [one.clone()]);
+    assert_eq!(bindings.names_of(address(1), later).as_slice(), std::slice::from_ref(&one));
     drop(guard);
     assert!(bindings.names_of(address(1), later).is_empty());
     assert!(!bindings.is_bound(&two, address(2), later));
