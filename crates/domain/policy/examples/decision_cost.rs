@@ -7,7 +7,8 @@
 use std::{collections::BTreeMap, hint::black_box, net::IpAddr, time::Instant};
 
 use policy::{
-    CompiledPolicy, Fact, Facts, HostName, HostPattern, NameSource, NamedHost, OwnAddresses, Protocol, QueryType, Source, Step, Verdict,
+    CompiledPolicy, Fact, Facts, HostName, HostPattern, NameSource, NamedHost, OwnAddresses, Protocol, QueryType,
+    Source, Step, Verdict,
     model::{Action, Feed, FeedFormat, From, Group, ListContent, Lists, PolicySpec, Rule, RuleEnforcement, To},
 };
 use values::{GroupName, Labels, Revision, RuleName};
@@ -81,7 +82,10 @@ fn policy(count: usize, lists: bool) -> PolicySpec {
                 let to = To::Inline(Group { cidrs: vec![range.parse().unwrap()], ..Group::default() });
                 rule(n, Action::Allow, to)
             }
-            _ => Rule { ports: vec![(10_000 + (n % 50_000) as u16, 10_000 + (n % 50_000) as u16)], ..rule(n, Action::Deny, To::Any) },
+            _ => Rule {
+                ports: vec![(10_000 + (n % 50_000) as u16, 10_000 + (n % 50_000) as u16)],
+                ..rule(n, Action::Deny, To::Any)
+            },
         })
         .collect();
     spec
@@ -108,12 +112,25 @@ fn lists() -> Lists {
     Lists { feeds: BTreeMap::from([("feed".to_owned(), ListContent { hosts, cidrs })]), ..Lists::default() }
 }
 
+/// How destinations are chosen.
+#[derive(Clone, Copy)]
+enum Traffic {
+    /// Each rule's destination is as likely as any other's: nothing is ever at hand.
+    Even,
+    /// Nine in ten flows go to a hundredth of the destinations, as an agent's do.
+    Skewed,
+}
+
 /// Flows as they come: allowed hosts, wildcards, feed hits, strangers, addresses alone.
-fn flows(source: &Source, rules: usize) -> Vec<Facts<'_>> {
+fn flows(source: &Source, rules: usize, traffic: Traffic) -> Vec<Facts<'_>> {
     let mut random = Seeded(0xf10);
     (0..65_536)
         .map(|_| {
-            let n = random.below(rules as u64) as usize;
+            let destinations = match traffic {
+                Traffic::Skewed if random.below(10) > 0 => (rules / 100).max(10),
+                Traffic::Even | Traffic::Skewed => rules,
+            };
+            let n = random.below(destinations as u64) as usize;
             let host = match random.below(10) {
                 0..=3 => Some(tool(n - n % 5)),
                 4 | 5 => Some(format!("a.b.wild{}.example", n - n % 5 + 2)),
@@ -160,13 +177,23 @@ fn resident() -> usize {
 }
 
 fn compile(spec: PolicySpec, lists: Lists) -> CompiledPolicy {
-    CompiledPolicy::compile(spec, lists, OwnAddresses { addresses: vec!["192.0.2.1".parse().unwrap()] }, Revision(1)).unwrap()
+    CompiledPolicy::compile(spec, lists, OwnAddresses { addresses: vec!["192.0.2.1".parse().unwrap()] }, Revision(1))
+        .unwrap()
 }
 
-fn decisions(label: &str, policy: &CompiledPolicy, rules: usize) -> f64 {
+/// Measures one policy; returns the cost of a decision under skewed and even traffic.
+fn decisions(label: &str, policy: &CompiledPolicy, rules: usize) -> (f64, f64) {
+    let cost = |name, traffic| decisions_under(&format!("{label}, {name}"), policy, rules, traffic);
+    (cost("skewed traffic", Traffic::Skewed), cost("even traffic", Traffic::Even))
+}
+
+fn decisions_under(label: &str, policy: &CompiledPolicy, rules: usize, traffic: Traffic) -> f64 {
     let source = policy.source(&Labels::default());
-    let flows = flows(&source, rules);
-    let allowed = flows.iter().filter(|flow| matches!(policy.judge(flow), Step::Decided(decision) if decision.verdict == Verdict::Allowed)).count();
+    let flows = flows(&source, rules, traffic);
+    let allowed = flows
+        .iter()
+        .filter(|flow| matches!(policy.judge(flow), Step::Decided(decision) if decision.verdict == Verdict::Allowed))
+        .count();
     let cost = per_item(flows.len(), || {
         for flow in &flows {
             let _ = black_box(policy.judge(black_box(flow)));
@@ -186,7 +213,7 @@ fn decisions(label: &str, policy: &CompiledPolicy, rules: usize) -> f64 {
         }
     });
     println!(
-        "{label:<44} decision {cost:6.0} ns ({}% allowed), nothing known yet {first:5.0} ns, DNS question {dns:5.0} ns",
+        "{label:<62} decision {cost:6.0} ns ({}% allowed), nothing known yet {first:5.0} ns, DNS question {dns:5.0} ns",
         allowed * 100 / flows.len()
     );
     cost
@@ -197,7 +224,10 @@ fn main() {
     let ten = decisions("10 rules", &small, 10);
     let middle = compile(policy(10_000, false), Lists::default());
     let ten_thousand = decisions("10,000 rules", &middle, 10_000);
-    println!("growth from 10 to 10,000 rules: {:.2} x (goal 1.3)", ten_thousand / ten);
+    let (skewed, even) = (ten_thousand.0 / ten.0, ten_thousand.1 / ten.1);
+    println!(
+        "growth from 10 to 10,000 rules: {skewed:.2} x under skewed traffic, {even:.2} x under even traffic (goal 1.3)"
+    );
 
     for (count, goal) in [(10_000, 5.0), (100_000, 50.0)] {
         let spec = policy(count, false);
@@ -228,7 +258,11 @@ fn main() {
     drop((timed(), timed()));
     let full = timed();
     println!("compile 10,000 rules, 1,000,000 feed names, 100,000 ranges: {:.3} s (goal 1 s)", median(costs));
-    println!("its indexes: {:.1} MiB (goal 100 MiB); process now {:.0} MiB", full.index_memory() as f64 / 1048576.0, resident() as f64 / 1048576.0);
-    let cost = decisions("10,000 rules, 1,000,000 names, 100,000 ranges", &full, 10_000);
-    println!("goal 400 ns: {}", if cost <= 400.0 { "reached" } else { "missed" });
+    println!(
+        "its indexes: {:.1} MiB (goal 100 MiB); process now {:.0} MiB",
+        full.index_memory() as f64 / 1048576.0,
+        resident() as f64 / 1048576.0
+    );
+    let (skewed, even) = decisions("10,000 rules, 1,000,000 names, 100,000 ranges", &full, 10_000);
+    println!("goal 400 ns: {}", if skewed.max(even) <= 400.0 { "reached" } else { "missed" });
 }

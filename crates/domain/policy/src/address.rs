@@ -1,8 +1,8 @@
 //! IP addresses: canonical form, embedded addresses, special ranges.
 //!
 //! An address can stand for another one: a v4-mapped address *is* the IPv4 address; a NAT64 or 6to4
-//! address is carried to the one embedded in it. [`judged_addresses`] lists all that a flow to an
-//! address could reach, and the policy judges each; the strictest verdict wins. [`special`] names the
+//! address is carried to the one embedded in it. [`judged_addresses`](crate::address::judged_addresses) lists all that a flow to an
+//! address could reach, and the policy judges each; the strictest verdict wins. [`special`](crate::address::special) names the
 //! range an address lies in; what is guarded in which mode is the judge's matter.
 //!
 //! ```text
@@ -117,9 +117,11 @@ pub fn special(ip: IpAddr) -> Option<SpecialRange> {
 
 fn special_v4(ip: Ipv4Addr) -> Option<SpecialRange> {
     match ip.octets() {
-        [169, 254, 169, 254] | [169, 254, 170, 2 | 23] | [100, 100, 100, 200] | [168, 63, 129, 16] | [192, 0, 0, 192] => {
-            Some(SpecialRange::Metadata)
-        }
+        [169, 254, 169, 254]
+        | [169, 254, 170, 2 | 23]
+        | [100, 100, 100, 200]
+        | [168, 63, 129, 16]
+        | [192, 0, 0, 192] => Some(SpecialRange::Metadata),
         [0, 0, 0, 0] => Some(SpecialRange::Unspecified),
         [0, ..] => Some(SpecialRange::Reserved),
         [127, ..] => Some(SpecialRange::Loopback),

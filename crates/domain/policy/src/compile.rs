@@ -30,20 +30,20 @@ use crate::{
     model::{Lists, Mode, PolicySpec, Route, Rule},
 };
 
+/// Checks a whole policy and fills the indexes.
+mod builder;
 /// Why a policy can't be compiled.
 mod error;
-/// One rule, ready to be tried.
-pub(crate) mod rules;
 /// Names to what they open.
 pub(crate) mod names;
 /// Addresses to the sets whose ranges hold them.
 pub(crate) mod ranges;
 /// Ports to the rules that reach them.
 pub(crate) mod reach;
+/// One rule, ready to be tried.
+pub(crate) mod rules;
 /// A sandbox as one policy sees it.
 mod source;
-/// Checks a whole policy and fills the indexes.
-mod builder;
 
 pub use error::{CompileError, PortProblem};
 pub use source::Source;

@@ -12,8 +12,9 @@ use crate::{
     decision::{Decision, Enforcement, Layer, Missing, Step, Verdict, Would},
     facts::{Fact, Facts},
     judge::{
-        Case, effect, pending_marks,
+        Case,
         candidates::{Candidates, Marks},
+        effect, pending_marks,
     },
     model::{Action, Rule, RuleEnforcement},
 };
@@ -178,7 +179,7 @@ impl CompiledPolicy {
 
     /// The rule as written; none for pseudo-rules.
     fn written(&self, rule: &CompiledRule) -> Option<&Rule> {
-        rule.written.and_then(|place| self.spec().rules.get(place as usize))
+        rule.written().and_then(|place| self.spec().rules.get(place))
     }
 
     /// How the facts lead to each rule; what is not listed is not reached.

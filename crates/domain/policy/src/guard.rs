@@ -109,9 +109,8 @@ impl Guard {
 
     /// Whether a rule that writes this range opens the guard over the addresses in it.
     pub(crate) fn is_opened_by(self, range: &IpNet) -> bool {
-        let whole = |kind| {
-            address::special(range.network()) == Some(kind) && address::special(range.broadcast()) == Some(kind)
-        };
+        let whole =
+            |kind| address::special(range.network()) == Some(kind) && address::special(range.broadcast()) == Some(kind);
         match self {
             Guard::Metadata | Guard::OwnAddress => range.prefix_len() == range.max_prefix_len(),
             Guard::Loopback => whole(SpecialRange::Loopback),
@@ -130,7 +129,10 @@ impl Guard {
         #[expect(clippy::expect_used, reason = "the names above are constants within the alphabet; a test makes each")]
         static NAMES: LazyLock<[RuleName; 13]> =
             LazyLock::new(|| Guard::ALL.map(|guard| RuleName::new(guard.as_str()).expect("a guard's name is a name")));
-        #[expect(clippy::indexing_slicing, reason = "ALL lists every variant in order, so the discriminant is an index")]
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "ALL lists every variant in order, so the discriminant is an index"
+        )]
         NAMES[self as usize].clone()
     }
 }

@@ -141,9 +141,7 @@ impl PathGlob {
             |segment| *segment == Segment::AnyNumber,
             |segment, part| match segment {
                 Segment::AnyNumber => true,
-                Segment::One(glob) => {
-                    star_match(glob.as_bytes(), part.as_bytes(), |byte| *byte == b'*', |a, b| a == b)
-                }
+                Segment::One(glob) => star_match(glob.as_bytes(), part.as_bytes(), |byte| *byte == b'*', |a, b| a == b),
             },
         )
     }

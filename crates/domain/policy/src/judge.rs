@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use crate::{
     address,
-    compile::{CompiledPolicy, SourceView},
+    compile::{CompiledPolicy, SourceView, rules::CompiledRule},
     decision::{Decision, Enforcement, Layer, Missing, Permit, Reason, Step, Verdict, Would, WouldVerdict},
     facts::{EchState, Fact, Facts, Protocol},
     guard::Guard,
@@ -49,11 +49,7 @@ pub(crate) enum By {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ruling {
     /// Decided.
-    Decided {
-        verdict: Verdict,
-        by: By,
-        layer: Layer,
-    },
+    Decided { verdict: Verdict, by: By, layer: Layer },
     /// Not without this fact.
     Needs(Missing),
 }
@@ -109,7 +105,7 @@ impl CompiledPolicy {
             Fact::Pending => return self.weigh(&self.case(facts, view, Fact::Pending)),
             Fact::Absent => return self.weigh(&self.case(facts, view, Fact::Absent)),
         };
-        if let IpAddr::V4(_) = address {
+        if address.is_ipv4() {
             return self.weigh(&self.case(facts, view, Fact::Known(address)));
         }
         let findings = address::judged_addresses(address)
@@ -208,7 +204,9 @@ impl CompiledPolicy {
             By::Default => match (verdict, facts.protocol) {
                 (Verdict::Allowed, _) => "no rule matches; the mode allows".into(),
                 (Verdict::Asked | Verdict::Denied, Protocol::Tcp) => "no rule matches".into(),
-                (Verdict::Asked | Verdict::Denied, Protocol::Udp) => "UDP passes only by a rule that lists its ports".into(),
+                (Verdict::Asked | Verdict::Denied, Protocol::Udp) => {
+                    "UDP passes only by a rule that lists its ports".into()
+                }
                 (Verdict::Asked | Verdict::Denied, Protocol::Icmp) => "ICMP passes only by a rule for it".into(),
             },
             By::Rule(number) => self.rule_reason(number, verdict, layer),
@@ -225,8 +223,8 @@ impl CompiledPolicy {
         if verdict == Verdict::Allowed {
             return what.into();
         }
-        let written = self.rules.get(number as usize).and_then(|rule| rule.written);
-        match written.and_then(|place| self.spec().rules.get(place as usize)).map(|rule| &rule.to) {
+        let written = self.rules.get(number as usize).and_then(CompiledRule::written);
+        match written.and_then(|place| self.spec().rules.get(place)).map(|rule| &rule.to) {
             Some(To::Group(group)) => format!("destination in group {group}").into(),
             Some(To::Any) => "the rule covers every destination".into(),
             Some(To::Inline(_)) | None => what.into(),

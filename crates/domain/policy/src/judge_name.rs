@@ -14,12 +14,7 @@ use values::RuleName;
 
 use crate::{
     address,
-    compile::{
-        CompiledPolicy, Source, SourceView,
-        names::Lead,
-        ranges::Holder,
-        rules::CompiledRule,
-    },
+    compile::{CompiledPolicy, Source, SourceView, names::Lead, ranges::Holder, rules::CompiledRule},
     decision::{NameAnswer, NameDecision, Reason, Would, WouldVerdict},
     facts::Protocol,
     guard::Guard,
@@ -123,7 +118,9 @@ impl Protocols {
 
     fn of(rule: &CompiledRule) -> Self {
         let all = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp];
-        all.into_iter().filter(|protocol| rule.reaches(*protocol)).fold(Self::NONE, |set, one| Self(set.0 | Self::one(one).0))
+        all.into_iter()
+            .filter(|protocol| rule.reaches(*protocol))
+            .fold(Self::NONE, |set, one| Self(set.0 | Self::one(one).0))
     }
 
     fn meets(self, other: Protocols) -> bool {
@@ -236,7 +233,7 @@ impl CompiledPolicy {
         match opening {
             Opening::Any => true,
             Opening::Listed(record) => {
-                let written = rule.written.and_then(|place| self.spec().rules.get(place as usize));
+                let written = rule.written().and_then(|place| self.spec().rules.get(place));
                 written.is_some_and(|rule| rule.record_types.contains(&record))
             }
             Opening::Nothing => false,

@@ -8,30 +8,30 @@
 //! PolicySpec (checked source) --compile--> CompiledPolicy --judge(Facts)--> Step
 //! ```
 
-/// What is known of a flow when it is judged.
-mod facts;
-/// What was decided, and why.
-mod decision;
-/// Host names: one normal form, and patterns over it.
-mod host_name;
-/// A destination: a name or an address, never in doubt.
-mod target;
 /// IP addresses: canonical form, embedded addresses, special ranges.
 pub mod address;
-/// Paths of plain HTTP requests: one normal form, and globs over it.
-pub mod http_path;
-/// The built-in guards: what no rule has to say.
-mod guard;
-/// The policy as written and checked: modes, groups, routes, rules.
-pub mod model;
 /// From the policy as written to a fast form.
 pub mod compile;
+/// What was decided, and why.
+mod decision;
+/// Every rule tried, and why.
+mod explain;
+/// What is known of a flow when it is judged.
+mod facts;
+/// The built-in guards: what no rule has to say.
+mod guard;
+/// Host names: one normal form, and patterns over it.
+mod host_name;
+/// Paths of plain HTTP requests: one normal form, and globs over it.
+pub mod http_path;
 /// Facts to a decision.
 mod judge;
 /// What to do with a DNS question.
 mod judge_name;
-/// Every rule tried, and why.
-mod explain;
+/// The policy as written and checked: modes, groups, routes, rules.
+pub mod model;
+/// A destination: a name or an address, never in doubt.
+mod target;
 
 pub use compile::{CompileError, CompiledPolicy, OwnAddresses, Source};
 pub use decision::{

@@ -1,6 +1,6 @@
 //! The policy as written and checked: modes, groups, routes, rules.
 //!
-//! `policy-file` builds a [`PolicySpec`]; [`crate::CompiledPolicy::compile`] makes it fast. What refers to
+//! `policy-file` builds a [`PolicySpec`](crate::model::PolicySpec); [`crate::CompiledPolicy::compile`] makes it fast. What refers to
 //! another part (a rule to a group, a group to a feed) does so by name; compile refuses a dangling one.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};

@@ -1,12 +1,13 @@
 //! What compile refuses, and that it says all of it at once.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed test is what it is for")]
 
 use std::collections::BTreeMap;
 
 use policy::{
     CompileError, CompiledPolicy, HostPattern, OwnAddresses, Protocol,
     model::{
-        Action, From, Group, HttpMatch, ListContent, Lists, ManagedHosts, ManagedPath, Mode, PolicySpec, Provider, Rule,
-        RuleEnforcement, ServiceTag, To, UrlPattern,
+        Action, From, Group, HttpMatch, ListContent, Lists, ManagedHosts, ManagedPath, Mode, PolicySpec, Provider,
+        Rule, RuleEnforcement, ServiceTag, To, UrlPattern,
     },
 };
 use values::{GroupName, LabelSelector, Revision, RouteName, RuleName};
@@ -41,18 +42,29 @@ fn allow(to: To) -> Rule {
 #[test]
 fn names_and_priorities_are_unique() {
     check(
-        limited(vec![rule("a", 1, Action::Allow, To::Any), rule("b", 1, Action::Deny, To::Any), rule("a", 2, Action::Deny, To::Any)]),
+        limited(vec![
+            rule("a", 1, Action::Allow, To::Any),
+            rule("b", 1, Action::Deny, To::Any),
+            rule("a", 2, Action::Deny, To::Any),
+        ]),
         &["two rules are named a", "rule b has priority 1, as has rule a; priorities are unique"],
     );
     for name in ["mode-default", "allowed-hosts", "guard:private", "managed-path:pypi"] {
-        check(limited(vec![rule(name, 1, Action::Allow, To::Any)]), &[&format!("{name} is the name of a built-in; name the rule otherwise")]);
+        check(
+            limited(vec![rule(name, 1, Action::Allow, To::Any)]),
+            &[&format!("{name} is the name of a built-in; name the rule otherwise")],
+        );
     }
 }
 
 #[test]
 fn what_is_referred_to_is_there() {
     let mut spec = limited(vec![
-        Rule { from: From::Group(group("who")), route: Some(RouteName::new("gone").unwrap()), ..allow(To::Group(group("what"))) },
+        Rule {
+            from: From::Group(group("who")),
+            route: Some(RouteName::new("gone").unwrap()),
+            ..allow(To::Group(group("what")))
+        },
         rule("s", 2, Action::Allow, feed("gone.txt")),
     ]);
     check(
@@ -92,7 +104,8 @@ fn an_error_says_where() {
 
 #[test]
 fn wildcards_over_public_suffixes_only_deny() {
-    let refused = |pattern: &str| format!("{pattern} covers every name under a public suffix; only a rule that denies may do so");
+    let refused =
+        |pattern: &str| format!("{pattern} covers every name under a public suffix; only a rule that denies may do so");
     for pattern in ["*.com", "*.co.uk", "*.xn--p1ai"] {
         check(limited(vec![allow(hosts(&[pattern]))]), &[&refused(pattern)]);
         check(limited(vec![rule("r", 1, Action::Ask, hosts(&[pattern]))]), &[&refused(pattern)]);
@@ -108,8 +121,12 @@ fn wildcards_over_public_suffixes_only_deny() {
     assert_eq!(errors(limited(vec![allow(feed("f"))]), lists.clone()).len(), 1);
     assert_eq!(errors(limited(vec![rule("r", 1, Action::Deny, feed("f"))]), lists).len(), 0);
     // A group that two rules use is checked for each use.
-    let mut spec = limited(vec![rule("no", 1, Action::Deny, To::Group(group("g"))), rule("yes", 2, Action::Allow, To::Group(group("g")))]);
-    spec.groups = BTreeMap::from([(group("g"), Group { hosts: vec![HostPattern::parse("*.com").unwrap()], ..Group::default() })]);
+    let mut spec = limited(vec![
+        rule("no", 1, Action::Deny, To::Group(group("g"))),
+        rule("yes", 2, Action::Allow, To::Group(group("g"))),
+    ]);
+    spec.groups =
+        BTreeMap::from([(group("g"), Group { hosts: vec![HostPattern::parse("*.com").unwrap()], ..Group::default() })]);
     assert_eq!(errors(spec, Lists::default()), [refused("*.com")]);
 }
 
@@ -123,8 +140,14 @@ fn every_host_only_in_unrestricted() {
 #[test]
 fn modes_and_routes() {
     let corp = RouteName::new("corp").unwrap();
-    check(PolicySpec { mode: Mode::Routed, ..PolicySpec::default() }, &["mode routed needs `route:`, the next hop of what is allowed"]);
-    check(PolicySpec { mode: Mode::Routed, route: Some(corp.clone()), ..PolicySpec::default() }, &["route corp is not defined"]);
+    check(
+        PolicySpec { mode: Mode::Routed, ..PolicySpec::default() },
+        &["mode routed needs `route:`, the next hop of what is allowed"],
+    );
+    check(
+        PolicySpec { mode: Mode::Routed, route: Some(corp.clone()), ..PolicySpec::default() },
+        &["route corp is not defined"],
+    );
     check(
         PolicySpec { route: Some(corp), ..PolicySpec::default() },
         &["`route:` belongs to mode routed; give each rule its own route, or change the mode"],
@@ -170,8 +193,12 @@ fn a_rule_that_is_off_is_checked_all_the_same() {
 
 #[test]
 fn a_shared_list_is_indexed_once() {
-    let hosts: Vec<HostPattern> = (0..1000).map(|n| HostPattern::Domain(format!("n{n}.test").parse().unwrap())).collect();
-    let lists = || Lists { feeds: BTreeMap::from([("f".to_owned(), ListContent { hosts: hosts.clone(), cidrs: vec![] })]), ..Lists::default() };
+    let hosts: Vec<HostPattern> =
+        (0..1000).map(|n| HostPattern::Domain(format!("n{n}.test").parse().unwrap())).collect();
+    let lists = || Lists {
+        feeds: BTreeMap::from([("f".to_owned(), ListContent { hosts: hosts.clone(), cidrs: vec![] })]),
+        ..Lists::default()
+    };
     let spec = |count: i64| limited((0..count).map(|n| rule(&format!("r{n}"), n, Action::Deny, feed("f"))).collect());
     let size = |count| support::compile(spec(count), lists()).index_memory();
     assert!(size(20) < size(1) * 2);

@@ -1,12 +1,14 @@
 //! What the rules of spec/egress.md come to, case by case.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed test is what it is for")]
 
 use std::collections::BTreeMap;
 
 use policy::{
-    Decision, EchState, Fact, Facts, HostPattern, HttpFacts, NameSource, NamedHost, ProcessFacts, Protocol, Step, TlsFacts,
+    Decision, EchState, Fact, Facts, HostPattern, HttpFacts, NameSource, NamedHost, ProcessFacts, Protocol, Step,
+    TlsFacts,
     model::{
-        Action, EchMode, Group, HttpMatch, ListContent, Lists, ManagedHosts, ManagedPath, Mode, PolicySpec, ProcessMatch, Route, Rule,
-        RuleEnforcement, To, UrlPattern,
+        Action, EchMode, Group, HttpMatch, ListContent, Lists, ManagedHosts, ManagedPath, Mode, PolicySpec,
+        ProcessMatch, Route, Rule, RuleEnforcement, To, UrlPattern,
     },
 };
 use values::{Labels, RouteName};
@@ -19,8 +21,11 @@ fn limited(rules: Vec<Rule>) -> PolicySpec {
     PolicySpec { rules, ..PolicySpec::default() }
 }
 
+/// A change of the flow before it is judged.
+type Change = fn(&mut Facts<'_>);
+
 /// Judges changes of a plain TCP flow to port 443 and compares each outcome.
-fn check(spec: &PolicySpec, cases: &[(&str, fn(&mut Facts<'_>))]) {
+fn check(spec: &PolicySpec, cases: &[(&str, Change)]) {
     let policy = compile(spec.clone(), Lists::default());
     let source = anybody(&policy);
     for (expected, change) in cases {
@@ -136,7 +141,7 @@ fn guards_and_what_opens_them() {
 
 #[test]
 fn what_opens_no_guard() {
-    let flow: fn(&mut Facts<'_>) = |flow| {
+    let flow: Change = |flow| {
         flow.name = sni("a.test");
         flow.address = address("10.0.0.5");
     };
@@ -155,22 +160,37 @@ fn what_opens_no_guard() {
     let alone = watched(rule("watched", 1, Action::Allow, cidrs(&["10.0.0.0/8"])));
     check(&limited(vec![alone]), &[("denied by guard:private [watched would-allow]", flow)]);
 
-    let lists = Lists { feeds: BTreeMap::from([("f".to_owned(), ListContent { hosts: vec![], cidrs: vec!["10.0.0.0/8".parse().unwrap()] })]), ..Lists::default() };
+    let lists = Lists {
+        feeds: BTreeMap::from([(
+            "f".to_owned(),
+            ListContent { hosts: vec![], cidrs: vec!["10.0.0.0/8".parse().unwrap()] },
+        )]),
+        ..Lists::default()
+    };
     let policy = compile(limited(vec![rule("feed", 1, Action::Allow, feed("f"))]), lists);
     let source = anybody(&policy);
-    assert_eq!(shown(&policy.judge(&Facts { address: address("10.0.0.5"), ..facts(&source) })), "denied by guard:private");
+    assert_eq!(
+        shown(&policy.judge(&Facts { address: address("10.0.0.5"), ..facts(&source) })),
+        "denied by guard:private"
+    );
 }
 
 #[test]
 fn the_metadata_name() {
-    let flow: fn(&mut Facts<'_>) = |flow| {
+    let flow: Change = |flow| {
         flow.name = sni("metadata.google.internal");
         flow.address = Fact::Pending;
     };
     check(&PolicySpec { mode: Mode::Unrestricted, ..limited(vec![]) }, &[("denied by guard:metadata", flow)]);
     check(&limited(vec![rule("any", 1, Action::Allow, To::Any)]), &[("denied by guard:metadata", flow)]);
-    check(&limited(vec![rule("wide", 1, Action::Allow, hosts(&["*.google.internal"]))]), &[("denied by guard:metadata", flow)]);
-    let opened = Rule { names: vec![HostPattern::parse("metadata.google.internal").unwrap()], ..rule("open", 1, Action::Allow, cidrs(&["169.254.169.254/32"])) };
+    check(
+        &limited(vec![rule("wide", 1, Action::Allow, hosts(&["*.google.internal"]))]),
+        &[("denied by guard:metadata", flow)],
+    );
+    let opened = Rule {
+        names: vec![HostPattern::parse("metadata.google.internal").unwrap()],
+        ..rule("open", 1, Action::Allow, cidrs(&["169.254.169.254/32"]))
+    };
     check(
         &limited(vec![opened]),
         &[
@@ -223,15 +243,24 @@ fn watched_rules_get_facts_but_no_queries() {
     let spec = limited(vec![
         watched(rule("by-name", 10, Action::Allow, hosts(&["a.test"]))),
         watched(rule("by-range", 20, Action::Deny, cidrs(&["8.8.8.0/24"]))),
-        watched(Rule { names: vec![HostPattern::parse("n.test").unwrap()], ..rule("opened", 30, Action::Allow, cidrs(&["8.8.8.0/24"])) }),
+        watched(Rule {
+            names: vec![HostPattern::parse("n.test").unwrap()],
+            ..rule("opened", 30, Action::Allow, cidrs(&["8.8.8.0/24"]))
+        }),
     ]);
     check(
         &spec,
         &[
             ("needs Name", |flow| (flow.name, flow.address) = (Fact::Pending, address("8.8.8.8"))),
-            ("denied by mode-default [by-name would-allow]", |flow| (flow.name, flow.address) = (sni("a.test"), Fact::Pending)),
-            ("denied by mode-default [opened would-unknown]", |flow| (flow.name, flow.address) = (sni("n.test"), Fact::Pending)),
-            ("denied by mode-default [by-range would-deny] [opened would-allow]", |flow| flow.address = address("8.8.8.8")),
+            ("denied by mode-default [by-name would-allow]", |flow| {
+                (flow.name, flow.address) = (sni("a.test"), Fact::Pending)
+            }),
+            ("denied by mode-default [opened would-unknown]", |flow| {
+                (flow.name, flow.address) = (sni("n.test"), Fact::Pending)
+            }),
+            ("denied by mode-default [by-range would-deny] [opened would-allow]", |flow| {
+                flow.address = address("8.8.8.8")
+            }),
         ],
     );
 }
@@ -241,11 +270,18 @@ fn an_ask_comes_before_the_query() {
     let spec = limited(vec![
         rule("feed", 5, Action::Deny, cidrs(&["6.6.6.0/24"])),
         rule("ask", 10, Action::Ask, hosts(&["new.test"])),
-        Rule { names: vec![HostPattern::parse("n.test").unwrap()], ..rule("ask-net", 20, Action::Ask, cidrs(&["8.8.8.0/24"])) },
+        Rule {
+            names: vec![HostPattern::parse("n.test").unwrap()],
+            ..rule("ask-net", 20, Action::Ask, cidrs(&["8.8.8.0/24"]))
+        },
     ]);
     let policy = compile(spec, Lists::default());
     let source = anybody(&policy);
-    let judge = |named: &str, to: Fact<std::net::IpAddr>| match policy.judge(&Facts { name: sni(named), address: to, ..facts(&source) }) {
+    let judge = |named: &str, to: Fact<std::net::IpAddr>| match policy.judge(&Facts {
+        name: sni(named),
+        address: to,
+        ..facts(&source)
+    }) {
         Step::Decided(decision) => decision,
         Step::Needs(missing) => panic!("{named} needs {missing:?}"),
     };
@@ -266,11 +302,11 @@ fn an_ask_comes_before_the_query() {
 
 #[test]
 fn encrypted_hellos() {
-    let suspect: fn(&mut Facts<'_>) = |flow| {
+    let suspect: Change = |flow| {
         flow.name = sni("a.test");
         flow.tls = Fact::Known(TlsFacts { alpn: vec![], ech: EchState::Suspect });
     };
-    let grease: fn(&mut Facts<'_>) = |flow| {
+    let grease: Change = |flow| {
         flow.name = sni("a.test");
         flow.tls = Fact::Known(TlsFacts { alpn: vec![], ech: EchState::Unverified });
     };
@@ -279,7 +315,10 @@ fn encrypted_hellos() {
     check(&limited(vec![Rule { ech: EchMode::Allow, ..allow.clone() }]), &[("allowed by allow", suspect)]);
     check(&limited(vec![rule("ask", 1, Action::Ask, To::Any)]), &[("denied by guard:ech", suspect)]);
     check(&limited(vec![watched(allow)]), &[("denied by mode-default [allow would-deny]", suspect)]);
-    check(&PolicySpec { mode: Mode::Unrestricted, ..limited(vec![]) }, &[("denied by guard:ech", suspect), ("allowed by mode-default", grease)]);
+    check(
+        &PolicySpec { mode: Mode::Unrestricted, ..limited(vec![]) },
+        &[("denied by guard:ech", suspect), ("allowed by mode-default", grease)],
+    );
     check(&PolicySpec { watch_default: true, ..limited(vec![]) }, &[("denied by guard:ech", suspect)]);
 }
 
@@ -287,7 +326,11 @@ fn encrypted_hellos() {
 fn protocols_and_ports() {
     let spec = limited(vec![
         rule("web", 10, Action::Allow, hosts(&["a.test"])),
-        Rule { ports: vec![(53, 53), (1000, 2000)], protocol: Some(Protocol::Udp), ..rule("udp", 20, Action::Allow, hosts(&["a.test"])) },
+        Rule {
+            ports: vec![(53, 53), (1000, 2000)],
+            protocol: Some(Protocol::Udp),
+            ..rule("udp", 20, Action::Allow, hosts(&["a.test"]))
+        },
         Rule { protocol: Some(Protocol::Icmp), ..rule("ping", 30, Action::Allow, hosts(&["a.test"])) },
     ]);
     check(
@@ -297,9 +340,13 @@ fn protocols_and_ports() {
             ("denied by mode-default", |flow| (flow.name, flow.protocol) = (sni("a.test"), Protocol::Udp)),
             ("allowed by udp", |flow| (flow.name, flow.protocol, flow.port) = (sni("a.test"), Protocol::Udp, 1000)),
             ("allowed by udp", |flow| (flow.name, flow.protocol, flow.port) = (sni("a.test"), Protocol::Udp, 2000)),
-            ("denied by mode-default", |flow| (flow.name, flow.protocol, flow.port) = (sni("a.test"), Protocol::Udp, 2001)),
+            ("denied by mode-default", |flow| {
+                (flow.name, flow.protocol, flow.port) = (sni("a.test"), Protocol::Udp, 2001)
+            }),
             ("allowed by ping", |flow| (flow.name, flow.protocol, flow.port) = (sni("a.test"), Protocol::Icmp, 0)),
-            ("denied by mode-default", |flow| (flow.name, flow.protocol, flow.port) = (sni("b.test"), Protocol::Icmp, 0)),
+            ("denied by mode-default", |flow| {
+                (flow.name, flow.protocol, flow.port) = (sni("b.test"), Protocol::Icmp, 0)
+            }),
         ],
     );
     let open = PolicySpec { mode: Mode::Unrestricted, ..limited(vec![rule("all", 1, Action::Allow, To::Any)]) };
@@ -310,7 +357,7 @@ fn protocols_and_ports() {
 fn expiry() {
     let ends = |seconds| Some(now() + jiff::SignedDuration::from_secs(seconds));
     let in_time = Rule { expires: ends(0), ..rule("r", 1, Action::Allow, hosts(&["a.test"])) };
-    let flow: fn(&mut Facts<'_>) = |flow| flow.name = sni("a.test");
+    let flow: Change = |flow| flow.name = sni("a.test");
     check(&limited(vec![in_time.clone()]), &[("allowed by r", flow)]);
     let over = Rule { expires: ends(-1), ..in_time };
     check(&limited(vec![over.clone()]), &[("denied by mode-default", flow)]);
@@ -321,7 +368,8 @@ fn expiry() {
 
 #[test]
 fn requests() {
-    let get = HttpMatch { methods: vec!["GET".to_owned()], paths: vec!["/api/**".to_owned()], headers: BTreeMap::new() };
+    let get =
+        HttpMatch { methods: vec!["GET".to_owned()], paths: vec!["/api/**".to_owned()], headers: BTreeMap::new() };
     let keyed = HttpMatch { headers: BTreeMap::from([("x-key".to_owned(), "1".to_owned())]), ..HttpMatch::default() };
     let with = |action| Rule { http: vec![get.clone(), keyed.clone()], ..rule("r", 1, action, hosts(&["a.test"])) };
     fn request(flow: &mut Facts<'_>, method: &str, path: Option<&str>, headers: &[(&str, &str)]) {
@@ -366,9 +414,12 @@ fn requests() {
 
 #[test]
 fn urls() {
-    let url = |tls, port| UrlPattern { tls, host: HostPattern::parse("a.test").unwrap(), port, path: "/docs/*".to_owned() };
+    let url =
+        |tls, port| UrlPattern { tls, host: HostPattern::parse("a.test").unwrap(), port, path: "/docs/*".to_owned() };
     let group = |tls, port| To::Inline(Group { urls: vec![url(tls, port)], ..Group::default() });
-    let known = |path: Option<&str>| Fact::Known(HttpFacts { method: "GET".to_owned(), path: path.map(str::to_owned), headers: vec![] });
+    let known = |path: Option<&str>| {
+        Fact::Known(HttpFacts { method: "GET".to_owned(), path: path.map(str::to_owned), headers: vec![] })
+    };
     let judge = |spec: PolicySpec, http: Fact<HttpFacts>, port| {
         let policy = compile(spec, Lists::default());
         let source = anybody(&policy);
@@ -449,7 +500,9 @@ fn managed_path_and_routes() {
         ("lab.test", 443, "lab", Some("lab")),
         ("status.test", 443, "no", None),
     ] {
-        let Step::Decided(decision) = policy.judge(&Facts { name: sni(named), port, ..facts(&source) }) else { panic!("undecided") };
+        let Step::Decided(decision) = policy.judge(&Facts { name: sni(named), port, ..facts(&source) }) else {
+            panic!("undecided")
+        };
         assert_eq!(decision.rule.as_str(), rule, "{named}:{port}");
         assert_eq!(decision.route.as_ref().map(RouteName::as_str), through, "{named}:{port}");
         assert!(policy.route(decision.route.as_ref()).is_some());
@@ -459,9 +512,14 @@ fn managed_path_and_routes() {
 
 #[test]
 fn sources() {
-    let sre = policy::model::From::Labels(values::LabelSelector(BTreeMap::from([("team".to_owned(), "sre".to_owned())])));
+    let sre =
+        policy::model::From::Labels(values::LabelSelector(BTreeMap::from([("team".to_owned(), "sre".to_owned())])));
     let policy = compile(limited(vec![Rule { from: sre, ..rule("sre", 1, Action::Allow, To::Any) }]), Lists::default());
-    for (labels, expected) in [(vec![("team", "sre")], "allowed by sre"), (vec![("team", "web")], "denied by mode-default"), (vec![], "denied by mode-default")] {
+    for (labels, expected) in [
+        (vec![("team", "sre")], "allowed by sre"),
+        (vec![("team", "web")], "denied by mode-default"),
+        (vec![], "denied by mode-default"),
+    ] {
         let source = policy.source(&Labels::from_pairs(labels));
         assert_eq!(shown(&policy.judge(&facts(&source))), expected);
     }
@@ -479,7 +537,8 @@ fn an_explanation_can_be_printed() {
     let policy = compile(spec, Lists::default());
     let source = anybody(&policy);
     let explanation = policy.explain(&Facts { name: sni("a.test"), ..facts(&source) });
-    let lines: Vec<String> = explanation.tried.iter().map(|tried| format!("{} {:?}: {}", tried.rule, tried.outcome, tried.why)).collect();
+    let lines: Vec<String> =
+        explanation.tried.iter().map(|tried| format!("{} {:?}: {}", tried.rule, tried.outcome, tried.why)).collect();
     assert_eq!(
         lines,
         [

@@ -1,7 +1,9 @@
 //! What must hold for every policy and every flow.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed test is what it is for")]
 
 use policy::{
-    Conclusion, CompiledPolicy, Fact, NameAnswer, NameSource, NamedHost, Outcome, QueryType, Step, Verdict, WouldVerdict,
+    CompiledPolicy, Conclusion, Fact, NameAnswer, NameSource, NamedHost, Outcome, QueryType, Step, Verdict,
+    WouldVerdict,
     model::{Action, Lists, Mode, PolicySpec, Rule, RuleEnforcement},
 };
 use proptest::{prelude::ProptestConfig, prop_assert, prop_assert_eq, proptest, sample::Index};
@@ -190,10 +192,10 @@ proptest! {
         let policy = compile(spec, lists);
         let source = policy.source(&labels);
         let flow = Flow { name: Fact::Known(asked.clone()), address: Fact::Absent, ..flow };
-        if let Step::Decided(decision) = policy.judge(&flow.facts(&source)) {
-            if decision.verdict == Verdict::Allowed {
-                prop_assert_eq!(policy.judge_name(&source, &asked.name, QueryType::A, now()).answer, NameAnswer::Resolve);
-            }
+        if let Step::Decided(decision) = policy.judge(&flow.facts(&source))
+            && decision.verdict == Verdict::Allowed
+        {
+            prop_assert_eq!(policy.judge_name(&source, &asked.name, QueryType::A, now()).answer, NameAnswer::Resolve);
         }
     }
 
@@ -205,10 +207,10 @@ proptest! {
             return Ok(());
         }
         let flow = Flow { name: Fact::Known(asked.clone()), ..flow };
-        if let (Step::Decided(decision), Fact::Known(address)) = (policy.judge(&flow.facts(&source)), flow.address) {
-            if decision.verdict == Verdict::Allowed {
-                prop_assert!(policy.admits_answer(&source, &asked.name, address, now()), "{} of {}", address, asked.name);
-            }
+        if let (Step::Decided(decision), Fact::Known(address)) = (policy.judge(&flow.facts(&source)), flow.address)
+            && decision.verdict == Verdict::Allowed
+        {
+            prop_assert!(policy.admits_answer(&source, &asked.name, address, now()), "{} of {}", address, asked.name);
         }
     }
 

@@ -14,12 +14,12 @@ use crate::{
         error::PortProblem,
         names::{LEAD_LIMIT, NameIndex},
         ranges::RangeIndex,
-        rules::{ANY_SOURCE, Closer, CompiledRule, PortRanges, RequestMatch, Url},
+        rules::{ANY_SOURCE, CompiledRule, RequestMatch, Url},
     },
     facts::Protocol,
     host_name::HostPattern,
     http_path::PathGlob,
-    model::{Action, EchMode, From, HttpMatch, Lists, ManagedHosts, Mode, PolicySpec, Rule, RuleEnforcement},
+    model::{Action, From, HttpMatch, Lists, ManagedHosts, Mode, PolicySpec, Rule, RuleEnforcement},
 };
 
 /// What a destination is made of.
@@ -173,19 +173,8 @@ impl<'a> Builder<'a> {
         if rule.enforcement == RuleEnforcement::Off {
             return;
         }
-        self.rules.push(CompiledRule {
-            name: rule.name.clone(),
-            written: Some(place),
-            action: rule.action,
-            watch: rule.enforcement == RuleEnforcement::Watch,
-            class,
-            protocol: rule.protocol,
-            ports: rule.ports.iter().copied().collect(),
-            destination,
-            closer: closer(rule, requests),
-            allows_ech: rule.ech == EchMode::Allow,
-            route: rule.route.clone().or_else(|| self.mode_route()),
-        });
+        let mode_route = self.mode_route();
+        self.rules.push(CompiledRule::from_written(rule, place, (class, destination), requests, mode_route));
     }
 
     fn mode_route(&self) -> Option<RouteName> {
@@ -283,33 +272,15 @@ impl<'a> Builder<'a> {
     fn add_allowed_hosts(&mut self) {
         if !self.spec.allowed_hosts.is_empty() {
             let route = self.mode_route();
-            self.add_hosts(own_name("allowed-hosts"), &self.spec.allowed_hosts, PortRanges::new(), route);
+            self.add_hosts(own_name("allowed-hosts"), &self.spec.allowed_hosts, Vec::new(), route);
         }
     }
 
     /// A pseudo-rule that lets every sandbox reach hosts by TCP.
-    fn add_hosts(
-        &mut self,
-        name: RuleName,
-        hosts: &[HostPattern],
-        ports: PortRanges,
-        route: Option<RouteName>,
-    ) {
+    fn add_hosts(&mut self, name: RuleName, hosts: &[HostPattern], ports: Vec<(u16, u16)>, route: Option<RouteName>) {
         let number = self.rules.len() as u32;
         let destination = self.destinations.hosts(hosts, number, &mut self.errors);
-        self.rules.push(CompiledRule {
-            name,
-            written: None,
-            action: Action::Allow,
-            watch: false,
-            class: ANY_SOURCE,
-            protocol: Some(Protocol::Tcp),
-            ports,
-            destination,
-            closer: None,
-            allows_ech: false,
-            route,
-        });
+        self.rules.push(CompiledRule::pseudo(name, destination, ports, route));
     }
 
     fn check_size(&mut self) {
@@ -326,14 +297,7 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// What few rules have, apart from the rest.
-fn closer(rule: &Rule, requests: Vec<RequestMatch>) -> Option<Box<Closer>> {
-    let expires = rule.expires.filter(|_| rule.action != Action::Deny);
-    let plain = requests.is_empty() && rule.process.is_empty() && expires.is_none();
-    (!plain).then(|| Box::new(Closer { requests, processes: rule.process.clone(), expires }))
-}
-
-fn web_ports(ports: &[u16]) -> PortRanges {
+fn web_ports(ports: &[u16]) -> Vec<(u16, u16)> {
     let ports = if ports.is_empty() { &WEB_PORTS } else { ports };
     ports.iter().map(|port| (*port, *port)).collect()
 }

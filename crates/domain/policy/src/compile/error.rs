@@ -202,7 +202,9 @@ impl CompileError {
     /// The group that it is about, where it has a name.
     pub fn group(&self) -> Option<&GroupName> {
         match self {
-            CompileError::UnknownGroup { group, .. } | CompileError::GroupSelectsNoSandboxes { group, .. } => Some(group),
+            CompileError::UnknownGroup { group, .. } | CompileError::GroupSelectsNoSandboxes { group, .. } => {
+                Some(group)
+            }
             CompileError::NoDestination { group, .. }
             | CompileError::MissingFeed { group, .. }
             | CompileError::MissingServiceTag { group, .. }

@@ -95,10 +95,8 @@ pub(crate) struct NameIndex {
 impl NameIndex {
     /// Room for this many names, so that building does not rehash.
     pub(crate) fn with_capacity(names: usize) -> Self {
-        let mut index = Self::default();
-        index.slots = vec![0; slot_count(names)];
-        index.records.reserve(names.saturating_mul(HEADER + 20));
-        index
+        let records = Vec::with_capacity(names.saturating_mul(HEADER + 20));
+        Self { slots: vec![0; slot_count(names)], records, ..Self::default() }
     }
 
     /// Whether the records still fit the slots' offsets.
@@ -114,10 +112,10 @@ impl NameIndex {
             HostPattern::Domain(name) => (name, COVERAGE),
             HostPattern::Any => return self.every.push(Post::new(COVERAGE, lead)),
         };
-        self.insert_post(name.as_str(), Post::new(coverage, lead));
+        self.insert_post(name.as_str().as_bytes(), Post::new(coverage, lead));
     }
 
-    fn insert_post(&mut self, name: &str, post: Post) {
+    fn insert_post(&mut self, name: &[u8], post: Post) {
         if (self.names + 1) * 2 > self.slots.len() {
             self.grow();
         }
@@ -131,11 +129,11 @@ impl NameIndex {
                 }
             }
             Probe::Free(slot) => {
-                self.deepest = self.deepest.max(name.split('.').count());
+                self.deepest = self.deepest.max(name.split(|byte| *byte == b'.').count());
                 self.names += 1;
                 let offset = self.records.len();
                 self.records.extend_from_slice(&[0; HEADER]);
-                self.records.extend_from_slice(name.as_bytes());
+                self.records.extend_from_slice(name);
                 self.write(offset, Header { post, next: END, length: name.len() as u8 });
                 if let Some(slot) = self.slots.get_mut(slot) {
                     *slot = slot_value(hash, offset);
@@ -150,7 +148,7 @@ impl NameIndex {
         for slot in self.slots.iter().filter(|slot| **slot != 0) {
             let offset = offset_of(*slot);
             let Some((_, text)) = self.record(offset) else { continue };
-            let hash = self.hash_bytes(text);
+            let hash = self.hash(text);
             let mut at = hash as usize & mask;
             while slots.get(at).is_some_and(|slot| *slot != 0) {
                 at = (at + 1) & mask;
@@ -162,8 +160,9 @@ impl NameIndex {
         self.slots = slots;
     }
 
-    /// Replaces leads, once all is added.
+    /// Replaces leads and lets go of spare room, once all is added.
     pub(crate) fn resolve(&mut self, replace: impl Fn(Lead) -> Lead) {
+        self.records.shrink_to_fit();
         let replaced = |post: Post| Post::new(post.0 & COVERAGE, replace(post.lead()));
         for post in self.every.iter_mut().chain(self.more.iter_mut().map(|(post, _)| post)) {
             *post = replaced(*post);
@@ -175,11 +174,7 @@ impl NameIndex {
         }
     }
 
-    fn hash(&self, name: &str) -> u64 {
-        self.hash_bytes(name.as_bytes())
-    }
-
-    fn hash_bytes(&self, name: &[u8]) -> u64 {
+    fn hash(&self, name: &[u8]) -> u64 {
         let mut hasher = self.state.build_hasher();
         hasher.write(name);
         hasher.finish()
@@ -202,7 +197,7 @@ impl NameIndex {
         }
     }
 
-    fn probe(&self, hash: u64, name: &str) -> Probe {
+    fn probe(&self, hash: u64, name: &[u8]) -> Probe {
         let mask = self.slots.len().wrapping_sub(1);
         let mut at = hash as usize & mask;
         while let Some(slot) = self.slots.get(at) {
@@ -212,7 +207,7 @@ impl NameIndex {
             if *slot >> 32 == hash >> 32 {
                 let offset = offset_of(*slot);
                 if let Some((header, text)) = self.record(offset)
-                    && text == name.as_bytes()
+                    && text == name
                 {
                     return Probe::Found(offset, header);
                 }
@@ -231,7 +226,7 @@ impl NameIndex {
             return;
         }
         let mut left = name.bytes().filter(|byte| *byte == b'.').count() + 1;
-        let mut suffix = name;
+        let mut suffix = name.as_bytes();
         let mut coverage = COVERS_ITSELF;
         loop {
             if left <= self.deepest
@@ -239,7 +234,8 @@ impl NameIndex {
             {
                 self.posts(header, coverage, found);
             }
-            let Some((_, shorter)) = suffix.split_once('.') else { return };
+            let dot = suffix.iter().position(|byte| *byte == b'.');
+            let Some(shorter) = dot.and_then(|dot| suffix.get(dot + 1..)) else { return };
             suffix = shorter;
             coverage = COVERS_SUBNAMES;
             left -= 1;

@@ -83,7 +83,8 @@ impl RangeIndex {
     /// Builds the index from ranges in canonical form, each with its holder and whether it was written.
     pub(crate) fn build(mut ranges: Vec<(IpNet, Holder, bool)>) -> Self {
         // A range sorts right before those within it.
-        ranges.sort_unstable_by_key(|(range, holder, written)| (range.network(), range.prefix_len(), *holder, *written));
+        ranges
+            .sort_unstable_by_key(|(range, holder, written)| (range.network(), range.prefix_len(), *holder, *written));
         ranges.dedup();
         let mut index = Self::default();
         let mut open: Vec<u32> = Vec::new();
@@ -144,7 +145,11 @@ mod tests {
     use std::net::IpAddr;
 
     use ipnet::IpNet;
-    use proptest::{collection::vec, prelude::{Strategy, any}, prop_assert_eq, proptest};
+    use proptest::{
+        collection::vec,
+        prelude::{Strategy, any},
+        prop_assert_eq, proptest,
+    };
 
     use super::{Holder, RangeIndex, canonical_range};
 

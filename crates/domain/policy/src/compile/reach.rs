@@ -104,8 +104,7 @@ struct Leaf {
 /// The rules of one sandbox and protocol, by port.
 #[derive(Debug)]
 pub(crate) struct Reach {
-    /// The first port of each leaf, ascending, from 0.
-    bounds: Vec<u16>,
+    ports: PortTable,
     leaves: Vec<Leaf>,
     nodes: Vec<Node>,
     /// Rules to any destination, node by node, ascending in each.
@@ -209,7 +208,8 @@ impl Reach {
         let mut at = 0u32;
         for place in 1..tree.reached.len() {
             let above = holders.get(place / 2).copied().unwrap_or(NO_NODE);
-            let here = tree.rules.iter().skip(at as usize).take_while(|(node, _)| *node as usize == place).count() as u32;
+            let here =
+                tree.rules.iter().skip(at as usize).take_while(|(node, _)| *node as usize == place).count() as u32;
             let holder = if here == 0 { above } else { nodes.len() as u32 };
             if here > 0 {
                 nodes.push(Node { start: at, end: at + here, above });
@@ -226,12 +226,12 @@ impl Reach {
         let places = tree.reached.iter().zip(&holders).skip(tree.width);
         let leaves = places.map(|(reached, node)| Leaf { reached: *reached, node: *node }).take(bounds.len()).collect();
         let rules = tree.rules.iter().map(|(_, rule)| *rule).collect();
-        Self { bounds, leaves, nodes, rules, irregular }
+        Self { ports: PortTable::new(&bounds), leaves, nodes, rules, irregular }
     }
 
     /// What reaches a port; tells of each list of rules to any destination.
     pub(crate) fn look_up<'s>(&'s self, port: u16, found: &mut impl FnMut(&'s [u32])) -> &'s Reached {
-        let Some(leaf) = self.leaves.get(leaf_of(&self.bounds, port)) else { return &Reached::NONE };
+        let Some(leaf) = self.leaves.get(self.ports.leaf(port)) else { return &Reached::NONE };
         let mut at = leaf.node;
         while at != NO_NODE {
             let Some(node) = self.nodes.get(at as usize) else { break };
@@ -247,6 +247,56 @@ impl Reach {
     }
 }
 
+/// The leaf of each port: 256 pages of 256 ports, of which those within one leaf need no table.
+#[derive(Debug)]
+struct PortTable {
+    pages: Vec<Page>,
+    tables: Vec<[u16; PAGE]>,
+}
+
+const PAGE: usize = 256;
+
+#[derive(Debug, Clone, Copy)]
+enum Page {
+    /// All ports of the page lie in this leaf.
+    Leaf(u16),
+    /// They are told apart by this table.
+    Table(u16),
+}
+
+impl PortTable {
+    fn new(bounds: &[u16]) -> Self {
+        let mut table = Self { pages: Vec::with_capacity(PAGE), tables: Vec::new() };
+        for page in 0..=u8::MAX {
+            let port = |low: u8| leaf_of(bounds, u16::from_be_bytes([page, low])) as u16;
+            if port(0) == port(u8::MAX) {
+                table.pages.push(Page::Leaf(port(0)));
+                continue;
+            }
+            let mut leaves = [0; PAGE];
+            for (leaf, low) in leaves.iter_mut().zip(0..=u8::MAX) {
+                *leaf = port(low);
+            }
+            table.pages.push(Page::Table(table.tables.len() as u16));
+            table.tables.push(leaves);
+        }
+        table
+    }
+
+    fn leaf(&self, port: u16) -> usize {
+        let [page, low] = port.to_be_bytes();
+        match self.pages.get(usize::from(page)) {
+            Some(Page::Leaf(leaf)) => usize::from(*leaf),
+            Some(Page::Table(table)) => {
+                let leaves = self.tables.get(usize::from(*table));
+                leaves.and_then(|leaves| leaves.get(usize::from(low))).map_or(usize::MAX, |leaf| usize::from(*leaf))
+            }
+            None => usize::MAX,
+        }
+    }
+}
+
+/// The leaf of a port, found by search.
 fn leaf_of(bounds: &[u16], port: u16) -> usize {
     bounds.partition_point(|bound| *bound <= port).saturating_sub(1)
 }

@@ -1,46 +1,53 @@
 //! One rule, ready to be tried: what it refers to by name is a number here.
 
 use jiff::Timestamp;
-use smallvec::SmallVec;
 use values::{RouteName, RuleName};
 
 use crate::{
     facts::{HttpFacts, Protocol},
     http_path::PathGlob,
-    model::{Action, ProcessMatch},
+    model::{Action, EchMode, ProcessMatch, Rule, RuleEnforcement},
 };
 
 /// The source class of `from: any`.
 pub(crate) const ANY_SOURCE: u32 = 0;
 
-/// Port ranges, both ends included; empty is any.
-pub(crate) type PortRanges = SmallVec<[(u16, u16); 4]>;
+/// No place in the policy as written.
+const UNWRITTEN: u32 = u32::MAX;
 
-/// A rule or pseudo-rule that is not off. What every trial reads is kept small and together.
+/// A rule or pseudo-rule that is not off. What every trial reads fits a cache line, because with many
+/// rules the one that a decision needs is rarely at hand.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct CompiledRule {
+    pub(crate) name: RuleName,
+    /// The next hop, the mode's where the rule has none.
+    pub(crate) route: Option<RouteName>,
+    /// What few rules have.
+    rare: Option<Box<Rare>>,
     /// The sandboxes it is for, by class.
     pub(crate) class: u32,
-    /// Its place in the policy as written; none for pseudo-rules.
-    pub(crate) written: Option<u32>,
+    /// Its place in the policy as written.
+    written: u32,
+    /// The first and the last of its ports.
+    span: (u16, u16),
+    lists_ports: bool,
+    /// `ech: allow`.
+    pub(crate) allows_ech: bool,
     pub(crate) action: Action,
     /// Watched, not enforced.
     pub(crate) watch: bool,
     pub(crate) protocol: Option<Protocol>,
     pub(crate) destination: Destination,
-    /// `ech: allow`.
-    pub(crate) allows_ech: bool,
-    pub(crate) ports: PortRanges,
-    /// What few rules have.
-    pub(crate) closer: Option<Box<Closer>>,
-    pub(crate) name: RuleName,
-    /// The next hop, the mode's where the rule has none.
-    pub(crate) route: Option<RouteName>,
 }
 
-/// The conditions beyond source, protocol, port and destination.
-#[derive(Debug)]
-pub(crate) struct Closer {
+const _: () = assert!(size_of::<CompiledRule>() == 64);
+
+/// What few rules have.
+#[derive(Debug, Default)]
+pub(crate) struct Rare {
+    /// The port ranges, where there are several.
+    ports: Vec<(u16, u16)>,
     pub(crate) requests: Vec<RequestMatch>,
     pub(crate) processes: Vec<ProcessMatch>,
     /// When the rule ends; never on a rule that denies.
@@ -62,6 +69,74 @@ pub(crate) enum Destination {
 }
 
 impl CompiledRule {
+    /// A written rule.
+    pub(crate) fn from_written(
+        rule: &Rule,
+        place: u32,
+        (class, destination): (u32, Destination),
+        requests: Vec<RequestMatch>,
+        mode_route: Option<RouteName>,
+    ) -> Self {
+        let rare = Rare {
+            ports: if rule.ports.len() > 1 { rule.ports.clone() } else { Vec::new() },
+            requests,
+            processes: rule.process.clone(),
+            expires: rule.expires.filter(|_| rule.action != Action::Deny),
+        };
+        let plain = rare.ports.is_empty() && rare.requests.is_empty() && rare.processes.is_empty();
+        Self {
+            name: rule.name.clone(),
+            route: rule.route.clone().or(mode_route),
+            rare: (!plain || rare.expires.is_some()).then(|| Box::new(rare)),
+            class,
+            written: place,
+            span: span(&rule.ports),
+            lists_ports: !rule.ports.is_empty(),
+            allows_ech: rule.ech == EchMode::Allow,
+            action: rule.action,
+            watch: rule.enforcement == RuleEnforcement::Watch,
+            protocol: rule.protocol,
+            destination,
+        }
+    }
+
+    /// A pseudo-rule: every sandbox may reach the destination by TCP.
+    pub(crate) fn pseudo(
+        name: RuleName,
+        destination: Destination,
+        ports: Vec<(u16, u16)>,
+        route: Option<RouteName>,
+    ) -> Self {
+        Self {
+            name,
+            route,
+            class: ANY_SOURCE,
+            written: UNWRITTEN,
+            span: span(&ports),
+            lists_ports: !ports.is_empty(),
+            rare: (ports.len() > 1).then(|| Box::new(Rare { ports, ..Rare::default() })),
+            allows_ech: false,
+            action: Action::Allow,
+            watch: false,
+            protocol: Some(Protocol::Tcp),
+            destination,
+        }
+    }
+
+    /// Its place in the policy as written; none for pseudo-rules.
+    pub(crate) fn written(&self) -> Option<usize> {
+        (self.written != UNWRITTEN).then_some(self.written as usize)
+    }
+
+    /// Its port ranges, both ends included; empty is any.
+    pub(crate) fn ports(&self) -> &[(u16, u16)] {
+        match &self.rare {
+            _ if !self.lists_ports => &[],
+            Some(rare) if !rare.ports.is_empty() => &rare.ports,
+            Some(_) | None => std::slice::from_ref(&self.span),
+        }
+    }
+
     /// Whether flows of this protocol can match at all. What allows or asks opens UDP only with ports
     /// and ICMP only by name (spec/egress.md 8).
     pub(crate) fn reaches(&self, protocol: Protocol) -> bool {
@@ -71,25 +146,25 @@ impl CompiledRule {
         match (self.action, protocol) {
             (_, Protocol::Tcp) => true,
             (Action::Deny, Protocol::Udp) => true,
-            (Action::Allow | Action::Ask, Protocol::Udp) => !self.ports.is_empty(),
-            (Action::Deny, Protocol::Icmp) => self.ports.is_empty(),
+            (Action::Allow | Action::Ask, Protocol::Udp) => self.lists_ports,
+            (Action::Deny, Protocol::Icmp) => !self.lists_ports,
             (Action::Allow | Action::Ask, Protocol::Icmp) => self.protocol.is_some(),
         }
     }
 
     /// Whether the port is among the rule's.
     pub(crate) fn covers_port(&self, port: u16) -> bool {
-        self.ports.is_empty() || self.ports.iter().any(|(first, last)| (*first..=*last).contains(&port))
+        !self.lists_ports || self.ports().iter().any(|(first, last)| (*first..=*last).contains(&port))
     }
 
     /// Whether anything beside the source and the destination decides if it matches.
     pub(crate) fn is_conditional(&self) -> bool {
-        !self.ports.is_empty() || self.looks_closer()
+        self.lists_ports || self.looks_closer()
     }
 
     /// Whether it has conditions on the request or the process.
     pub(crate) fn looks_closer(&self) -> bool {
-        self.closer.as_ref().is_some_and(|closer| !closer.requests.is_empty() || !closer.processes.is_empty())
+        self.rare.as_ref().is_some_and(|rare| !rare.requests.is_empty() || !rare.processes.is_empty())
     }
 
     /// Whether it is over at this moment.
@@ -97,10 +172,22 @@ impl CompiledRule {
         self.expires().is_some_and(|end| now > end)
     }
 
+    /// What few rules have, where it has any.
+    pub(crate) fn rare(&self) -> Option<&Rare> {
+        self.rare.as_deref()
+    }
+
     /// When it ends.
     pub(crate) fn expires(&self) -> Option<Timestamp> {
-        self.closer.as_ref().and_then(|closer| closer.expires)
+        self.rare.as_ref().and_then(|rare| rare.expires)
     }
+}
+
+/// The narrowest range around all ranges.
+fn span(ports: &[(u16, u16)]) -> (u16, u16) {
+    let first = ports.iter().map(|(first, _)| *first).min().unwrap_or(0);
+    let last = ports.iter().map(|(_, last)| *last).max().unwrap_or(u16::MAX);
+    (first, last)
 }
 
 /// Conditions on a request, with the globs read.

@@ -78,10 +78,9 @@ impl CompiledPolicy {
     pub fn source(&self, labels: &Labels) -> Source {
         let mut classes = vec![0u64; self.classes.len() / 64 + 1];
         for (number, selectors) in self.classes.iter().enumerate() {
-            if selectors.iter().any(|selector| selector.matches(labels)) {
-                if let Some(word) = classes.get_mut(number / 64) {
-                    *word |= 1 << (number % 64);
-                }
+            let selected = selectors.iter().any(|selector| selector.matches(labels));
+            if let Some(word) = classes.get_mut(number / 64) {
+                *word |= u64::from(selected) << (number % 64);
             }
         }
         let mut view = SourceView {
@@ -98,7 +97,8 @@ impl CompiledPolicy {
         view.tcp = reach(&own, Protocol::Tcp);
         view.udp = reach(&own, Protocol::Udp);
         view.icmp = reach(&own, Protocol::Icmp);
-        view.any_name = own.iter().filter(|(_, rule)| opens_or_closes_any_name(rule)).map(|(number, _)| *number).collect();
+        view.any_name =
+            own.iter().filter(|(_, rule)| opens_or_closes_any_name(rule)).map(|(number, _)| *number).collect();
         Source { view: Arc::new(view) }
     }
 }
@@ -112,7 +112,7 @@ fn reach(own: &[(u32, &CompiledRule)], protocol: Protocol) -> Reach {
             action: rule.action,
             watch: rule.watch,
             // A rule for ICMP has none.
-            ports: &rule.ports,
+            ports: rule.ports(),
             depends: depends(rule),
         })
         .collect();

@@ -111,7 +111,14 @@ fn addresses_in_any_spelling_are_no_names() {
 
 #[test]
 fn scripts_written_together_are_not_mixed() {
-    for text in ["日本語.example", "ひらがなカタカナ漢字abc.example", "한국어abc.example", "пример.example", "ελλάδα.example", "ラーメン.example"] {
+    for text in [
+        "日本語.example",
+        "ひらがなカタカナ漢字abc.example",
+        "한국어abc.example",
+        "пример.example",
+        "ελλάδα.example",
+        "ラーメン.example",
+    ] {
         assert!(HostName::parse(text).is_ok(), "{text}: {:?}", HostName::parse(text));
     }
 }

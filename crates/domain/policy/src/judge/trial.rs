@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 
 use crate::{
-    compile::{CompiledPolicy, SourceView, rules::{CompiledRule, RequestMatch}},
+    compile::{
+        CompiledPolicy, SourceView,
+        rules::{CompiledRule, RequestMatch},
+    },
     decision::{Layer, Missing},
     facts::{Fact, Facts, NameSource, NamedHost},
     guard::Guard,
@@ -133,7 +136,7 @@ impl CompiledPolicy {
     /// Whether this very name stands in the rule or in its group. Looked up in the policy as written:
     /// only guarded names need it.
     pub(crate) fn writes_name(&self, rule: &CompiledRule, name: &HostName) -> bool {
-        let Some(written) = rule.written.and_then(|place| self.spec().rules.get(place as usize)) else { return false };
+        let Some(written) = rule.written().and_then(|place| self.spec().rules.get(place)) else { return false };
         let group: Option<&Group> = match &written.to {
             To::Any => None,
             To::Group(group) => self.spec().groups.get(group),
@@ -160,9 +163,7 @@ fn reach(rule: &CompiledRule, marks: Marks, case: &Case<'_>) -> Trial {
         Trial::Maybe(Missing::Name)
     } else if marks.has(Marks::URL_PENDING) {
         Trial::Maybe(Missing::Http)
-    } else if marks.has(Marks::ADDRESS_PENDING)
-        || (!denies && case.address_pending() && marks.has(Marks::OPENS_NAME))
-    {
+    } else if marks.has(Marks::ADDRESS_PENDING) || (!denies && case.address_pending() && marks.has(Marks::OPENS_NAME)) {
         Trial::Maybe(Missing::Address)
     } else if rule.watch && case.is_tls() && marks.has(Marks::URL_HIDDEN) {
         Trial::Hidden
@@ -173,16 +174,16 @@ fn reach(rule: &CompiledRule, marks: Marks, case: &Case<'_>) -> Trial {
 
 /// The conditions beyond source and destination. What fails for sure comes before what is missing.
 fn closer_look(rule: &CompiledRule, layer: Layer, case: &Case<'_>) -> Trial {
-    let Some(closer) = &rule.closer else { return Trial::Yes(layer) };
-    let process = process(&closer.processes, case);
-    let request = request(rule, &closer.requests, case);
+    let Some(rare) = rule.rare() else { return Trial::Yes(layer) };
+    let process = process(&rare.processes, case);
+    let request = request(rule, &rare.requests, case);
     match (process, request) {
         (Trial::No(_), _) => process,
         (_, Trial::No(_)) => request,
         (Trial::Maybe(_), _) => process,
         (_, Trial::Maybe(_)) => request,
         (Trial::Hidden, _) | (_, Trial::Hidden) => Trial::Hidden,
-        (Trial::Yes(_), Trial::Yes(_)) if closer.requests.is_empty() => Trial::Yes(layer),
+        (Trial::Yes(_), Trial::Yes(_)) if rare.requests.is_empty() => Trial::Yes(layer),
         (Trial::Yes(_), Trial::Yes(_)) => Trial::Yes(Layer::Http),
     }
 }

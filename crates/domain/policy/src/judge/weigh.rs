@@ -3,7 +3,13 @@
 use smallvec::SmallVec;
 
 use crate::{
-    compile::{CompiledPolicy, names::Lead, ranges::{Holder, RangeHit}, reach::{Firsts, Reached}, rules::{CompiledRule, Destination}},
+    compile::{
+        CompiledPolicy,
+        names::Lead,
+        ranges::{Holder, RangeHit},
+        reach::{Firsts, Reached},
+        rules::{CompiledRule, Destination},
+    },
     decision::{Layer, Missing, Verdict, WouldVerdict},
     facts::{Fact, HttpFacts, Protocol},
     guard::Guard,

@@ -46,7 +46,8 @@ fn compiled(mode: Mode, rules: Vec<Rule>) -> CompiledPolicy {
 fn asked(policy: &CompiledPolicy, name: &str, record: QueryType) -> String {
     let source = policy.source(&Labels::default());
     let decision = policy.judge_name(&source, &HostName::parse(name).unwrap(), record, Timestamp::UNIX_EPOCH);
-    let would: String = decision.would.iter().map(|would| format!(" [{} {}]", would.rule, would.verdict.as_str())).collect();
+    let would: String =
+        decision.would.iter().map(|would| format!(" [{} {}]", would.rule, would.verdict.as_str())).collect();
     let answer = match decision.answer {
         NameAnswer::Resolve => "resolve",
         NameAnswer::Synthetic => "synthetic",
@@ -139,9 +140,13 @@ fn record_types() {
 
 #[test]
 fn the_metadata_name_is_opened_by_name_only() {
-    let wide = compiled(Mode::Limited, vec![rule("any", 1, Action::Allow, &[]), rule("wide", 2, Action::Allow, &["*.google.internal"])]);
+    let wide = compiled(
+        Mode::Limited,
+        vec![rule("any", 1, Action::Allow, &[]), rule("wide", 2, Action::Allow, &["*.google.internal"])],
+    );
     assert_eq!(asked(&wide, "metadata.google.internal", QueryType::A), "refuse by guard:metadata");
-    let named = compiled(Mode::Limited, vec![by_address("net", 1, "169.254.169.254/32", &["metadata.google.internal"])]);
+    let named =
+        compiled(Mode::Limited, vec![by_address("net", 1, "169.254.169.254/32", &["metadata.google.internal"])]);
     assert_eq!(asked(&named, "metadata.google.internal", QueryType::A), "resolve by net");
 }
 

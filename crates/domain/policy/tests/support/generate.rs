@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, net::IpAddr};
 use policy::{
     EchState, Fact, HostPattern, HttpFacts, NameSource, NamedHost, ProcessFacts, Protocol, TlsFacts,
     model::{
-        Action, EchMode, Feed, FeedFormat, From, Group, HttpMatch, ListContent, Lists, ManagedHosts, ManagedPath, Mode, PolicySpec,
-        ProcessMatch, RecordType, Route, Rule, RuleEnforcement, To, UrlPattern,
+        Action, EchMode, Feed, FeedFormat, From, Group, HttpMatch, ListContent, Lists, ManagedHosts, ManagedPath, Mode,
+        PolicySpec, ProcessMatch, RecordType, Route, Rule, RuleEnforcement, To, UrlPattern,
     },
 };
 use proptest::{
@@ -88,7 +88,13 @@ fn feed(path: &str) -> Feed {
 }
 
 fn group() -> impl Strategy<Value = Group> {
-    let parts = (vec(pattern(), 0..3), vec(url(), 0..2), vec(range(), 0..3), weighted(0.2, select(FEEDS)), vec(selector(), 1..3));
+    let parts = (
+        vec(pattern(), 0..3),
+        vec(url(), 0..2),
+        vec(range(), 0..3),
+        weighted(0.2, select(FEEDS)),
+        vec(selector(), 1..3),
+    );
     parts.prop_map(|(hosts, urls, cidrs, named, sandboxes)| {
         let mut group = Group { sandboxes, hosts, urls, cidrs, service_tag: None, feed: named.map(feed) };
         if group.hosts.is_empty() && group.urls.is_empty() && group.cidrs.is_empty() && group.feed.is_none() {
@@ -115,13 +121,13 @@ fn to() -> impl Strategy<Value = To> {
 }
 
 fn http() -> impl Strategy<Value = HttpMatch> {
-    (subsequence(vec!["GET", "POST"], 0..=1), subsequence(vec!["/a/**", "/b"], 0..=2), any::<bool>()).prop_map(|(methods, paths, header)| {
-        HttpMatch {
+    (subsequence(vec!["GET", "POST"], 0..=1), subsequence(vec!["/a/**", "/b"], 0..=2), any::<bool>()).prop_map(
+        |(methods, paths, header)| HttpMatch {
             methods: methods.into_iter().map(str::to_owned).collect(),
             paths: paths.into_iter().map(str::to_owned).collect(),
             headers: header.then(|| ("x-key".to_owned(), "1".to_owned())).into_iter().collect(),
-        }
-    })
+        },
+    )
 }
 
 fn protocol() -> impl Strategy<Value = Protocol> {
@@ -144,38 +150,48 @@ fn enforcement() -> impl Strategy<Value = RuleEnforcement> {
 pub fn any_rule() -> impl Strategy<Value = Rule> {
     let what = (from(), to(), vec(pattern(), 0..2), weighted(0.3, protocol()), ports());
     let how = (vec(http(), 0..2), weighted(0.2, any::<bool>()), action(), enforcement(), any::<bool>());
-    let more = (weighted(0.2, -10i64..10), weighted(0.2, Just(RouteName::new("side").unwrap())), weighted(0.2, Just(RecordType::Txt)));
-    (what, how, more).prop_map(|((from, to, names, protocol, mut ports), (http, process, action, enforcement, ech), (expires, route, record))| {
-        if protocol == Some(Protocol::Icmp) {
-            ports.clear();
-        }
-        let process = process.map(|path| match path {
-            true => ProcessMatch::Executable("/usr/bin/git".to_owned()),
-            false => ProcessMatch::Digest("00".to_owned()),
-        });
-        Rule {
-            from,
-            names,
-            protocol,
-            ports,
-            http,
-            process: process.into_iter().collect(),
-            enforcement,
-            ech: if ech { EchMode::Allow } else { EchMode::DenySuspect },
-            route,
-            record_types: record.into_iter().collect(),
-            expires: expires.map(|seconds| now() + jiff::SignedDuration::from_secs(seconds)),
-            ..rule("unnamed", 0, action, to)
-        }
-    })
+    let more = (
+        weighted(0.2, -10i64..10),
+        weighted(0.2, Just(RouteName::new("side").unwrap())),
+        weighted(0.2, Just(RecordType::Txt)),
+    );
+    (what, how, more).prop_map(
+        |(
+            (from, to, names, protocol, mut ports),
+            (http, process, action, enforcement, ech),
+            (expires, route, record),
+        )| {
+            if protocol == Some(Protocol::Icmp) {
+                ports.clear();
+            }
+            let process = process.map(|path| match path {
+                true => ProcessMatch::Executable("/usr/bin/git".to_owned()),
+                false => ProcessMatch::Digest("00".to_owned()),
+            });
+            Rule {
+                from,
+                names,
+                protocol,
+                ports,
+                http,
+                process: process.into_iter().collect(),
+                enforcement,
+                ech: if ech { EchMode::Allow } else { EchMode::DenySuspect },
+                route,
+                record_types: record.into_iter().collect(),
+                expires: expires.map(|seconds| now() + jiff::SignedDuration::from_secs(seconds)),
+                ..rule("unnamed", 0, action, to)
+            }
+        },
+    )
 }
 
 /// A policy whose rules stand in any order of priority, with lists for its feeds.
 pub fn policy() -> impl Strategy<Value = (PolicySpec, Lists)> {
     let mode = select(&[Mode::Unrestricted, Mode::Limited, Mode::Limited, Mode::Routed][..]);
-    let rules = vec(any_rule(), 0..9).prop_map(|rules| (rules.len(), rules)).prop_flat_map(|(count, rules)| {
-        (Just(rules), Just((0..count as i64).collect::<Vec<_>>()).prop_shuffle())
-    });
+    let rules = vec(any_rule(), 0..9)
+        .prop_map(|rules| (rules.len(), rules))
+        .prop_flat_map(|(count, rules)| (Just(rules), Just((0..count as i64).collect::<Vec<_>>()).prop_shuffle()));
     let behind = (vec(pattern(), 0..2), vec(pattern(), 0..2), vec(pattern(), 0..2));
     (mode, any::<bool>(), rules, [group(), group(), group()], [list(), list()], behind).prop_map(
         |(mode, watch_default, (rules, priorities), groups, lists, (allowed_hosts, registries, additional_hosts))| {
@@ -191,7 +207,11 @@ pub fn policy() -> impl Strategy<Value = (PolicySpec, Lists)> {
                 watch_default,
                 allowed_hosts,
                 route: (mode == Mode::Routed).then(|| side.clone()),
-                managed_path: ManagedPath { package_registries: vec![pypi], additional_hosts, ..ManagedPath::default() },
+                managed_path: ManagedPath {
+                    package_registries: vec![pypi],
+                    additional_hosts,
+                    ..ManagedPath::default()
+                },
                 routes: BTreeMap::from([(side, Route::default())]),
                 groups: GROUPS.iter().map(|name| GroupName::new(name).unwrap()).zip(groups).collect(),
                 rules: rules.collect(),
@@ -255,18 +275,18 @@ pub fn known_name() -> impl Strategy<Value = NamedHost> {
 
 fn known_http() -> impl Strategy<Value = HttpFacts> {
     let headers = vec(select(&[("x-key", "1"), ("x-key", "2"), ("other", "1")][..]), 0..3);
-    (select(&["GET", "POST", "get"][..]), of(select(&["/", "/a/b", "/b"][..])), headers).prop_map(|(method, path, headers)| HttpFacts {
-        method: method.to_owned(),
-        path: path.map(str::to_owned),
-        headers: headers.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-    })
+    (select(&["GET", "POST", "get"][..]), of(select(&["/", "/a/b", "/b"][..])), headers).prop_map(
+        |(method, path, headers)| HttpFacts {
+            method: method.to_owned(),
+            path: path.map(str::to_owned),
+            headers: headers.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        },
+    )
 }
 
 fn known_process() -> impl Strategy<Value = ProcessFacts> {
-    (select(&["/usr/bin/git", "/bin/sh"][..]), of(select(&["00", "11"][..]))).prop_map(|(executable, digest)| ProcessFacts {
-        pid: 1,
-        executable: executable.to_owned(),
-        digest: digest.map(str::to_owned),
+    (select(&["/usr/bin/git", "/bin/sh"][..]), of(select(&["00", "11"][..]))).prop_map(|(executable, digest)| {
+        ProcessFacts { pid: 1, executable: executable.to_owned(), digest: digest.map(str::to_owned) }
     })
 }
 
@@ -276,6 +296,21 @@ pub fn flow(pending: bool) -> impl Strategy<Value = Flow> {
     let tls = ech.prop_map(|ech| TlsFacts { alpn: Vec::new(), ech });
     let where_to = (protocol(), select(&[22u16, 80, 443, 8080][..]));
     let address = fact(select(ADDRESSES).prop_map(|text| text.parse::<IpAddr>().unwrap()), pending);
-    (where_to, address, fact(known_name(), pending), fact(tls, pending), fact(known_http(), pending), fact(known_process(), pending))
-        .prop_map(|((protocol, port), address, name, tls, http, process)| Flow { protocol, port, address, name, tls, http, process })
+    (
+        where_to,
+        address,
+        fact(known_name(), pending),
+        fact(tls, pending),
+        fact(known_http(), pending),
+        fact(known_process(), pending),
+    )
+        .prop_map(|((protocol, port), address, name, tls, http, process)| Flow {
+            protocol,
+            port,
+            address,
+            name,
+            tls,
+            http,
+            process,
+        })
 }

@@ -40,7 +40,10 @@ pub fn rule(name: &str, priority: i64, action: Action, to: To) -> Rule {
 }
 
 pub fn hosts(patterns: &[&str]) -> To {
-    To::Inline(Group { hosts: patterns.iter().map(|text| HostPattern::parse(text).unwrap()).collect(), ..Group::default() })
+    To::Inline(Group {
+        hosts: patterns.iter().map(|text| HostPattern::parse(text).unwrap()).collect(),
+        ..Group::default()
+    })
 }
 
 pub fn cidrs(ranges: &[&str]) -> To {

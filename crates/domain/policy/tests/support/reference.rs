@@ -8,7 +8,8 @@ use policy::{
     address::{SpecialRange, canonical, judged_addresses, special},
     http_path::PathGlob,
     model::{
-        Action, EchMode, From, Group, HttpMatch, Lists, Mode, PolicySpec, ProcessMatch, Rule, RuleEnforcement, To, UrlPattern,
+        Action, EchMode, From, Group, HttpMatch, Lists, Mode, PolicySpec, ProcessMatch, Rule, RuleEnforcement, To,
+        UrlPattern,
     },
 };
 use values::Labels;
@@ -34,7 +35,8 @@ pub fn judge(spec: &PolicySpec, lists: &Lists, labels: &Labels, facts: &Facts<'_
     notes.dedup();
     let mut strictest = all[0].0.clone();
     for (answer, _) in all {
-        if answer.rank() > strictest.rank() || (answer.rank() == strictest.rank() && answer.tells_more_than(&strictest)) {
+        if answer.rank() > strictest.rank() || (answer.rank() == strictest.rank() && answer.tells_more_than(&strictest))
+        {
             strictest = answer;
         }
     }
@@ -79,7 +81,8 @@ impl Answer {
 
 /// Rules that are not off by priority, then the pseudo-rules.
 fn rules_in_order(spec: &PolicySpec) -> Vec<Rule> {
-    let mut rules: Vec<Rule> = spec.rules.iter().filter(|rule| rule.enforcement != RuleEnforcement::Off).cloned().collect();
+    let mut rules: Vec<Rule> =
+        spec.rules.iter().filter(|rule| rule.enforcement != RuleEnforcement::Off).cloned().collect();
     rules.sort_by_key(|rule| rule.priority);
     let mut pseudo = |name: &str, hosts: &[HostPattern], ports: &[(u16, u16)]| {
         if !hosts.is_empty() {
@@ -178,7 +181,14 @@ impl Flow<'_> {
         self.guard.is_some() || self.name_guard
     }
 
-    fn settle(&self, rules: &[Rule], verdict: &'static str, by: String, maybe: &[(usize, Action, Missing)], watched: &[Missing]) -> Answer {
+    fn settle(
+        &self,
+        rules: &[Rule],
+        verdict: &'static str,
+        by: String,
+        maybe: &[(usize, Action, Missing)],
+        watched: &[Missing],
+    ) -> Answer {
         let decided = Answer::Decided(verdict, by);
         let watched = watched.first().map(|missing| Answer::Needs(*missing));
         let allow = maybe.iter().any(|(_, action, _)| *action == Action::Allow);
@@ -238,7 +248,8 @@ impl Flow<'_> {
         if !self.from(rule) || (rule.action != Action::Deny && rule.expires.is_some_and(|end| self.facts.now > end)) {
             return vec![Match::No];
         }
-        let port = rule.ports.is_empty() || rule.ports.iter().any(|(a, b)| *a <= self.facts.port && self.facts.port <= *b);
+        let port =
+            rule.ports.is_empty() || rule.ports.iter().any(|(a, b)| *a <= self.facts.port && self.facts.port <= *b);
         if !protocol_opened(rule, self.facts.protocol) || !port {
             return vec![Match::No];
         }
@@ -260,7 +271,9 @@ impl Flow<'_> {
         match &rule.from {
             From::Any => true,
             From::Labels(selector) => selector.matches(self.labels),
-            From::Group(group) => self.spec.groups[group].sandboxes.iter().any(|selector| selector.matches(self.labels)),
+            From::Group(group) => {
+                self.spec.groups[group].sandboxes.iter().any(|selector| selector.matches(self.labels))
+            }
         }
     }
 
@@ -290,10 +303,8 @@ impl Flow<'_> {
         let denies = rule.action == Action::Deny;
         let mut outcomes = Vec::new();
         let address_pending = self.address == Fact::Pending;
-        if let Fact::Known(address) = self.address {
-            if ranges.iter().any(|range| contains(range, address)) {
-                return vec![Match::Yes];
-            }
+        if self.address.known().is_some_and(|address| ranges.iter().any(|range| contains(range, *address))) {
+            return vec![Match::Yes];
         }
         match &self.facts.name {
             Fact::Known(host) => {
@@ -341,7 +352,9 @@ impl Flow<'_> {
             Fact::Absent => Match::No,
             Fact::Known(HttpFacts { path: None, .. }) if rule.action == Action::Deny => Match::Yes,
             Fact::Known(HttpFacts { path: None, .. }) => Match::No,
-            Fact::Known(HttpFacts { path: Some(path), .. }) if PathGlob::parse(&url.path).unwrap().matches(path) => Match::Yes,
+            Fact::Known(HttpFacts { path: Some(path), .. }) if PathGlob::parse(&url.path).unwrap().matches(path) => {
+                Match::Yes
+            }
             Fact::Known(_) => Match::No,
         }
     }
@@ -359,7 +372,9 @@ impl Flow<'_> {
         let request = match &self.facts.http {
             _ if rule.http.is_empty() => Match::Yes,
             Fact::Pending => Match::Maybe(Missing::Http),
-            Fact::Absent if rule.enforcement == RuleEnforcement::Watch && self.facts.tls.known().is_some() => Match::Hidden,
+            Fact::Absent if rule.enforcement == RuleEnforcement::Watch && self.facts.tls.known().is_some() => {
+                Match::Hidden
+            }
             Fact::Absent => Match::No,
             Fact::Known(http) => yes(rule.http.iter().any(|one| request_matches(one, http, rule.action))),
         };
@@ -367,7 +382,11 @@ impl Flow<'_> {
         if both.contains(&Match::No) {
             return Match::No;
         }
-        *both.iter().find(|one| matches!(one, Match::Maybe(_))).or(both.iter().find(|one| **one == Match::Hidden)).unwrap_or(&Match::Yes)
+        *both
+            .iter()
+            .find(|one| matches!(one, Match::Maybe(_)))
+            .or(both.iter().find(|one| **one == Match::Hidden))
+            .unwrap_or(&Match::Yes)
     }
 
     fn names_guarded(&self, rule: &Rule) -> bool {
@@ -381,13 +400,13 @@ impl Flow<'_> {
         let by_address = self.guard.is_none_or(|guard| {
             written.iter().filter(covers).any(|range| match guard {
                 Guard::Metadata | Guard::OwnAddress => host_long(range),
-                _ => special(range.network()) == special(*self.address.known().unwrap())
-                    && special(range.broadcast()) == special(range.network()),
+                _ => {
+                    special(range.network()) == special(*self.address.known().unwrap())
+                        && special(range.broadcast()) == special(range.network())
+                }
             })
         });
-        let exact = |pattern: &HostPattern| {
-            matches!((pattern, self.facts.name.known()), (HostPattern::Exact(exact), Some(named)) if *exact == named.name)
-        };
+        let exact = |pattern: &HostPattern| matches!((pattern, self.facts.name.known()), (HostPattern::Exact(exact), Some(named)) if *exact == named.name);
         let hosts = self.group(rule).map(|group| group.hosts.clone()).unwrap_or_default();
         let by_name = !self.name_guard
             || hosts.iter().chain(&rule.names).any(exact)
@@ -422,14 +441,15 @@ fn protocol_opened(rule: &Rule, protocol: Protocol) -> bool {
 }
 
 fn request_matches(one: &HttpMatch, http: &HttpFacts, action: Action) -> bool {
-    let method = one.methods.is_empty() || one.methods.iter().any(|method| *method == http.method);
+    let method = one.methods.is_empty() || one.methods.contains(&http.method);
     let path = match &http.path {
         _ if one.paths.is_empty() => true,
         None => action == Action::Deny,
         Some(path) => one.paths.iter().any(|glob| PathGlob::parse(glob).unwrap().matches(path)),
     };
     let headers = one.headers.iter().all(|(name, value)| {
-        let sent: Vec<bool> = http.headers.iter().filter(|(field, _)| field == name).map(|(_, is)| is == value).collect();
+        let sent: Vec<bool> =
+            http.headers.iter().filter(|(field, _)| field == name).map(|(_, is)| is == value).collect();
         if action == Action::Deny { sent.contains(&true) } else { !sent.is_empty() && !sent.contains(&false) }
     });
     method && path && headers

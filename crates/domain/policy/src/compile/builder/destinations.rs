@@ -157,10 +157,10 @@ impl<'a> Destinations<'a> {
     /// Adds a rule to sets. Rules come in ascending order.
     fn join(&mut self, sets: &Sets, number: u32) {
         for set in &sets.numbers {
-            if let Some(rules) = self.sets.get_mut(*set as usize) {
-                if rules.last() != Some(&number) {
-                    rules.push(number);
-                }
+            if let Some(rules) = self.sets.get_mut(*set as usize)
+                && rules.last() != Some(&number)
+            {
+                rules.push(number);
             }
         }
     }
