@@ -9,12 +9,7 @@ use std::{net::IpAddr, sync::Arc};
 use policy::{Decision, Fact, Guard, Layer, Missing, NameAnswer, NamedHost, ProcessFacts, QueryType, Step, Verdict};
 use smallvec::{SmallVec, smallvec};
 
-use crate::{
-    flow::Flow,
-    in_force::InForce,
-    resolve::ResolveError,
-    shared::Shared,
-};
+use crate::{flow::Flow, in_force::InForce, resolve::ResolveError, shared::Shared};
 
 /// The most addresses of one name that are judged.
 const ADDRESS_LIMIT: usize = 16;
@@ -201,9 +196,10 @@ pub(crate) async fn learn_process(shared: &Shared, flow: &mut Flow) {
     if flow.process.is_none()
         && let Some(processes) = &shared.processes
     {
-        let digest = shared.in_force().policy.spec().rules.iter().any(|rule| {
-            rule.process.iter().any(|process| matches!(process, policy::model::ProcessMatch::Digest(_)))
-        });
+        let digest =
+            shared.in_force().policy.spec().rules.iter().any(|rule| {
+                rule.process.iter().any(|process| matches!(process, policy::model::ProcessMatch::Digest(_)))
+            });
         flow.process = processes.find(flow.client, flow.server, digest).await;
     }
     flow.facts.process = match &flow.process {

@@ -244,11 +244,7 @@ async fn question(shared: &Shared, flow: &mut Flow, judged: &mut Judged) -> Resu
     match ask::ask(shared, flow, &judged.decision).await {
         ask::Asked::Yes(reason) => Ok(reason),
         ask::Asked::No(reason) => {
-            let said = Said {
-                verdict: Some(Verdict::Denied.as_str()),
-                reason: Some(reason.to_owned()),
-                error: None,
-            };
+            let said = Said { verdict: Some(Verdict::Denied.as_str()), reason: Some(reason.to_owned()), error: None };
             match record::decided(shared, flow, &judged.decision, revision, said).await {
                 Ok(_) => {
                     let mut decision = Decision::by_guard(Guard::Malformed, judged.decision.layer, reason);

@@ -138,7 +138,9 @@ async fn read_request(worker: &Worker, stream: &mut TcpStream, bytes: &mut Vec<u
             Ok(Ok(0) | Err(_)) => return Ok(None),
             Ok(Ok(_)) => {}
             Err(_) if bytes.is_empty() && !greeted => return Ok(None),
-            Err(_) => return Err(Broken { layer: Layer::Ip, reason: "a proxy request that took too long", answer: None }),
+            Err(_) => {
+                return Err(Broken { layer: Layer::Ip, reason: "a proxy request that took too long", answer: None });
+            }
         }
     }
 }
@@ -268,9 +270,7 @@ async fn absolute(worker: &Rc<Worker>, stream: TcpStream, bytes: Vec<u8>, flow: 
     let shared = &worker.shared;
     flow.see_request(head);
     let reading = match &head.authority.host {
-        Target::Name(name) => {
-            decide::by_name(NamedHost { name: name.clone(), source: NameSource::HttpHost })
-        }
+        Target::Name(name) => decide::by_name(NamedHost { name: name.clone(), source: NameSource::HttpHost }),
         Target::Address(address) => readings::by_address(shared, SocketAddr::new(*address, flow.facts.port)),
     };
     let established = match decide::judge(shared, &mut flow, &reading, Limits::default()).await {

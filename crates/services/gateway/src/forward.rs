@@ -41,12 +41,8 @@ pub(crate) fn forward(worker: &Worker, client: TcpStream, established: Establish
             Some(key)
         }
         Err((error, open)) => {
-            let end = End {
-                by: EndedBy::Unreachable,
-                cut: None,
-                bytes: Transfer::default(),
-                error: Some(error.to_string()),
-            };
+            let end =
+                End { by: EndedBy::Unreachable, cut: None, bytes: Transfer::default(), error: Some(error.to_string()) };
             worker.record_later(record::ended(&open, end));
             None
         }
@@ -54,7 +50,6 @@ pub(crate) fn forward(worker: &Worker, client: TcpStream, established: Establish
 }
 
 /// The one place where a flow enters the pump.
-#[expect(clippy::needless_pass_by_value, reason = "a permit and a record's proof are used up by forwarding")]
 fn enter(
     permit: Permit,
     recorded: Recorded,

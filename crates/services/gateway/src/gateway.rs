@@ -132,7 +132,12 @@ impl Gateway {
         }
     }
 
-    fn start_workers(&mut self, sockets: &SandboxSockets, dns: &Arc<DnsContext>, count: usize) -> Result<(), StartError> {
+    fn start_workers(
+        &mut self,
+        sockets: &SandboxSockets,
+        dns: &Arc<DnsContext>,
+        count: usize,
+    ) -> Result<(), StartError> {
         let (ready, started) = mpsc::channel();
         for index in 0..count {
             let sockets = duplicate(sockets).map_err(StartError::Socket)?;

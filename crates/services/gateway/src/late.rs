@@ -119,10 +119,14 @@ pub(crate) fn hold_to_target(named: &NamedHost, port: u16, intent: &Intent) -> R
         Intent::Malformed(layer, reason) => Err(Denial::new(Guard::Malformed, *layer, *reason)),
         Intent::Tls(hello) => match &hello.server_name {
             Some(name) if name == target => Ok(()),
-            Some(name) => {
-                Err(Denial::new(Guard::Binding, Layer::Tls, format!("the tunnel is for {target}, the ClientHello for {name}")))
+            Some(name) => Err(Denial::new(
+                Guard::Binding,
+                Layer::Tls,
+                format!("the tunnel is for {target}, the ClientHello for {name}"),
+            )),
+            None if port == 443 => {
+                Err(Denial::new(Guard::Malformed, Layer::Tls, "a ClientHello without a server name"))
             }
-            None if port == 443 => Err(Denial::new(Guard::Malformed, Layer::Tls, "a ClientHello without a server name")),
             None => Ok(()),
         },
         Intent::Http(..) if port == 443 => {
@@ -149,16 +153,16 @@ pub(crate) fn hold_to_target(named: &NamedHost, port: u16, intent: &Intent) -> R
 fn needs_judgement(open: &OpenFlow, intent: &Intent) -> bool {
     match intent {
         Intent::Tls(hello) => hello.encrypted || open.judged_by_request,
-        Intent::Http(..) | Intent::Raw | Intent::Silent | Intent::Http2 | Intent::Malformed(..) => open.judged_by_request,
+        Intent::Http(..) | Intent::Raw | Intent::Silent | Intent::Http2 | Intent::Malformed(..) => {
+            open.judged_by_request
+        }
     }
 }
 
 /// Takes the first bytes of a granted tunnel into what is known of it.
 fn note(open: &mut OpenFlow, intent: &Intent) {
     (open.facts.tls, open.facts.http) = match intent {
-        Intent::Tls(hello) => {
-            (Fact::Known(TlsFacts { alpn: hello.alpn.clone(), ech: EchState::None }), Fact::Absent)
-        }
+        Intent::Tls(hello) => (Fact::Known(TlsFacts { alpn: hello.alpn.clone(), ech: EchState::None }), Fact::Absent),
         Intent::Http(head, _) => (Fact::Absent, Fact::Known(head.facts())),
         Intent::Http2 | Intent::Raw | Intent::Silent | Intent::Malformed(..) => (Fact::Absent, Fact::Absent),
     };

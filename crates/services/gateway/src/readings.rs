@@ -17,7 +17,12 @@ use crate::{
 pub(crate) type Readings = SmallVec<[Reading; 2]>;
 
 /// Judges a flow that dialled an address, by what its first bytes say.
-pub(crate) async fn judge(shared: &Shared, flow: &mut Flow, original: SocketAddr, intent: &Intent) -> (Readings, Judged) {
+pub(crate) async fn judge(
+    shared: &Shared,
+    flow: &mut Flow,
+    original: SocketAddr,
+    intent: &Intent,
+) -> (Readings, Judged) {
     match plan(shared, flow, original, intent).await {
         Ok(readings) => {
             let judged = decide::judge(shared, flow, &readings, Limits::default()).await;
@@ -76,7 +81,9 @@ async fn plan(
             match &head.authority.host {
                 Target::Name(name) => by_name(shared, flow, &place, name, NameSource::HttpHost).await,
                 Target::Address(address) if *address == place.address => Ok(place.nameless(shared)),
-                Target::Address(_) => deny(Guard::Binding, Layer::Http, "Host is another address than the connection's"),
+                Target::Address(_) => {
+                    deny(Guard::Binding, Layer::Http, "Host is another address than the connection's")
+                }
             }
         }
         Intent::Http2 => Ok(place.nameless(shared)),
@@ -121,10 +128,11 @@ impl Place {
 
     fn candidates(&self, shared: &Shared) -> impl Iterator<Item = Reading> + use<> {
         let address = Fact::Known(self.address);
-        shared.names.names_of(self.address).into_iter().map(move |name| Reading {
-            name: Fact::Known(NamedHost { name, source: NameSource::DnsBinding }),
-            address,
-        })
+        shared
+            .names
+            .names_of(self.address)
+            .into_iter()
+            .map(move |name| Reading { name: Fact::Known(NamedHost { name, source: NameSource::DnsBinding }), address })
     }
 }
 

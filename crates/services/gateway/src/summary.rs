@@ -125,7 +125,8 @@ impl Tally {
             .map(|((what, rule), count)| Group { what: what.clone(), rule: rule.clone(), count: *count })
             .collect();
         drop(counted);
-        denials.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.what.cmp(&b.what)).then_with(|| a.rule.cmp(&b.rule)));
+        denials
+            .sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.what.cmp(&b.what)).then_with(|| a.rule.cmp(&b.rule)));
         Summary {
             allowed: read(&self.allowed),
             denied: read(&self.denied),

@@ -100,7 +100,11 @@ pub(crate) fn run(
 }
 
 impl Worker {
-    fn start(shared: Arc<Shared>, dns: Arc<DnsContext>, sockets: Sockets) -> io::Result<(Rc<Self>, Vec<JoinHandle<()>>)> {
+    fn start(
+        shared: Arc<Shared>,
+        dns: Arc<DnsContext>,
+        sockets: Sockets,
+    ) -> io::Result<(Rc<Self>, Vec<JoinHandle<()>>)> {
         let settings = &shared.settings;
         let bounds = Bounds {
             idle: settings.idle_timeout,

@@ -1,5 +1,7 @@
 //! The explicit proxy: CONNECT, absolute-form HTTP and SOCKS5 through policy and record.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "help for tests")]
+
 mod support;
 
 use std::{
@@ -9,9 +11,7 @@ use std::{
 };
 
 use policy::model::Action;
-use support::{
-    Origin, World, deny_hosts, is_refused, loopback, methods, read_head, read_response, read_rest,
-};
+use support::{Origin, World, deny_hosts, is_refused, loopback, methods, read_head, read_response, read_rest};
 
 #[test]
 fn a_tunnel_is_decided_recorded_and_forwarded() {
@@ -135,9 +135,7 @@ fn another_host_on_a_kept_connection_is_misdirected() {
     let world = World::new(vec![loopback("local", 10, Action::Allow, &["web.test", "other.test"])]);
     let mut stream = world.granted(&format!("web.test:{}", origin.port()));
     // Both at once: the second hides behind the first.
-    stream
-        .write_all(b"GET /1 HTTP/1.1\r\nHost: web.test\r\n\r\nGET /2 HTTP/1.1\r\nHost: other.test\r\n\r\n")
-        .unwrap();
+    stream.write_all(b"GET /1 HTTP/1.1\r\nHost: web.test\r\n\r\nGET /2 HTTP/1.1\r\nHost: other.test\r\n\r\n").unwrap();
     assert_eq!(read_response(&mut stream).1, "ok");
     let answer = read_rest(&mut stream);
     assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
@@ -188,7 +186,8 @@ fn a_request_to_the_proxy_goes_on_in_origin_form() {
     );
     stream.write_all(request.as_bytes()).unwrap();
     assert_eq!(read_response(&mut stream).1, "ok");
-    let expected = format!("POST /a?b HTTP/1.1\r\nHost: web.test:{port}\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc");
+    let expected =
+        format!("POST /a?b HTTP/1.1\r\nHost: web.test:{port}\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc");
     assert_eq!(told.recv().unwrap(), expected);
     assert_eq!(read_rest(&mut stream), "");
     let event = world.event("flow.decided", |event| event["verdict"] == "allowed");
@@ -198,13 +197,16 @@ fn a_request_to_the_proxy_goes_on_in_origin_form() {
 #[test]
 fn requests_without_one_meaning_are_refused() {
     let world = World::new(vec![loopback("local", 10, Action::Allow, &["web.test"])]);
-    for target in ["2130706433:80", "0177.0.0.1:80", "127.1:80", "web.test:080", "web.test", "u@web.test:80", "[fe80::1%25lo]:80"] {
+    for target in
+        ["2130706433:80", "0177.0.0.1:80", "127.1:80", "web.test:080", "web.test", "u@web.test:80", "[fe80::1%25lo]:80"]
+    {
         let (_, head) = world.tunnel(target);
         assert!(head.starts_with("HTTP/1.1 400 "), "{target}: {head}");
     }
     let (_, mapped) = world.tunnel("[::ffff:169.254.169.254]:80");
     assert!(mapped.starts_with("HTTP/1.1 403 ") && mapped.contains("guard:metadata"), "{mapped}");
-    for request in ["GET / HTTP/1.1\r\nHost: web.test\r\n\r\n", "GET http://a.test/ HTTP/1.1\r\nHost: web.test\r\n\r\n"] {
+    for request in ["GET / HTTP/1.1\r\nHost: web.test\r\n\r\n", "GET http://a.test/ HTTP/1.1\r\nHost: web.test\r\n\r\n"]
+    {
         let mut stream = world.client();
         stream.write_all(request.as_bytes()).unwrap();
         assert!(read_head(&mut stream).starts_with("HTTP/1.1 400 "), "{request}");
@@ -289,7 +291,9 @@ fn a_websocket_goes_through_after_its_upgrade() {
     let origin = Origin::start(|mut stream| {
         let head = read_head(&mut stream);
         assert!(head.contains("Upgrade: websocket\r\n"), "{head}");
-        stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n").unwrap();
+        stream
+            .write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+            .unwrap();
         let mut frame = [0; 4];
         stream.read_exact(&mut frame).unwrap();
         stream.write_all(&frame).unwrap();

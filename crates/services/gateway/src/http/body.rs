@@ -175,7 +175,10 @@ impl Chunks {
             (State::TrailerEnd { total }, b'\n') => State::TrailerStart { total },
             (State::Last, b'\n') => State::Done,
             (State::TrailerStart { .. } | State::Trailer { .. }, _) => return Err("a broken trailer line"),
-            (State::SizeEnd { .. } | State::DataReturn | State::DataEnd | State::TrailerEnd { .. } | State::Last, _) => {
+            (
+                State::SizeEnd { .. } | State::DataReturn | State::DataEnd | State::TrailerEnd { .. } | State::Last,
+                _,
+            ) => {
                 return Err(END);
             }
             (State::Data { .. } | State::Done, _) => return Err(END),
@@ -205,7 +208,8 @@ mod tests {
 
     #[test]
     fn chunked_bodies_end_where_they_say() {
-        let cases: &[(&[u8], bool, Result<(usize, bool), &str>)] = &[
+        type Case<'a> = (&'a [u8], bool, Result<(usize, bool), &'a str>);
+        let cases: &[Case<'_>] = &[
             (b"0\r\n\r\nGET", true, Ok((5, true))),
             (b"5\r\nhello\r\n0\r\n\r\nGET /", true, Ok((15, true))),
             (b"5\r\nhello\r\n0\r\nA: b\r\n\r\nX", true, Ok((21, true))),

@@ -322,7 +322,9 @@ mod tests {
 
     #[test]
     fn a_request_behind_another_waits_for_its_answer() {
-        let (first, rest) = head("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 2\r\n\r\nhiGET /2 HTTP/1.1\r\nHost: b.example\r\n\r\n");
+        let (first, rest) = head(
+            "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 2\r\n\r\nhiGET /2 HTTP/1.1\r\nHost: b.example\r\n\r\n",
+        );
         let mut exchange = Exchange::new(&first, false, LIMIT);
         let (forwarded, waiting) = client(&mut exchange, &rest).unwrap();
         assert_eq!((forwarded.as_slice(), waiting), (&b"hi"[..], None));

@@ -39,7 +39,11 @@ pub(crate) fn read(bytes: &[u8], to_head: bool) -> ResponseHead {
     if !(100..=999).contains(&status) {
         return ResponseHead::Malformed("a response without a status");
     }
-    let body = if to_head || status < 200 || status == 204 || status == 304 { Ok(Body::Done) } else { framing(parsed.headers) };
+    let body = if to_head || status < 200 || status == 204 || status == 304 {
+        Ok(Body::Done)
+    } else {
+        framing(parsed.headers)
+    };
     match body {
         Ok(body) => ResponseHead::Complete { length, status, body },
         Err(reason) => ResponseHead::Malformed(reason),

@@ -7,11 +7,7 @@ mod processes;
 /// Which inode a connection's socket has.
 mod socket_diagnosis;
 
-use std::{
-    io,
-    net::SocketAddr,
-    os::fd::AsFd,
-};
+use std::{io, net::SocketAddr, os::fd::AsFd};
 
 pub(crate) use processes::Processes;
 use rustix::net::sockopt::{ip_original_dst, ipv6_original_dst};

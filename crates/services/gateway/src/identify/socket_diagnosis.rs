@@ -13,17 +13,22 @@ use rustix::net::{RecvFlags, SendFlags, netlink::SocketAddrNetlink};
 
 /// `SOCK_DIAG_BY_FAMILY` (linux/sock_diag.h).
 const BY_FAMILY: u16 = 20;
-/// `NLMSG_ERROR` (linux/netlink.h).
-const MESSAGE_ERROR: u16 = 2;
 /// `NLM_F_REQUEST`.
 const FLAG_REQUEST: u16 = 1;
 /// nlmsghdr and inet_diag_req_v2.
 const REQUEST_SIZE: usize = 16 + 56;
+/// Where the ports stand: behind nlmsghdr and four bytes of inet_diag_msg.
+const PORTS_AT: usize = 16 + 4;
 /// Where `idiag_inode` stands: behind nlmsghdr, at the end of inet_diag_msg.
 const INODE_AT: usize = 16 + 68;
 
 /// The inode of the socket with these ends, seen from its owner. `None` where there is none any more.
-pub(super) fn inode(diagnosis: &OwnedFd, local: SocketAddr, remote: SocketAddr, sequence: u32) -> io::Result<Option<u64>> {
+pub(super) fn inode(
+    diagnosis: &OwnedFd,
+    local: SocketAddr,
+    remote: SocketAddr,
+    sequence: u32,
+) -> io::Result<Option<u64>> {
     let kernel = SocketAddrNetlink::new(0, 0);
     rustix::net::sendto(diagnosis, &request(local, remote, sequence), SendFlags::empty(), &kernel)?;
     let mut buffer = [0; 1024];
@@ -34,10 +39,13 @@ pub(super) fn inode(diagnosis: &OwnedFd, local: SocketAddr, remote: SocketAddr, 
             // The answer to an earlier question that was given up.
             continue;
         }
-        return Ok(match message.get(4..6) {
-            Some(kind) if kind == BY_FAMILY.to_ne_bytes() => number(message, INODE_AT).map(u64::from).filter(|inode| *inode != 0),
-            Some(kind) if kind == MESSAGE_ERROR.to_ne_bytes() => None,
-            _ => None,
+        let kind = message.get(4..6);
+        // Where there is no such connection the kernel answers with the socket that listens on its port.
+        let is_it = message.get(PORTS_AT..PORTS_AT + 4) == Some(&ports(local, remote));
+        return Ok(if kind == Some(&BY_FAMILY.to_ne_bytes()) && is_it {
+            number(message, INODE_AT).map(u64::from).filter(|inode| *inode != 0)
+        } else {
+            None
         });
     }
     Err(io::ErrorKind::InvalidData.into())
@@ -56,13 +64,17 @@ fn request(local: SocketAddr, remote: SocketAddr, sequence: u32) -> Vec<u8> {
     bytes.extend([0; 4]);
     bytes.extend([family, TCP, 0, 0]);
     bytes.extend(u32::MAX.to_ne_bytes());
-    bytes.extend(local.port().to_be_bytes());
-    bytes.extend(remote.port().to_be_bytes());
+    bytes.extend(ports(local, remote));
     bytes.extend(address(local));
     bytes.extend(address(remote));
     bytes.extend([0; 4]);
     bytes.extend(u64::MAX.to_ne_bytes());
     bytes
+}
+
+fn ports(local: SocketAddr, remote: SocketAddr) -> [u8; 4] {
+    let ([a, b], [c, d]) = (local.port().to_be_bytes(), remote.port().to_be_bytes());
+    [a, b, c, d]
 }
 
 fn address(of: SocketAddr) -> [u8; 16] {
@@ -96,12 +108,14 @@ mod tests {
     #[test]
     fn finds_the_inode_of_a_connection_and_nothing_for_none() {
         let flags = SocketFlags::CLOEXEC;
-        let diagnosis = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG)).unwrap();
+        let diagnosis =
+            socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG)).unwrap();
         for bind in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = TcpListener::bind(bind) else { continue };
             let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (local, remote) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
-            let expected = std::fs::File::from(client.as_fd().try_clone_to_owned().unwrap()).metadata().unwrap().st_ino();
+            let expected =
+                std::fs::File::from(client.as_fd().try_clone_to_owned().unwrap()).metadata().unwrap().st_ino();
             assert_eq!(inode(&diagnosis, local, remote, 7).unwrap(), Some(expected));
             assert_eq!(inode(&diagnosis, remote, "192.0.2.1:9".parse().unwrap(), 8).unwrap_or(None), None);
         }

@@ -16,8 +16,22 @@ const FIELD_LIMIT: usize = 256;
 
 /// Methods that make a first line HTTP even when the rest of it is broken, in any case.
 const METHODS: [&str; 16] = [
-    "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "TRACK", "PATCH", "PROPFIND", "PROPPATCH",
-    "MKCOL", "COPY", "MOVE", "LOCK",
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "DELETE",
+    "CONNECT",
+    "OPTIONS",
+    "TRACE",
+    "TRACK",
+    "PATCH",
+    "PROPFIND",
+    "PROPPATCH",
+    "MKCOL",
+    "COPY",
+    "MOVE",
+    "LOCK",
 ];
 
 /// Fields whose presence beside the real method could make an origin use another one.
@@ -110,7 +124,8 @@ pub(crate) fn read(bytes: &[u8], limit: usize, proxy: bool) -> Head {
 pub(crate) fn could_be_http(bytes: &[u8]) -> bool {
     let end = bytes.iter().position(|byte| !is_token(*byte)).unwrap_or(bytes.len());
     let token = bytes.get(..end).unwrap_or_default();
-    has_version(bytes) || METHODS.iter().any(|name| name.as_bytes().get(..end).is_some_and(|part| part.eq_ignore_ascii_case(token)))
+    has_version(bytes)
+        || METHODS.iter().any(|name| name.as_bytes().get(..end).is_some_and(|part| part.eq_ignore_ascii_case(token)))
 }
 
 enum FirstLine {
@@ -277,7 +292,8 @@ fn match_target(
     if hosts.next().is_some() {
         return Err("two Host fields");
     }
-    let host = host.map(|value| authority(std::str::from_utf8(value).map_err(|_| "a Host that is not ASCII")?)).transpose()?;
+    let host =
+        host.map(|value| authority(std::str::from_utf8(value).map_err(|_| "a Host that is not ASCII")?)).transpose()?;
     if method == "CONNECT" {
         if !proxy {
             return Err("CONNECT inside a connection");
@@ -287,7 +303,8 @@ fn match_target(
             return Err("CONNECT without a port");
         }
         // RFC 9110, 9.3.6: Host repeats the target; some clients leave the port out, some the field.
-        if host.is_some_and(|host| host.host != target.host || host.port.is_some_and(|port| Some(port) != target.port)) {
+        if host.is_some_and(|host| host.host != target.host || host.port.is_some_and(|port| Some(port) != target.port))
+        {
             return Err("Host is not the CONNECT target");
         }
         return Ok((Form::Authority, target));
@@ -321,7 +338,8 @@ pub(crate) fn authority(text: &str) -> Result<Authority, &'static str> {
     if host.contains(':') && !host.starts_with('[') {
         return Err("an IPv6 address without brackets");
     }
-    let port = port.map(|port| canonical_port(port).ok_or("a port that is not 1 to 65535 in plain decimal")).transpose()?;
+    let port =
+        port.map(|port| canonical_port(port).ok_or("a port that is not 1 to 65535 in plain decimal")).transpose()?;
     let host = Target::parse(host).map_err(|_| "a host that is no host name and no address")?;
     Ok(Authority { host, port })
 }
@@ -412,9 +430,7 @@ impl RequestHead {
 
     /// Whether a field asks an origin to act on another method than the one sent.
     pub(crate) fn overrides_method(&self) -> bool {
-        METHOD_OVERRIDES
-            .iter()
-            .any(|name| values(&self.fields, name).any(|value| value != self.method.as_bytes()))
+        METHOD_OVERRIDES.iter().any(|name| values(&self.fields, name).any(|value| value != self.method.as_bytes()))
     }
 
     /// The head as the origin gets it. `last` asks the origin to close after its answer.
@@ -425,9 +441,11 @@ impl RequestHead {
         out.extend_from_slice(self.origin_target().as_bytes());
         out.extend_from_slice(if self.version_1_1 { b" HTTP/1.1\r\n" } else { b" HTTP/1.0\r\n" });
         for (name, value) in &self.fields {
-            let hop_by_hop = ["proxy-connection", "proxy-authorization"].iter().any(|hop| name.eq_ignore_ascii_case(hop))
-                || (last && (name.eq_ignore_ascii_case("keep-alive")
-                    || (name.eq_ignore_ascii_case("connection") && !self.websocket)));
+            let hop_by_hop =
+                ["proxy-connection", "proxy-authorization"].iter().any(|hop| name.eq_ignore_ascii_case(hop))
+                    || (last
+                        && (name.eq_ignore_ascii_case("keep-alive")
+                            || (name.eq_ignore_ascii_case("connection") && !self.websocket)));
             if !hop_by_hop {
                 out.extend_from_slice(name.as_bytes());
                 out.extend_from_slice(b": ");

@@ -116,7 +116,9 @@ mod tests {
         let name = [&[5, 1, 0, 3, 9][..], b"a.example", &[1, 187, 9]].concat();
         let v4 = [5, 1, 0, 1, 192, 0, 2, 1, 0, 80].to_vec();
         let mapped = [&[5, 1, 0, 4][..], &[0; 10], &[0xff, 0xff, 127, 0, 0, 1, 0, 80]].concat();
-        for (bytes, host, port, used) in [(name, "a.example", 443, 16), (v4, "192.0.2.1", 80, 10), (mapped, "127.0.0.1", 80, 22)] {
+        for (bytes, host, port, used) in
+            [(name, "a.example", 443, 16), (v4, "192.0.2.1", 80, 10), (mapped, "127.0.0.1", 80, 22)]
+        {
             for cut in 0..used {
                 assert_eq!(request(&bytes[..cut]), Read::Incomplete);
             }
@@ -126,7 +128,8 @@ mod tests {
 
     #[test]
     fn refusals() {
-        let named = |name: &str| [&[5, 1, 0, 3, u8::try_from(name.len()).unwrap()][..], name.as_bytes(), &[0, 80]].concat();
+        let named =
+            |name: &str| [&[5, 1, 0, 3, u8::try_from(name.len()).unwrap()][..], name.as_bytes(), &[0, 80]].concat();
         for bytes in [named("2130706433"), named("0177.0.0.1"), named("a\0b"), named(""), named("fe80::1%eth0")] {
             assert!(matches!(request(&bytes), Read::Refused(Some(Reply::NotAllowed), _)), "{}", bytes.escape_ascii());
         }

@@ -115,7 +115,6 @@ pub(crate) struct Pump<F> {
     epoll: OwnedFd,
     slots: Vec<Slot<F>>,
     free: Vec<u32>,
-    open: usize,
     buffer: Box<[u8]>,
     pipes: Pipes,
     events: Vec<epoll::Event>,
@@ -140,7 +139,6 @@ impl<F> Pump<F> {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             slots: Vec::new(),
             free: Vec::new(),
-            open: 0,
             buffer: vec![0; READ_SIZE].into_boxed_slice(),
             pipes: Pipes::default(),
             events: Vec::with_capacity(EVENT_LIMIT),
@@ -155,11 +153,6 @@ impl<F> Pump<F> {
     /// The epoll set: readable when [`Pump::turn`] has something to do.
     pub(crate) fn epoll(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
-    }
-
-    /// How many connections are in it.
-    pub(crate) fn len(&self) -> usize {
-        self.open
     }
 
     /// Takes a connection in and moves what is there.
@@ -193,7 +186,6 @@ impl<F> Pump<F> {
             return Err((error.into(), flow));
         }
         slot.tunnel = Some(Box::new(Tunnel::new(client, upstream, start, flow, self.started)));
-        self.open += 1;
         self.advance(key);
         Ok(key)
     }
@@ -265,7 +257,6 @@ impl<F> Pump<F> {
         let tunnel = slot.tunnel.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(key.index);
-        self.open -= 1;
         let left = tunnel.leave(&mut self.pipes);
         // A descriptor that was duplicated elsewhere would stay in the set after it is closed.
         for fd in [&left.client, &left.upstream] {
@@ -284,9 +275,7 @@ impl<F> Pump<F> {
             .iter()
             .enumerate()
             .filter(|(_, slot)| slot.tunnel.is_some())
-            .filter_map(|(at, slot)| {
-                Some(Key { index: u32::try_from(from + at).ok()?, generation: slot.generation })
-            })
+            .filter_map(|(at, slot)| Some(Key { index: u32::try_from(from + at).ok()?, generation: slot.generation }))
             .collect();
         (keys, (end < self.slots.len()).then_some(end))
     }

@@ -1,3 +1,5 @@
+//! Real sockets on loopback, turned by hand.
+
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
@@ -46,8 +48,7 @@ fn world(gate: Gate, to_upstream: &[u8], to_client: &[u8]) -> World {
     inner.set_nonblocking(true).unwrap();
     outer.set_nonblocking(true).unwrap();
     let mut pump = Pump::new(bounds()).unwrap();
-    let start =
-        Start { to_upstream: to_upstream.to_vec(), to_client: to_client.to_vec(), unread: Vec::new(), gate };
+    let start = Start { to_upstream: to_upstream.to_vec(), to_client: to_client.to_vec(), unread: Vec::new(), gate };
     pump.insert(OwnedFd::from(inner), OwnedFd::from(outer), start, "flow").map_err(|(error, _)| error).unwrap();
     World { pump, client, server }
 }
@@ -89,7 +90,7 @@ fn each_direction_ends_on_its_own() {
     drop(last);
     client.read_to_string(&mut text).unwrap();
     assert_eq!((far.join().unwrap().as_str(), text.as_str()), ("first request", "hello answer"));
-    assert_eq!(pump.len(), 0);
+    assert!(pump.slice(0, 100).0.is_empty());
 }
 
 #[test]
@@ -122,10 +123,12 @@ fn a_long_stream_arrives_whole_while_its_reader_is_slow() {
             }
         }
     });
-    run(&mut pump, |pump| pump.take_ended().pop().is_some_and(|ended| {
-        assert_eq!((ended.by, ended.left.received), (By::Finished, SIZE as u64));
-        true
-    }));
+    run(&mut pump, |pump| {
+        pump.take_ended().pop().is_some_and(|ended| {
+            assert_eq!((ended.by, ended.left.received), (By::Finished, SIZE as u64));
+            true
+        })
+    });
     writer.join().unwrap();
     assert_eq!(reader.join().unwrap(), SIZE);
 }
@@ -174,12 +177,14 @@ fn a_reset_reaches_the_other_side_and_a_late_event_finds_nothing() {
     let World { mut pump, client, mut server } = world(Gate::Open, b"", b"");
     rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
     drop(client);
-    run(&mut pump, |pump| pump.take_ended().pop().is_some_and(|ended| {
-        assert_eq!(ended.by, By::Client);
-        true
-    }));
+    run(&mut pump, |pump| {
+        pump.take_ended().pop().is_some_and(|ended| {
+            assert_eq!(ended.by, By::Client);
+            true
+        })
+    });
     assert!(server.read(&mut [0; 1]).is_err());
-    assert_eq!(pump.len(), 0);
+    assert!(pump.slice(0, 100).0.is_empty());
     assert!(pump.turn());
 }
 

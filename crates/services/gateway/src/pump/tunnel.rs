@@ -141,9 +141,8 @@ impl<F> Tunnel<F> {
         let mut outcome = Outcome::default();
         let before = self.up.moved + self.down.moved;
         for _ in 0..2 {
-            if let Err((by, error)) = self
-                .move_up(buffer, pipes, &mut outcome)
-                .and_then(|()| self.move_down(buffer, pipes, &mut outcome))
+            if let Err((by, error)) =
+                self.move_up(buffer, pipes, &mut outcome).and_then(|()| self.move_down(buffer, pipes, &mut outcome))
             {
                 outcome.ended = Some((by, Some(error)));
                 return outcome;
@@ -307,16 +306,15 @@ impl<F> Tunnel<F> {
     }
 
     /// Gives up the sockets.
-    pub(super) fn leave(mut self: Box<Self>, pipes: &mut Pipes) -> Left<F> {
+    pub(super) fn leave(mut self, pipes: &mut Pipes) -> Left<F> {
         self.up.drop_pipe(pipes);
         self.down.drop_pipe(pipes);
-        let tunnel = *self;
         Left {
-            client: tunnel.client,
-            upstream: tunnel.upstream,
-            flow: tunnel.flow,
-            sent: tunnel.up.moved,
-            received: tunnel.down.moved,
+            client: self.client,
+            upstream: self.upstream,
+            flow: self.flow,
+            sent: self.up.moved,
+            received: self.down.moved,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A gateway on loopback: its proxy port, a DNS server of ours, and servers that say what reached them.
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "help for tests")]
 
 use std::{
     io::{Read, Write},
@@ -19,9 +20,7 @@ use audit_log::{AuditLog, Options};
 use gateway::{Gateway, Question, SandboxSockets, Settings};
 use policy::{
     CompiledPolicy, HostPattern, OwnAddresses,
-    model::{
-        Action, EchMode, From, Group, HttpMatch, Lists, LogMode, PolicySpec, Rule, RuleEnforcement, TlsMode, To,
-    },
+    model::{Action, EchMode, From, Group, HttpMatch, Lists, LogMode, PolicySpec, Rule, RuleEnforcement, TlsMode, To},
 };
 use serde_json::Value;
 use values::{Labels, Revision, RuleName};

@@ -1,3 +1,5 @@
+//! One verdict wherever the bytes are cut, and what is malformed.
+
 use proptest::prelude::{any, prop, prop_assert_eq, proptest};
 
 use super::{ClientHello, Hello, read};

@@ -1,3 +1,5 @@
+//! One verdict wherever the bytes are cut, and what is refused.
+
 use proptest::prelude::{any, prop, prop_assert_eq, proptest};
 
 use super::{Form, Framing, Head, authority, read};
@@ -93,7 +95,10 @@ fn what_has_no_one_meaning_is_refused() {
         ("POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "coding"),
         ("POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: \"chunked\"\r\n\r\n", "coding"),
         ("POST / HTTP/1.0\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n", "coding"),
-        ("POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n", "two Transfer"),
+        (
+            "POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n",
+            "two Transfer",
+        ),
         ("POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding : chunked\r\n\r\n", "header name"),
         ("GET / HTTP/1.1\r\nHost: a.example\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", "other than WebSocket"),
         ("GET / HTTP/1.1\r\nHost: a.example\r\nHTTP2-Settings: AA\r\n\r\n", "HTTP/2"),
@@ -119,8 +124,21 @@ fn proxy_requests() {
     assert_eq!((connect.form, connect.authority.port), (Form::Authority, Some(443)));
     complete("CONNECT [2001:db8::1]:443 HTTP/1.0\r\n\r\n", true);
     for target in [
-        "a.example", "a.example:0", "a.example:007", "a.example:65536", "a.example:https", "[[::1]]:443", "2130706433:80",
-        "0177.0.0.1:80", "0x7f000001:80", "127.1:80", "u@a.example:443", "::1:443", "[fe80::1%25eth0]:80", ":443", "a..b:443",
+        "a.example",
+        "a.example:0",
+        "a.example:007",
+        "a.example:65536",
+        "a.example:https",
+        "[[::1]]:443",
+        "2130706433:80",
+        "0177.0.0.1:80",
+        "0x7f000001:80",
+        "127.1:80",
+        "u@a.example:443",
+        "::1:443",
+        "[fe80::1%25eth0]:80",
+        ":443",
+        "a..b:443",
     ] {
         malformed(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes(), true);
     }
@@ -137,7 +155,14 @@ fn proxy_requests() {
 
 #[test]
 fn other_protocols() {
-    for bytes in [&b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"[..], b"*1\r\n$4\r\nPING\r\n", b"EHLO a.example\r\n", b"\x00\x00\x00\x08", b"abc\x01", b"hello \xff"] {
+    for bytes in [
+        &b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"[..],
+        b"*1\r\n$4\r\nPING\r\n",
+        b"EHLO a.example\r\n",
+        b"\x00\x00\x00\x08",
+        b"abc\x01",
+        b"hello \xff",
+    ] {
         assert_eq!(read(bytes, LIMIT, false), Head::NotHttp, "{}", bytes.escape_ascii());
     }
     assert_eq!(read(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", LIMIT, false), Head::Http2);
