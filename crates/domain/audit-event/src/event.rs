@@ -203,7 +203,8 @@ pub struct DnsDecided {
     pub record_type: String,
     /// The addresses answered.
     pub answers: Vec<IpAddr>,
-    /// The response code: `NOERROR`, `NXDOMAIN`, `REFUSED`, `SERVFAIL`.
+    /// The response code: `NOERROR`, `NXDOMAIN`, `REFUSED`, `SERVFAIL` …; `UPSTREAM` in the record that is written
+    /// before a query leaves.
     pub response: String,
     /// The route whose servers were asked.
     pub route: Option<String>,
