@@ -5,14 +5,11 @@
 //! terminal, or from the background, nobody can be asked: that is a deny.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read as _, Write as _},
-    os::{
-        fd::AsFd as _,
-        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
-    },
+    fs::{File, OpenOptions},
+    io::{self, Read as _, Seek as _, Write as _},
+    os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     thread,
 };
 
@@ -20,11 +17,15 @@ use anyhow::{Context as _, Result};
 use gateway::{Answer, Question};
 use rustix::{
     fs::OFlags,
+    io::Errno,
     process::getpgrp,
     termios::{QueueSelector, tcflush, tcgetpgrp},
 };
 use sandbox::Console;
-use tokio::{io::unix::AsyncFd, sync::mpsc};
+use tokio::{
+    io::unix::AsyncFd,
+    sync::{Mutex, mpsc},
+};
 
 use crate::policy::{Always, with_allow_rule};
 
@@ -38,7 +39,13 @@ pub(crate) type SharedConsole = Arc<Mutex<Option<Console>>>;
 
 /// Whether a person can be asked here: there is a terminal, and we are in its foreground.
 pub(crate) fn can_ask() -> bool {
-    open_terminal().is_ok_and(|terminal| tcgetpgrp(&terminal).is_ok_and(|foreground| foreground == getpgrp()))
+    let Ok(terminal) = open_terminal() else { return false };
+    match tcgetpgrp(&terminal) {
+        Ok(foreground) => foreground == getpgrp(),
+        // The terminal's foreground lives in an outer pid namespace, as for everything in a container.
+        Err(Errno::OPNOTSUPP) => true,
+        Err(_) => false,
+    }
 }
 
 fn open_terminal() -> io::Result<File> {
@@ -68,7 +75,7 @@ async fn answer(mut question: Question, console: &SharedConsole, rule_file: Opti
     if question.reply.is_closed() {
         return;
     }
-    let held = console.lock().unwrap_or_else(PoisonError::into_inner);
+    let held = console.lock().await;
     let paused = held.as_ref().map(Console::pause);
     let text = prompt(&question, rule_file);
     let answer = tokio::select! {
@@ -145,25 +152,20 @@ fn understand(line: &str) -> Option<Answer> {
     }
 }
 
-/// Writes a rule that allows what was asked into a policy file.
+/// Writes a rule that allows what was asked into a policy file. In place: the sandbox sees this very file read-only,
+/// and a new one under its name would be the workload's to write.
 fn remember(file: &Path, question: &Question) -> Result<()> {
-    let (old, mode) = match fs::read_to_string(file) {
-        Ok(text) => (Some(text), fs::metadata(file)?.mode()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (None, 0o600),
-        Err(error) => return Err(error).with_context(|| format!("reading {}", file.display())),
-    };
-    let always = Always { host: &question.host, port: question.port, asked_by: &question.rule };
-    let text = with_allow_rule(old.as_deref(), always)?;
-    let fresh = file.with_extension("cofferdam-new");
     let mut options = OpenOptions::new();
-    let mut written = options
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&fresh)
-        .with_context(|| format!("writing {}", fresh.display()))?;
-    written.write_all(text.as_bytes())?;
-    fs::rename(&fresh, file).with_context(|| format!("writing {}", file.display()))
+    let opened = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(file);
+    let mut opened = opened.with_context(|| format!("opening {}", file.display()))?;
+    let mut old = String::new();
+    opened.read_to_string(&mut old).with_context(|| format!("reading {}", file.display()))?;
+    let always = Always { host: &question.host, port: question.port, asked_by: &question.rule };
+    let text = with_allow_rule(Some(&old), always)?;
+    let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
+    let written =
+        opened.rewind().and_then(|()| opened.write_all(text.as_bytes())).and_then(|()| opened.set_len(length));
+    written.with_context(|| format!("writing {}", file.display()))
 }
 
 #[cfg(test)]

@@ -140,6 +140,11 @@ impl Prepared {
             .command
             .first()
             .and_then(|command| mounts::find_program(command, environment.variables.get("PATH").map(String::as_str)));
+        if let Some(file) = &arguments.ask_file {
+            // There from the start, or the workload could make it.
+            let made = std::fs::OpenOptions::new().append(true).create(true).open(file);
+            made.with_context(|| format!("--ask-file {}", file.display()))?;
+        }
         let read_only: Vec<PathBuf> = [&arguments.policy, &config.policy.value, &arguments.events, &arguments.ask_file]
             .into_iter()
             .flatten()

@@ -70,10 +70,7 @@ pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
 
 /// Reads and parses a policy file.
 pub(crate) fn read(path: &Path) -> Result<Result<Source, Refusal>> {
-    let bytes = match read_bytes(path) {
-        Ok(bytes) => bytes,
-        Err(error) => return Err(error),
-    };
+    let bytes = read_bytes(path)?;
     let folder = std::path::absolute(path)?.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
     Ok(parse(&path.display().to_string(), &bytes, folder))
 }

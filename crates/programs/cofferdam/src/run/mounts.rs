@@ -2,7 +2,6 @@
 //! certificates; and what it must never see: records and control sockets.
 
 use std::{
-    collections::BTreeSet,
     fs, io,
     os::unix::fs::FileTypeExt as _,
     path::{Path, PathBuf},
@@ -57,6 +56,8 @@ pub(crate) struct Opened {
     pub(crate) said: Vec<String>,
     /// Credentials that the workload can read.
     pub(crate) credentials: Vec<String>,
+    /// The policy, the record and the like, where the workload sees them: read-only.
+    pub(crate) closed: Vec<String>,
     /// Unix sockets that the workload can reach.
     pub(crate) sockets: Vec<String>,
 }
@@ -129,34 +130,88 @@ impl Opened {
     }
 }
 
-/// Covers what no workload may see, wherever a mount would show it, and closes what it may not write.
+/// Covers what no workload may see, wherever a mount would show it, and closes what it may not write. The folders on
+/// the way become mounts too: a mount point can't be renamed away (rename(2), EBUSY).
 fn protect(wanted: &Wanted<'_>, opened: &mut Opened) {
-    let mut shown: Vec<(PathBuf, PathBuf)> =
-        vec![(wanted.working_directory.to_owned(), wanted.working_directory.to_owned())];
+    let here = wanted.working_directory;
+    let mut shown = vec![Window { source: here.to_owned(), target: here.to_owned(), writable: true }];
     for mount in &opened.mounts {
-        if let Mount::Bind { source, target, .. } = mount {
-            shown.push((source.clone(), target.clone()));
+        if let Mount::Bind { source, target, writable, .. } = mount {
+            shown.push(Window { source: source.clone(), target: target.clone(), writable: *writable });
         }
     }
-    let places = |path: &Path| -> BTreeSet<PathBuf> {
-        let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let place = |(source, target): &(PathBuf, PathBuf)| {
-            let below = real.strip_prefix(source).ok()?;
-            Some(if below.as_os_str().is_empty() { target.clone() } else { target.join(below) })
-        };
-        shown.iter().filter_map(place).collect()
-    };
     let mut last = Vec::new();
-    for folder in wanted.protected {
-        last.extend(places(folder).into_iter().map(|target| Mount::Tmpfs { target, size: 4096, mode: 0o000 }));
+    for path in wanted.protected {
+        for place in places(path, &shown) {
+            last.extend(place.on_the_way());
+            last.push(Mount::Tmpfs { target: place.target, size: 4096, mode: 0o000 });
+        }
     }
-    for file in wanted.read_only.iter().filter(|file| file.is_file()) {
-        let real = fs::canonicalize(file).unwrap_or_else(|_| file.clone());
-        let closed =
-            |target| Mount::Bind { source: real.clone(), target, writable: false, optional: true, owned: true };
-        last.extend(places(file).into_iter().map(closed));
+    for path in wanted.read_only {
+        for place in places(path, &shown) {
+            last.extend(place.on_the_way());
+            // A record that is about to be made is there when the walls are built.
+            let (writable, optional, owned) = (false, true, true);
+            last.push(Mount::Bind { source: place.source, target: place.target, writable, optional, owned });
+            opened.closed.push(path.display().to_string());
+        }
     }
+    opened.closed.dedup();
     opened.mounts.extend(last);
+}
+
+/// A folder or file of the host that the workload sees.
+struct Window {
+    source: PathBuf,
+    target: PathBuf,
+    writable: bool,
+}
+
+/// A path of the host that a mount shows.
+struct Shown {
+    source: PathBuf,
+    target: PathBuf,
+    /// How many folders lie between the mount and it, where the workload could rename them.
+    folders: usize,
+}
+
+impl Shown {
+    /// The folders between the mount and the path, from the outside in.
+    fn on_the_way(&self) -> Vec<Mount> {
+        let sources = self.source.ancestors().skip(1).take(self.folders);
+        let targets = self.target.ancestors().skip(1);
+        let folder = |(source, target): (&Path, &Path)| {
+            let (source, target) = (source.to_owned(), target.to_owned());
+            Mount::Bind { source, target, writable: true, optional: true, owned: true }
+        };
+        let mut folders: Vec<Mount> = sources.zip(targets).map(folder).collect();
+        folders.reverse();
+        folders
+    }
+}
+
+/// Every place at which mounts show a path of the host.
+fn places(path: &Path, windows: &[Window]) -> Vec<Shown> {
+    let real = real_path(path);
+    let mut found = Vec::new();
+    for window in windows {
+        let Ok(below) = real.strip_prefix(&window.source) else { continue };
+        let parts = below.components().count();
+        let target = if parts == 0 { window.target.clone() } else { window.target.join(below) };
+        let folders = if window.writable { parts.saturating_sub(1) } else { 0 };
+        if !found.iter().any(|other: &Shown| other.target == target) {
+            found.push(Shown { source: real.clone(), target, folders });
+        }
+    }
+    found
+}
+
+/// Without links, also where the last part is not there yet.
+fn real_path(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let real = fs::canonicalize(&absolute).ok();
+    let by_parent = || Some(fs::canonicalize(absolute.parent()?).ok()?.join(absolute.file_name()?));
+    real.or_else(by_parent).unwrap_or_else(|| absolute.clone())
 }
 
 /// Names credentials and sockets in a folder, as far as the bounds go.
@@ -236,14 +291,21 @@ mod tests {
         let opened = choose(&wanted(&root, &protected, &read_only, &flags)).unwrap();
         let covered: Vec<&Path> =
             opened.mounts.iter().filter(|m| matches!(m, Mount::Tmpfs { .. })).map(Mount::target).collect();
-        assert_eq!(covered, [Path::new("/data/state/cofferdam"), &root.join("state/cofferdam")]);
+        assert_eq!(covered, [&root.join("state/cofferdam"), Path::new("/data/state/cofferdam")]);
+        let kept: Vec<&Path> = opened
+            .mounts
+            .iter()
+            .filter(|m| matches!(m, Mount::Bind { source, writable: true, .. } if source.ends_with("state")))
+            .map(Mount::target)
+            .collect();
+        assert_eq!(kept, [root.join("state").as_path(), Path::new("/data/state")], "can't be renamed away");
         let closed: Vec<&Path> = opened
             .mounts
             .iter()
             .filter(|m| matches!(m, Mount::Bind { writable: false, .. }))
             .map(Mount::target)
             .collect();
-        assert_eq!(closed, [Path::new("/data/policy.yaml"), &root.join("policy.yaml")]);
+        assert_eq!(closed, [&root.join("policy.yaml"), Path::new("/data/policy.yaml")]);
     }
 
     #[test]

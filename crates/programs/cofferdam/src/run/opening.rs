@@ -30,6 +30,9 @@ impl Said {
         }
         notes.extend(choice.said.iter().cloned());
         notes.extend(credentials(chosen, opened));
+        if !opened.closed.is_empty() {
+            notes.push(format!("read-only for the command: {}", some_of(&opened.closed)));
+        }
         if !opened.sockets.is_empty() {
             notes.push(format!("sockets that it may reach whoever listens on: {}", some_of(&opened.sockets)));
         }

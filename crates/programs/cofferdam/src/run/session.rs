@@ -3,7 +3,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, PoisonError},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -89,14 +89,17 @@ impl Session {
         let running = sandbox.run().map_err(|error| failed(&error, None))?;
         if let Some(master) = terminal {
             let attached = Console::attach(master).map_err(|error| failed(&error, None))?;
-            *console.lock().unwrap_or_else(PoisonError::into_inner) = Some(attached);
+            *console.blocking_lock() = Some(attached);
         }
         let remote = running.remote();
         let (tell, exited) = oneshot::channel();
         let waiting = thread::Builder::new().name("wait".to_owned()).spawn(move || tell.send(running.wait()));
         waiting.context("waiting for the workload")?;
         let (exit, reason) = runtime.block_on(self.serve(&gateway, control, signals, &remote, exited));
-        if let Some(console) = console.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        // A prompt may hold it until it sees that its flow is gone; the front gives the terminal back in any case.
+        if let Ok(mut held) = runtime.block_on(async { tokio::time::timeout(GRACE, console.lock()).await })
+            && let Some(console) = held.take()
+        {
             console.finish();
         }
         let summary = gateway.stop(DRAIN);

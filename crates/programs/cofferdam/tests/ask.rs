@@ -1,0 +1,194 @@
+//! Questions at a terminal: the program in a pseudo-terminal of the test, which types the answers.
+
+mod support;
+
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    os::fd::OwnedFd,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use network_lab::{Lab, LabSpec};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+};
+use support::World;
+
+const POLICY: &str = "apiVersion: cofferdam/v1\nkind: EgressPolicy\nspec:\n  # the person's own comment\n  rules:\n    - { name: ask-web, priority: 50, from: any, to: any, ports: [80], action: ask }\n";
+
+/// A program in a terminal, as a person sees it.
+struct Screen {
+    terminal: File,
+    seen: String,
+    child: Child,
+}
+
+impl Screen {
+    fn start(lab: &Lab, world: &World, arguments: &[&str]) -> Result<Self> {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+        grantpt(&master)?;
+        unlockpt(&master)?;
+        let name = ptsname(&master, Vec::new())?.into_string()?;
+        // setsid -c makes the terminal the controlling one of a new session.
+        let mut command = Command::new("setsid");
+        let inner = lab.host().command_in(&world.work(), env!("CARGO_BIN_EXE_cofferdam"));
+        command.arg("-cw").arg(inner.get_program()).args(inner.get_args()).args(arguments);
+        for (key, value) in inner.get_envs() {
+            match value {
+                Some(value) => command.env(key, value),
+                None => command.env_remove(key),
+            };
+        }
+        world.settle(&mut command);
+        let open =
+            || -> Result<Stdio> { Ok(Stdio::from(OwnedFd::from(File::options().read(true).write(true).open(&name)?))) };
+        let child = command.stdin(open()?).stdout(open()?).stderr(open()?).spawn().context("setsid (util-linux)")?;
+        Ok(Self { terminal: File::from(master), seen: String::new(), child })
+    }
+
+    /// Reads until the screen shows a text that was not waited for before.
+    fn wait_for(&mut self, text: &str) -> Result<()> {
+        let patience = Timespec { tv_sec: 40, tv_nsec: 0 };
+        loop {
+            if let Some(at) = self.seen.find(text) {
+                self.seen.drain(..at + text.len());
+                return Ok(());
+            }
+            if poll(&mut [PollFd::new(&self.terminal, PollFlags::IN)], Some(&patience))? == 0 {
+                bail!("waited for {text:?}, saw {:?}", self.seen);
+            }
+            let mut buffer = [0; 4096];
+            match self.terminal.read(&mut buffer) {
+                Ok(count @ 1..) => {
+                    self.seen.push_str(&String::from_utf8_lossy(buffer.get(..count).unwrap_or_default()))
+                }
+                // The kernel says EIO when the last holder of the other side is gone.
+                Ok(0) | Err(_) => bail!("waited for {text:?}, saw {:?} and the end", self.seen),
+            }
+        }
+    }
+
+    fn type_in(&mut self, text: &str) -> Result<()> {
+        Ok(self.terminal.write_all(text.as_bytes())?)
+    }
+
+    fn end(mut self) -> Result<Option<i32>> {
+        let patience = Timespec { tv_sec: 40, tv_nsec: 0 };
+        let mut buffer = [0; 4096];
+        while poll(&mut [PollFd::new(&self.terminal, PollFlags::IN)], Some(&patience))? > 0 {
+            if self.terminal.read(&mut buffer).unwrap_or(0) == 0 {
+                break;
+            }
+        }
+        Ok(self.child.wait()?.code())
+    }
+}
+
+fn setting() -> Result<(Lab, World)> {
+    let (lab, world) = (Lab::start(LabSpec::standard())?, World::new()?);
+    world.write("policy.yaml", POLICY)?;
+    Ok((lab, world))
+}
+
+#[test]
+fn a_person_allows_once_then_for_the_run_and_denies() -> Result<()> {
+    let (lab, world) = setting()?;
+    let script = "for i in 1 2 3; do curl -s --max-time 60 http://allowed.test/bytes/1 >/dev/null && echo went-$i; done; \
+                  curl -s --max-time 60 -o /dev/null -w 'answer-%{http_code}' http://second.test/; echo";
+    let mut screen = Screen::start(&lab, &world, &["run", "--policy", "policy.yaml", "--", "sh", "-c", script])?;
+    screen.wait_for("cofferdam asks: may this leave?")?;
+    screen.wait_for("what  GET allowed.test:80")?;
+    screen.wait_for("curl")?;
+    screen.wait_for("rule ask-web")?;
+    screen.wait_for("> ")?;
+    screen.type_in("\n")?;
+    screen.wait_for("o, r, a or d > ")?;
+    screen.type_in("o\n")?;
+    screen.wait_for("went-1")?;
+    screen.wait_for("> ")?;
+    screen.type_in("r\n")?;
+    screen.wait_for("went-2")?;
+    screen.wait_for("went-3")?;
+    screen.wait_for("what  GET second.test:80")?;
+    screen.wait_for("> ")?;
+    screen.type_in("d\n")?;
+    screen.wait_for("answer-403")?;
+    assert_eq!(screen.end()?, Some(0));
+    let answers = world.run(&["observe", "--type", "approval", "-o", "compact"])?.expect(0);
+    let words: Vec<&str> = answers.out.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
+    assert_eq!(words, ["once", "run", "denied"], "{}", answers.out);
+    assert!(!lab.reached()?.iter().any(|one| one.holds("second.test/")));
+    Ok(())
+}
+
+#[test]
+fn always_writes_a_rule_and_the_next_run_does_not_ask() -> Result<()> {
+    let (lab, world) = setting()?;
+    let run = [
+        "run",
+        "--policy",
+        "policy.yaml",
+        "--",
+        "sh",
+        "-c",
+        "curl -s --max-time 60 http://allowed.test/bytes/1 >/dev/null && echo went",
+    ];
+    let mut screen = Screen::start(&lab, &world, &run)?;
+    screen.wait_for("[a] always: write a rule into policy.yaml")?;
+    screen.wait_for("> ")?;
+    screen.type_in("a\n")?;
+    screen.wait_for("wrote a rule into policy.yaml")?;
+    screen.wait_for("went")?;
+    assert_eq!(screen.end()?, Some(0));
+    let text = std::fs::read_to_string(world.work().join("policy.yaml"))?;
+    assert!(text.contains("# the person's own comment") && text.contains("always-allowed.test"), "{text}");
+    let mut screen = Screen::start(&lab, &world, &run)?;
+    screen.wait_for("went")?;
+    assert_eq!(screen.end()?, Some(0));
+    Ok(())
+}
+
+#[test]
+fn without_a_terminal_it_is_a_deny() -> Result<()> {
+    let (lab, world) = setting()?;
+    let mut command = Command::new("setsid");
+    let inner = lab.host().command_in(&world.work(), env!("CARGO_BIN_EXE_cofferdam"));
+    command.arg("-w").arg(inner.get_program()).args(inner.get_args());
+    command.args([
+        "run",
+        "--policy",
+        "policy.yaml",
+        "--",
+        "curl",
+        "-s",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+        "http://allowed.test/",
+    ]);
+    world.settle(&mut command);
+    let output = lab.host().run(command, Duration::from_secs(60))?;
+    assert_eq!(output.stdout, "403", "{}", output.stderr);
+    Ok(())
+}
+
+#[test]
+fn an_interactive_command_has_a_terminal_of_its_own() -> Result<()> {
+    let (lab, world) = setting()?;
+    let mut screen = Screen::start(
+        &lab,
+        &world,
+        &["run", "--", "sh", "-c", "stty size; test -t 0 -a -t 1 && tty; read line; echo got-$line"],
+    )?;
+    screen.wait_for("/dev/pts/0")?;
+    screen.type_in("hello\n")?;
+    screen.wait_for("got-hello")?;
+    screen.wait_for("0 allowed, 0 denied")?;
+    assert_eq!(screen.end()?, Some(0));
+    Ok(())
+}
