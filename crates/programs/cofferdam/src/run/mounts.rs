@@ -141,7 +141,9 @@ fn protect(wanted: &Wanted<'_>, opened: &mut Opened) {
         }
     }
     let mut last = Vec::new();
-    for path in wanted.protected {
+    // One inside another is covered with it.
+    let outer = |path: &&PathBuf| !wanted.protected.iter().any(|other| other != *path && path.starts_with(other));
+    for path in wanted.protected.iter().filter(outer) {
         for place in places(path, &shown) {
             last.extend(place.on_the_way());
             last.push(Mount::Tmpfs { target: place.target, size: 4096, mode: 0o000 });
