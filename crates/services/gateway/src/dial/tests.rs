@@ -1,3 +1,5 @@
+//! Dialling on loopback, through played proxies, and from namespaces made here.
+
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -6,7 +8,10 @@ use std::{
 };
 
 use policy::model::{Hop, ProxyAddress, Route};
-use proptest::prelude::*;
+use proptest::{
+    prelude::{Strategy, any},
+    prop_assert, prop_assert_eq, proptest,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},

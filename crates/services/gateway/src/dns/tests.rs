@@ -1,3 +1,5 @@
+//! The server at its door: a client, a policy, a log, and an upstream that answers by script.
+
 use std::{net::IpAddr, sync::Arc};
 
 use hickory_proto::{
@@ -8,7 +10,7 @@ use policy::{
     HostName,
     model::{DnsLimits, Mode, PolicySpec},
 };
-use proptest::prelude::*;
+use proptest::{prelude::any, proptest};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UdpSocket},

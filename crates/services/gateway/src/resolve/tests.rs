@@ -1,3 +1,5 @@
+//! Names through policy, record, cache and scripted servers.
+
 use std::{
     net::IpAddr,
     sync::{

@@ -1,3 +1,5 @@
+//! Messages whole, cut, crooked and random.
+
 use hickory_proto::{
     op::{Edns as HickoryEdns, Message, OpCode, Query},
     rr::{
@@ -6,7 +8,10 @@ use hickory_proto::{
     },
 };
 use policy::QueryType;
-use proptest::prelude::*;
+use proptest::{
+    prelude::{Just, any},
+    prop_assert_eq, prop_oneof, proptest,
+};
 
 use super::{Parsed, Question, ResponseCode, parse};
 

@@ -1,3 +1,5 @@
+//! Answers as another parser reads them.
+
 use hickory_proto::{
     op::{Message, Query, ResponseCode as HickoryCode},
     rr::{Name, RData, RecordType},

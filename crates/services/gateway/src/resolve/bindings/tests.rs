@@ -1,3 +1,5 @@
+//! Bindings: how long they live, and how many.
+
 use std::{
     net::{IpAddr, Ipv4Addr},
     time::{Duration, Instant},

@@ -1,3 +1,5 @@
+//! Messages of honest, lying and looping servers.
+
 use std::time::{Duration, Instant};
 
 use hickory_proto::{
@@ -11,7 +13,7 @@ use hickory_proto::{
     },
 };
 use policy::QueryType;
-use proptest::prelude::*;
+use proptest::{prop_assert, prop_assert_eq, proptest};
 
 use super::{AnswerError, Found, Reading, read};
 use crate::resolve::scripted::{a, aaaa, cname, name, soa};

@@ -1,3 +1,5 @@
+//! What a sandbox may carry out in names.
+
 use std::time::{Duration, Instant};
 
 use policy::{

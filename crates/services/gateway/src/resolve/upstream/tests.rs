@@ -1,3 +1,5 @@
+//! Servers that cut, lie, fail, keep silent; over UDP, TCP, TLS and HTTPS.
+
 use std::{
     net::SocketAddr,
     sync::{
