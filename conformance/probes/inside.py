@@ -133,7 +133,7 @@ def try_see(name):
 
 
 def try_write(path):
-    with open(path, "ab"):
+    with open(path, "r+b"):
         tell("write")
 
 

@@ -1,14 +1,16 @@
-"""refused.py HOST PORT [TEXT]: exit 0 where the way is refused at once: an error, a reset, an end or a 403, not silence."""
+"""refused.py HOST PORT hello|http|nothing: sends a ClientHello, a request or nothing; exit 0 where
+the way is refused at once: an error, a reset, an end or a 403, not silence."""
 import socket
 
 import net
 
 
 def main(arguments):
-    host, port, *rest = arguments
+    host, port, kind = arguments
+    first = {"hello": net.hello_bytes("denied.test"), "http": b"GET / HTTP/1.1\r\nHost: denied.test\r\n\r\n", "nothing": b""}
     try:
         sock = net.dial(host, int(port))
-        sock.sendall((rest[0] if rest else "\x16").encode())
+        sock.sendall(first[kind])
         answer = sock.recv(4096)
     except TimeoutError:
         return 1

@@ -19,7 +19,7 @@ def main(arguments):
         try:
             for part in parts:
                 sock.sendall(net.text(part))
-                came += net.read_some(sock, 1.0)
+                came += net.read_some(sock, 1.0 if part else 3.0)
         except OSError as error:
             print(f"{port}: {error}")
         sock.close()

@@ -41,6 +41,9 @@ pub(crate) struct Case {
     /// Another policy than the settings': the case then runs in `limited` alone.
     #[serde(default)]
     pub(crate) policy: Option<String>,
+    /// What the runner does to the gateway once the probe asks for it.
+    #[serde(default)]
+    pub(crate) action: Option<Action>,
     /// A scripted name that starts from its first answer in every run.
     #[serde(default)]
     pub(crate) fresh: Option<String>,
@@ -50,6 +53,16 @@ pub(crate) struct Case {
     /// Those of `each` that get nowhere in the lab even unhindered: kept, since another gateway may read them otherwise.
     #[serde(default)]
     pub(crate) unproven: Vec<String>,
+}
+
+/// What the runner does to a gateway in the middle of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Action {
+    /// Applies another of the policies.
+    Apply(String),
+    /// Kills it: the run must end with 125.
+    KillGateway,
 }
 
 /// What a case is for.
@@ -152,6 +165,9 @@ pub(crate) struct Mark {
     /// The end of a name asked for in DNS.
     query: Option<String>,
     protocol: Option<u8>,
+    /// A connection over which bytes came: a connection alone carries nothing.
+    #[serde(default)]
+    bytes: bool,
     /// The run's canary is in it.
     #[serde(default)]
     canary: bool,
@@ -167,6 +183,7 @@ enum Kind {
     Request,
     Query,
     Packet,
+    Carried,
 }
 
 fn direct_only() -> Vec<Via> {
@@ -251,6 +268,7 @@ impl Mark {
             && self.address.as_deref().is_none_or(|wanted| wanted.parse().ok() == address)
             && self.port.is_none_or(|wanted| reached.port() == Some(wanted))
             && (!self.canary || reached.holds(canary))
+            && (!self.bytes || matches!(reached.what, What::Carried { received: 1.., .. }))
             && self.what_matches(&reached.what)
     }
 
@@ -260,11 +278,8 @@ impl Mark {
             What::Request { .. } => Some(Kind::Request),
             What::Query { .. } => Some(Kind::Query),
             What::Packet { .. } => Some(Kind::Packet),
-            What::Hello { .. }
-            | What::Handshake
-            | What::Carried { .. }
-            | What::Datagram { .. }
-            | What::Local { .. } => None,
+            What::Carried { .. } => Some(Kind::Carried),
+            What::Hello { .. } | What::Handshake | What::Datagram { .. } | What::Local { .. } => None,
         };
         let text = |wanted: &Option<String>, have: Option<&String>| {
             wanted.as_ref().is_none_or(|wanted| have.is_some_and(|have| have.eq_ignore_ascii_case(wanted)))

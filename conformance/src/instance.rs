@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use network_lab::{Lab, addresses};
 
-use crate::case::{Case, Mark, Setting, Via};
+use crate::{
+    adapter::Kind,
+    case::{Case, Mark, Purpose, Setting, Via},
+};
 
 /// One run.
 #[derive(Debug, Clone)]
@@ -30,20 +33,38 @@ pub(crate) struct Instance<'case> {
 pub(crate) struct Places {
     /// The working directory: probes, the CA, the Go client.
     pub(crate) work: PathBuf,
-    /// The policies.
+    /// The policies. No sandbox has this folder.
     pub(crate) policies: PathBuf,
+    /// Cofferdam's own state and the records. No sandbox has this folder.
+    pub(crate) state: PathBuf,
     /// The Python to use.
     pub(crate) python: PathBuf,
 }
 
 impl<'case> Instance<'case> {
     /// Every run of a case in a setting.
-    pub(crate) fn all(case: &'case Case, setting: Setting, lab: &Lab, places: &Places, run: &mut u64) -> Vec<Self> {
+    ///
+    /// A peer that has no transparent way is asked for what must work by its proxy.
+    pub(crate) fn all(
+        case: &'case Case,
+        setting: Setting,
+        adapter: Kind,
+        lab: &Lab,
+        places: &Places,
+        run: &mut u64,
+    ) -> Vec<Self> {
+        let explicit = matches!(adapter, Kind::Squid | Kind::Tinyproxy) && case.purpose() == Purpose::Benign;
+        let mut ways = case.via.clone();
+        if explicit {
+            ways.retain(|via| *via != Via::Socks);
+            ways.iter_mut().for_each(|via| *via = Via::Connect);
+            ways.dedup();
+        }
         let each: Vec<Option<String>> =
             if case.each.is_empty() { vec![None] } else { case.each.iter().cloned().map(Some).collect() };
         let mut instances = Vec::new();
         for each in &each {
-            for via in &case.via {
+            for via in &ways {
                 *run += 1;
                 let canary = format!("canary{run:05}x");
                 let values = values(case, setting, lab, places, &canary);

@@ -13,6 +13,8 @@ mod adapter;
 mod arguments;
 /// Cases, read from their files.
 mod case;
+/// What the runner does to a gateway in the middle of a run.
+mod change;
 /// One run of one case, with everything filled in.
 mod instance;
 /// What came of a run, and whether that is good.

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     adapter::Kind,
-    case::{Expected, Purpose, Recorded},
+    case::{Action, Expected, Purpose, Recorded},
     instance::Instance,
     record::Record,
 };
@@ -72,8 +72,9 @@ impl Verdict {
     /// Judges a run.
     pub(crate) fn judge(instance: &Instance<'_>, evidence: &Evidence<'_>) -> Self {
         let code = evidence.output.status.and_then(|status| status.code());
-        if evidence.adapter == Kind::Cofferdam && code == Some(125) {
-            return Self::broken(format!("cofferdam failed: {}", evidence.output.stderr.trim()));
+        let killed = instance.case.action == Some(Action::KillGateway);
+        if evidence.adapter == Kind::Cofferdam && (code == Some(125)) != killed {
+            return Self::broken(format!("cofferdam ended with {code:?}: {}", evidence.output.stderr.trim()));
         }
         match instance.case.purpose() {
             Purpose::Attack => attack(instance, evidence),

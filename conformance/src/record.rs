@@ -7,7 +7,7 @@ use serde_json::Value;
 /// The decisions of one run.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Record {
-    /// Denied flows and questions.
+    /// Denied flows and questions, and flows that a new policy cut.
     pub(crate) denied: usize,
     /// Allowed flows and questions.
     pub(crate) allowed: usize,
@@ -40,6 +40,11 @@ impl Record {
     fn add(&mut self, event: &Value) {
         let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
         let kind = text("/event");
+        if kind == "flow.ended" && text("/ended_by") == "policy" {
+            // An open flow that a new policy denies.
+            self.denied += 1;
+            self.lines.push(format!("{kind} by a new policy: {}", text("/rule")));
+        }
         if kind != "flow.decided" && kind != "dns.decided" {
             return;
         }

@@ -17,6 +17,7 @@ use crate::{
     adapter::{Adapter, Kind},
     arguments::Arguments,
     case::{self, Case, Purpose, Setting},
+    change::{self, Asked},
     instance::{Instance, Places},
     outcome::{Evidence, Verdict},
     record::Record,
@@ -92,7 +93,7 @@ fn work(kind: Kind, number: usize, arguments: &Arguments, units: &Units<'_>, run
     loop {
         let next = units.lock().unwrap_or_else(PoisonError::into_inner).next();
         let Some((place, case, setting)) = next else { return Ok(()) };
-        for instance in Instance::all(case, setting, &lab, &places, &mut count) {
+        for instance in Instance::all(case, setting, kind, &lab, &places, &mut count) {
             let run = run_one(kind, &adapter, &lab, &places, &spec, place, &instance, arguments)
                 .with_context(|| instance.name())?;
             runs.lock().unwrap_or_else(PoisonError::into_inner).push(run);
@@ -120,20 +121,36 @@ fn run_one(
         lab.script_name(Place::Internet, name, script(spec, name)?)?;
         lab.script_name(Place::Corporate, name, script(spec, name)?)?;
     }
-    let record_path = places.work.join(format!("{}.jsonl", instance.canary));
+    let record_path = places.state.join(format!("{}.jsonl", instance.canary));
     let command = adapter.command(lab, places, instance, &record_path)?;
     // What came late from the run before is not this one's.
     lab.reached()?;
-    let output = lab.host().run(command, Duration::from_secs(instance.case.time) + GRACE)?;
+    let time = Duration::from_secs(instance.case.time) + GRACE;
+    let asked = match &instance.case.action {
+        Some(action) => Some((action, Asked::new(places, instance)?)),
+        None => None,
+    };
+    let (output, changed) = thread::scope(|scope| {
+        let changing = asked.as_ref().map(|(action, asked)| {
+            scope.spawn(move || change::when_asked(action, asked, adapter, lab, places, instance))
+        });
+        let output = lab.host().run(command, time);
+        (output, changing.map(|changing| changing.join().unwrap_or_else(|_| bail!("the change panicked"))))
+    });
+    let output = output?;
     let reached = lab.reached()?;
     let record = if kind == Kind::Cofferdam { Record::read(&record_path) } else { Record::default() };
     let expected = instance.case.expected(instance.setting).unwrap_or(case::Expected::Any);
     let evidence = Evidence { adapter: kind, expected, reached: &reached, output: &output, record: &record };
-    let verdict = Verdict::judge(instance, &evidence);
+    let verdict = match &changed {
+        Some(Err(error)) => Verdict::broken(format!("{error:#}")),
+        Some(Ok(_)) | None => Verdict::judge(instance, &evidence),
+    };
     let mut details = Vec::new();
     if !verdict.good || arguments.verbose {
         details.push(format!("command: {:?}", instance.command));
         details.push(format!("expected {expected:?}; exit {:?}", output.status.and_then(|status| status.code())));
+        details.extend(changed.iter().flatten().map(|done| format!("changed: {done}")));
         details.extend(output.stdout.lines().chain(output.stderr.lines()).take(30).map(|line| format!("said: {line}")));
         details.extend(record.lines.iter().take(30).map(|line| format!("record: {line}")));
         details.extend(reached.iter().take(60).map(|one| format!("reached: {one}")));
@@ -156,6 +173,11 @@ fn furnish(lab: &Lab, arguments: &Arguments) -> Result<Places> {
     let home = Path::new(env!("CARGO_MANIFEST_DIR"));
     let work = lab.folder().join("work");
     let policies = lab.folder().join("policies");
+    let state = lab.folder().join("state");
+    for folder in [&state, &state.join("runtime"), &state.join("home")] {
+        fs::create_dir_all(folder)?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    }
     copy(&home.join("probes"), &work.join("probes"))?;
     copy(&home.join("policies"), &policies)?;
     fs::copy(lab.certificates().bundle(), work.join("ca.pem")).context("copy the CA")?;
@@ -183,8 +205,9 @@ fn furnish(lab: &Lab, arguments: &Arguments) -> Result<Places> {
     let python = which("python3").filter(|path| path.starts_with("/usr/")).unwrap_or("/usr/bin/python3".into());
     if let Some(user) = arguments.user {
         own(&work, user)?;
+        own(&state, user)?;
     }
-    Ok(Places { work, policies, python })
+    Ok(Places { work, policies, state, python })
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

@@ -34,10 +34,7 @@ pub(super) fn command(
     instance: &Instance<'_>,
     record: &Path,
 ) -> Result<Command> {
-    let mut command = match user {
-        Some(user) => lab.host().command_as(user, &places.work, program)?,
-        None => lab.host().command_in(&places.work, program),
-    };
+    let mut command = own_command(program, user, lab, places)?;
     command.args(["run", "--quiet", "--policy"]).arg(instance.policy(places));
     command.arg("--events").arg(record);
     command.arg("--workdir").arg(&places.work);
@@ -48,6 +45,16 @@ pub(super) fn command(
     }
     command.arg("--env").arg(format!("LAB_PROXY={PROXY}"));
     command.arg("--").args(&instance.command);
-    command.env("XDG_STATE_HOME", places.work.join("state")).env("HOME", &places.work);
+    Ok(command)
+}
+
+/// The program, as its user, with state and sockets where no sandbox sees them.
+pub(super) fn own_command(program: &Path, user: Option<u32>, lab: &Lab, places: &Places) -> Result<Command> {
+    let mut command = match user {
+        Some(user) => lab.host().command_as(user, &places.work, program)?,
+        None => lab.host().command_in(&places.work, program),
+    };
+    command.env("XDG_STATE_HOME", &places.state).env("XDG_RUNTIME_DIR", places.state.join("runtime"));
+    command.env("HOME", places.state.join("home"));
     Ok(command)
 }

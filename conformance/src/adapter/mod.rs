@@ -19,7 +19,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use network_lab::{Lab, addresses};
 
 use crate::{
@@ -130,6 +130,16 @@ impl Adapter {
             Adapter::Cofferdam { program, user } => cofferdam::command(program, *user, lab, places, instance, record),
             Adapter::Squid => squid::command(lab, places, instance),
             Adapter::Tinyproxy => tinyproxy::command(lab, places, instance),
+        }
+    }
+}
+
+impl Adapter {
+    /// Cofferdam itself, on the lab's host, for what is done beside a run.
+    pub(crate) fn own_command(&self, lab: &Lab, places: &Places) -> Result<Command> {
+        match self {
+            Adapter::Cofferdam { program, user } => cofferdam::own_command(program, *user, lab, places),
+            Adapter::None | Adapter::Squid | Adapter::Tinyproxy => bail!("this adapter has no program of ours"),
         }
     }
 }

@@ -52,9 +52,9 @@ pub(super) fn start(lab: &Lab, places: &Places) -> Result<()> {
 /// Waits until a port of the host answers, within bounds.
 pub(super) fn wait_for(lab: &Lab, port: u16, address: &str) -> Result<()> {
     let mut command = lab.host().command("bash");
-    command
-        .arg("-c")
-        .arg(format!("for turn in $(seq 200); do (: </dev/tcp/{address}/{port}) 2>/dev/null && exit 0; sleep 0.05; done; exit 1"));
+    command.arg("-c").arg(format!(
+        "for turn in $(seq 200); do (: </dev/tcp/{address}/{port}) 2>/dev/null && exit 0; sleep 0.05; done; exit 1"
+    ));
     let waited = lab.host().run(command, Duration::from_secs(20))?;
     if !waited.status.is_some_and(|status| status.success()) {
         bail!("nothing listens at {address}:{port}");
