@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use audit_event::{EndedBy, Transfer};
 use audit_log::Recorded;
-use policy::{Decision, Guard, Layer, Permit, Verdict, model::LogMode};
+use policy::{Decision, Guard, Layer, Permit, Target, Verdict, model::LogMode};
 use tokio::net::TcpStream;
 use values::{Revision, RuleName};
 
@@ -126,6 +126,7 @@ pub(crate) struct Passed {
     going: Going,
     facts: FlowFacts,
     judged_by_request: bool,
+    request_host: Option<Target>,
 }
 
 /// Decides about more bytes of a connection that is open already.
@@ -139,7 +140,7 @@ pub(crate) async fn permit(
     let going = go(shared, &mut flow, readings, judged).await?;
     let mut facts = flow.facts;
     facts.http = flow.request;
-    Ok(Passed { going, facts, judged_by_request: flow.judged_by_request })
+    Ok(Passed { going, facts, judged_by_request: flow.judged_by_request, request_host: flow.seen.host })
 }
 
 impl Passed {
@@ -152,6 +153,7 @@ impl Passed {
         let Some(open) = pump.flow(key) else { return false };
         open.facts = self.facts;
         open.judged_by_request = self.judged_by_request;
+        open.request_host = self.request_host;
         open.rule = judged.decision.rule;
         open.revision = judged.in_force.policy.revision();
         open.approved = approved;
@@ -322,6 +324,7 @@ fn open_flow(
         server: flow.server,
         facts,
         judged_by_request: flow.judged_by_request,
+        request_host: flow.seen.host,
         records_end: match log {
             LogMode::Start => false,
             LogMode::End | LogMode::All => true,

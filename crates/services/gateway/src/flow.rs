@@ -73,7 +73,7 @@ pub(crate) struct Seen {
     /// The request's path, without its query, as sent.
     pub(crate) path: Option<String>,
     /// The request's host.
-    pub(crate) host: Option<String>,
+    pub(crate) host: Option<Target>,
 }
 
 /// Where a process that was looked up on the side is put.
@@ -188,7 +188,7 @@ impl Flow {
         self.request = Fact::Known(head.facts());
         self.facts.tls = Fact::Absent;
         self.seen.path = Some(cut_query(&head.origin_target()).to_owned());
-        self.seen.host = Some(head.authority.host.to_string());
+        self.seen.host = Some(head.authority.host.clone());
     }
 
     /// Where it goes, for people: `POST api.example.com`, `db.internal:5432`.
@@ -247,6 +247,8 @@ pub(crate) struct OpenFlow {
     pub(crate) facts: FlowFacts,
     /// Whether each request is judged.
     pub(crate) judged_by_request: bool,
+    /// The host of its requests, where it carries plain HTTP.
+    pub(crate) request_host: Option<Target>,
     /// Whether its end is recorded.
     pub(crate) records_end: bool,
     /// The process, where it was or will be found.
@@ -262,14 +264,14 @@ impl OpenFlow {
     /// Whether a request is for what was judged.
     pub(crate) fn is_for_judged_host(&self, head: &RequestHead) -> bool {
         let port = head.authority.port.is_none_or(|port| port == self.facts.port);
-        let host = match (&head.authority.host, self.facts.host_name()) {
-            (Target::Name(name), Some(judged)) => name == judged,
-            (Target::Address(address), None) => {
-                self.facts.address.known() == Some(address)
-                    || self.facts.original.is_some_and(|original| policy::address::canonical(original.ip()) == *address)
-            }
-            (Target::Name(_), None) => self.facts.original.is_some() && self.facts.http.known().is_none(),
-            (Target::Address(_), Some(_)) => false,
+        // One that was judged by its address alone is held to the host of its first request: another name could be denied.
+        let host = match &self.request_host {
+            Some(host) => head.authority.host == *host,
+            None => match (&head.authority.host, self.facts.host_name()) {
+                (Target::Name(name), Some(judged)) => name == judged,
+                (Target::Address(address), None) => self.facts.address.known() == Some(address),
+                (Target::Name(_), None) | (Target::Address(_), Some(_)) => false,
+            },
         };
         port && host
     }

@@ -74,6 +74,5 @@ pub(crate) fn no_longer_allowed(open: &mut OpenFlow, in_force: &InForce) -> Opti
 
 /// Takes a socket out of the runtime.
 fn release(stream: TcpStream) -> io::Result<OwnedFd> {
-    stream.set_nodelay(true)?;
     Ok(stream.into_std()?.into())
 }

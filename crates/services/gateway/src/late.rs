@@ -56,8 +56,7 @@ pub(crate) fn take_up(worker: &Rc<Worker>, key: Key, asked: Asked) {
             Some(named) => match hold_to_target(&named, open.facts.port, &intent) {
                 Err(denial) => {
                     drop(pump);
-                    let head = http_head(intent);
-                    refuse_later(worker, key, denial, head);
+                    refuse_later(worker, key, denial, Some(intent));
                 }
                 Ok(()) if !needs_judgement(open, &intent) => {
                     note(open, &intent);
@@ -78,7 +77,12 @@ pub(crate) fn take_up(worker: &Rc<Worker>, key: Key, asked: Asked) {
             if !open.is_for_judged_host(&head) {
                 let reason = format!("{} is not the host of this connection", head.authority.host);
                 drop(pump);
-                refuse_later(worker, key, Denial::new(Guard::Binding, Layer::Http, reason), Some(head));
+                refuse_later(
+                    worker,
+                    key,
+                    Denial::new(Guard::Binding, Layer::Http, reason),
+                    Some(Intent::Http(head, 0)),
+                );
             } else if open.judged_by_request {
                 drop(pump);
                 worker.spawn_for(key, judge_request(Rc::clone(worker), key, head));
@@ -103,13 +107,6 @@ fn server_may_speak_first(open: &OpenFlow) -> Result<(), Denial> {
 /// The name that a tunnel was granted for.
 fn judged_target(open: &OpenFlow) -> Option<NamedHost> {
     open.facts.name.known().filter(|named| named.source == NameSource::ProxyTarget).cloned()
-}
-
-fn http_head(intent: Intent) -> Option<Box<RequestHead>> {
-    match intent {
-        Intent::Http(head, _) => Some(head),
-        Intent::Tls(_) | Intent::Http2 | Intent::Raw | Intent::Silent | Intent::Malformed(..) => None,
-    }
 }
 
 /// Whether what a tunnel says is for the host it was granted for.
@@ -161,6 +158,9 @@ fn needs_judgement(open: &OpenFlow, intent: &Intent) -> bool {
 
 /// Takes the first bytes of a granted tunnel into what is known of it.
 fn note(open: &mut OpenFlow, intent: &Intent) {
+    if let Intent::Http(head, _) = intent {
+        open.request_host = Some(head.authority.host.clone());
+    }
     (open.facts.tls, open.facts.http) = match intent {
         Intent::Tls(hello) => (Fact::Known(TlsFacts { alpn: hello.alpn.clone(), ech: EchState::None }), Fact::Absent),
         Intent::Http(head, _) => (Fact::Absent, Fact::Known(head.facts())),
@@ -290,15 +290,24 @@ async fn judge_request(worker: Rc<Worker>, key: Key, head: Box<RequestHead>) {
     }
 }
 
-/// Records a denial by a guard and refuses the connection.
-fn refuse_later(worker: &Rc<Worker>, key: Key, denial: Denial, head: Option<Box<RequestHead>>) {
+/// Records a denial by a guard, with what the client said, and refuses the connection.
+fn refuse_later(worker: &Rc<Worker>, key: Key, denial: Denial, said: Option<Intent>) {
     let worker_of_task = Rc::clone(worker);
     worker.spawn_for(key, async move {
         let worker = worker_of_task;
         let Some(mut flow) = again(&worker, key) else { return };
-        if let Some(head) = &head {
-            flow.see_request(head);
-        }
+        let head = match said {
+            Some(Intent::Http(head, _)) => {
+                flow.see_request(&head);
+                Some(head)
+            }
+            Some(Intent::Tls(hello)) => {
+                flow.seen.server_name = hello.server_name.as_ref().map(ToString::to_string);
+                flow.facts.tls = Fact::Known(TlsFacts { alpn: hello.alpn, ech: EchState::None });
+                None
+            }
+            Some(Intent::Http2 | Intent::Raw | Intent::Silent | Intent::Malformed(..)) | None => None,
+        };
         let Denial { guard, layer, reason } = denial;
         let refusal = establish::refuse_by_guard(&worker.shared, &mut flow, guard, layer, reason).await;
         refuse_now(&worker, key, refusal, head.as_deref()).await;
@@ -310,7 +319,11 @@ async fn refuse_now(worker: &Worker, key: Key, refusal: Refusal, head: Option<&R
     let (left, can_answer) = {
         let mut pump = worker.pump.borrow_mut();
         let can_answer = pump.can_answer(key);
-        (pump.take(key), can_answer)
+        let left = pump.take(key);
+        if let Some(left) = &left {
+            pump.forget(&left.client);
+        }
+        (left, can_answer)
     };
     let Some(left) = left else { return };
     worker.forget_waiting(key);

@@ -149,7 +149,7 @@ fn http(request: &Fact<HttpFacts>, seen: &Seen) -> Option<HttpRequest> {
     let path = seen.path.as_deref().map(cut_query).or(http.path.as_deref()).unwrap_or_default();
     Some(HttpRequest {
         method: bounded(&http.method, WORD_LIMIT),
-        host: seen.host.as_deref().map(|host| bounded(host, WORD_LIMIT)),
+        host: seen.host.as_ref().map(|host| bounded(&host.to_string(), WORD_LIMIT)),
         path: bounded(path, PATH_LIMIT),
     })
 }

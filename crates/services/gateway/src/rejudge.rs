@@ -91,11 +91,9 @@ fn look(worker: &Worker, key: Key, in_force: &InForce) -> Look {
 
 /// Judges a flow again by what is known of it. Asks back only for the process.
 pub(crate) fn judge(open: &mut OpenFlow, in_force: &InForce) -> Step {
-    let request = open.facts.http.clone();
-    if !open.judged_by_request {
-        // Held back, so that it is seen when the new policy looks at requests and the old one did not.
-        open.facts.http = Fact::Pending;
-    }
+    // Held back, so that it is seen when the new policy looks at requests and the old one did not.
+    let mut held = if open.judged_by_request { None } else { Some(std::mem::take(&mut open.facts.http)) };
+    let may_come = held.as_ref().unwrap_or(&open.facts.http) == &Fact::Pending;
     let mut step = open.facts.judge(in_force);
     for _ in 0..STEP_LIMIT {
         match step {
@@ -104,9 +102,9 @@ pub(crate) fn judge(open: &mut OpenFlow, in_force: &InForce) -> Step {
             Step::Needs(Missing::Address) => open.facts.address = Fact::Absent,
             Step::Needs(Missing::Http) => {
                 open.judged_by_request = true;
-                open.facts.http = match &request {
-                    Fact::Known(known) => Fact::Known(known.clone()),
-                    Fact::Pending | Fact::Absent => Fact::Absent,
+                open.facts.http = match held.take() {
+                    Some(Fact::Known(request)) => Fact::Known(request),
+                    Some(Fact::Pending | Fact::Absent) | None => Fact::Absent,
                 };
             }
             Step::Needs(Missing::Process) => match open.process.get() {
@@ -122,7 +120,11 @@ pub(crate) fn judge(open: &mut OpenFlow, in_force: &InForce) -> Step {
         }
         step = open.facts.judge(in_force);
     }
-    open.facts.http = request;
+    if let Some(request) = held {
+        open.facts.http = request;
+    } else if may_come {
+        open.facts.http = Fact::Pending;
+    }
     step
 }
 

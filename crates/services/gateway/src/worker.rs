@@ -174,7 +174,6 @@ impl Worker {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                biased;
                 ready = epoll.readable() => match ready {
                     // Cleared before the turn: what comes during it makes it readable again.
                     Ok(mut ready) => ready.clear_ready(),

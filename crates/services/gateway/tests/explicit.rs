@@ -83,8 +83,23 @@ fn what_a_tunnel_says_must_be_for_its_target() {
     tls.write_all(&hello("other.test")).unwrap();
     assert!(is_refused(&mut tls));
     assert!(told.try_recv().is_err());
-    world.event("flow.decided", |event| event["rule"] == "guard:binding" && event["layer"] == "tls");
+    world.event("flow.decided", |event| event["rule"] == "guard:binding" && event["tls"]["sni"] == "other.test");
     world.event("flow.decided", |event| event["rule"] == "guard:malformed" && event["layer"] == "http");
+}
+
+#[test]
+fn a_connection_by_address_keeps_the_host_of_its_first_request() {
+    let (origin, told) = Origin::http();
+    let world = World::new(vec![loopback("local", 10, Action::Allow, &[])]);
+    let mut stream = world.granted(&origin.address.to_string());
+    for _ in 0..2 {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: intranet.test\r\n\r\n").unwrap();
+        assert_eq!(read_response(&mut stream).1, "ok");
+    }
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: other.test\r\n\r\n").unwrap();
+    assert!(read_head(&mut stream).starts_with("HTTP/1.1 421 "));
+    assert_eq!(told.try_iter().count(), 2);
+    assert_eq!(world.dns.questions(), 0);
 }
 
 /// The first flight of a real client.

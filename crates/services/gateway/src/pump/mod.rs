@@ -257,12 +257,12 @@ impl<F> Pump<F> {
         let tunnel = slot.tunnel.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(key.index);
-        let left = tunnel.leave(&mut self.pipes);
-        // A descriptor that was duplicated elsewhere would stay in the set after it is closed.
-        for fd in [&left.client, &left.upstream] {
-            let _ = epoll::delete(&self.epoll, fd);
-        }
-        Some(left)
+        Some(tunnel.leave(&mut self.pipes))
+    }
+
+    /// Takes a socket that lives on out of the epoll set; closing does that for the others.
+    pub(crate) fn forget(&self, socket: &OwnedFd) {
+        let _ = epoll::delete(&self.epoll, socket);
     }
 
     /// Every connection in these slots; `next_slot` is where the following slice starts, `None` at the end.

@@ -67,8 +67,8 @@ pub(super) struct Outcome {
 impl<F> Tunnel<F> {
     pub(super) fn new(client: OwnedFd, upstream: OwnedFd, start: Start, flow: F, epoch: Instant) -> Self {
         let seconds = u32::try_from(epoch.elapsed().as_secs()).unwrap_or(u32::MAX);
-        // Both are tried once: what arrived before they were registered is an edge that was seen elsewhere.
-        let ready = Ready { readable: true, closing: false, gone: false };
+        // Entering the epoll set makes an edge of whatever is there already.
+        let ready = Ready { readable: false, closing: false, gone: false };
         Self {
             client,
             upstream,

@@ -2,7 +2,7 @@
 
 use proptest::prelude::{any, prop, prop_assert_eq, proptest};
 
-use super::{Form, Framing, Head, authority, read};
+use super::{Form, Framing, Head, fields::authority, read};
 
 const LIMIT: usize = 64 * 1024;
 
