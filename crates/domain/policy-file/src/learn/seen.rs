@@ -18,8 +18,8 @@ use crate::replay::query_type;
 const MODE_DEFAULT: &str = "mode-default";
 /// The one guard whose denials are proposed.
 const PRIVATE: &str = "guard:private";
-/// The port that a name is taken to be wanted for where only its lookup was seen.
-pub(super) const ASSUMED_PORT: u16 = 443;
+/// The ports that a name is taken to be wanted for where only its lookup was seen: the web's.
+const ASSUMED_PORTS: [u16; 2] = [80, 443];
 
 /// A transport protocol, in the order of the proposal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -192,12 +192,10 @@ impl Seen {
             return sighting.at(time, question.process.as_ref());
         }
         for address in addresses {
-            let reach = Reach { place: Place::Private(address), transport: Transport::Tcp, port: ASSUMED_PORT };
             self.private_names.entry(address).or_default().insert(name.clone());
-            if !self.reaches.contains_key(&reach) {
-                self.assumed.insert(reach.clone());
-            }
-            self.reaches.entry(reach).or_default().at(time, question.process.as_ref());
+            let mut sighting = Sighting::default();
+            sighting.at(time, question.process.as_ref());
+            self.assume(&Place::Private(address), &sighting);
         }
     }
 
@@ -212,16 +210,31 @@ impl Seen {
             })
             .chain(self.private_names.values().flatten().cloned())
             .collect();
+        let mut assumed = Vec::new();
         for (name, sighting) in &self.denied_names {
             if !named.contains(name) {
-                let place = Place::Name(name.clone());
-                let reach = Reach { place, transport: Transport::Tcp, port: ASSUMED_PORT };
-                self.assumed.insert(reach.clone());
-                self.reaches.entry(reach).or_default().join(sighting);
+                assumed.push((Place::Name(name.clone()), sighting.clone()));
             }
+        }
+        for (place, sighting) in assumed {
+            self.assume(&place, &sighting);
         }
         self.settle_assumed();
         self.looked_up.retain(|name| !named.contains(name) && !self.denied_names.contains_key(name));
+    }
+
+    /// Takes a place to be wanted at the web's ports. The sighting counts once, at the first of them.
+    fn assume(&mut self, place: &Place, sighting: &Sighting) {
+        for (index, port) in ASSUMED_PORTS.into_iter().enumerate() {
+            let reach = Reach { place: place.clone(), transport: Transport::Tcp, port };
+            if !self.reaches.contains_key(&reach) {
+                self.assumed.insert(reach.clone());
+            }
+            let seen = self.reaches.entry(reach).or_default();
+            if index == 0 {
+                seen.join(sighting);
+            }
+        }
     }
 
     /// An assumed port is dropped where a flow shows another.

@@ -155,7 +155,7 @@ fn draw_rule(
         Kind::Names => {}
     }
     if key.assumed {
-        out.push_str("    # Only the lookups were seen, no flow: the port is a guess.\n");
+        out.push_str("    # Only the lookups were seen, no flow: the ports are a guess.\n");
     }
     writeln!(
         out,
