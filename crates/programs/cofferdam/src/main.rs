@@ -20,6 +20,8 @@ mod doctor;
 mod failure;
 /// `man`: manual pages.
 mod man;
+/// The managed path of a policy, filled with what its package managers name.
+mod managed_path;
 /// `observe`: decisions, live or from a record.
 mod observe;
 /// What people and programs read: colour, tables, JSON.

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand, ValueHint};
 use jiff::Timestamp;
-use policy::OwnAddresses;
+use policy::{CompiledPolicy, OwnAddresses};
 use serde_json::json;
 use values::Revision;
 
@@ -17,6 +17,7 @@ use crate::{
     config::Config,
     control::{self, Request, Response},
     failure::{Failure, code},
+    managed_path,
     output::{Colour, Style, note, print, print_json, print_line},
     runs::Runs,
     source,
@@ -216,4 +217,14 @@ fn apply(arguments: &ApplyArguments) -> Result<ExitCode> {
         }
         Response::Stopping => bail!("the run is ending"),
     }
+}
+
+/// A policy compiled as a run on this machine would: this host's own addresses, and the registries that the last run found.
+fn as_a_run_would(path: &Path) -> Result<CompiledPolicy> {
+    let mut source = source::read_or_fail(path)?;
+    for toggle in managed_path::fill_from_memory(&mut source.file.spec, &Config::load()?)? {
+        note(&format!("the hosts of the managed path {toggle} are found when a run starts; none has yet"));
+    }
+    let compiled = source.compile(source::own_addresses(), Revision(1));
+    compiled.map_err(|refusal| refusal.into_failure(&source.name, code::INVALID).into())
 }

@@ -83,6 +83,9 @@ enum Access {
     ReadOnly,
     #[serde(rename = "rw")]
     Writable,
+    /// Programs, readable by anyone: read-only, and not searched for sockets, which no tool keeps there.
+    #[serde(rename = "tools")]
+    Tools,
 }
 
 /// A folder or file that a preset opens.
@@ -90,6 +93,7 @@ enum Access {
 pub(crate) struct PresetMount {
     pub(crate) path: PathBuf,
     pub(crate) writable: bool,
+    pub(crate) is_tools: bool,
 }
 
 /// A preset as it applies to this caller.
@@ -143,7 +147,8 @@ pub(crate) fn named(name: &str, caller: &Caller) -> Result<Preset> {
     for part in parts {
         for mount in part.mounts {
             let path = caller.expand(&mount.path)?;
-            preset.mounts.push(PresetMount { path, writable: mount.access == Access::Writable });
+            let (writable, is_tools) = (mount.access == Access::Writable, mount.access == Access::Tools);
+            preset.mounts.push(PresetMount { path, writable, is_tools });
         }
         preset.environment.extend(part.environment);
         preset.secrets.extend(part.secrets);

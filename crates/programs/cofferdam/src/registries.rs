@@ -12,19 +12,24 @@ use std::{
 
 use anyhow::Result;
 use package_managers::{Caller, Fetcher, Found, Manager, discover};
+use policy::address::{SpecialRange, special};
+use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, code};
 
 /// One toggle that is on, and the hosts behind it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Registry {
-    pub(crate) manager: Manager,
-    pub(crate) endpoints: Vec<Host>,
+    /// As a policy names it: `crates`.
+    pub(crate) toggle: String,
+    /// As people name its manager: `cargo`.
+    pub(crate) name: String,
+    pub(crate) hosts: Vec<Host>,
     pub(crate) notes: Vec<String>,
 }
 
 /// A host of a registry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Host {
     pub(crate) host: String,
     pub(crate) port: u16,
@@ -50,36 +55,52 @@ pub(crate) fn managers(toggles: &[String]) -> Result<Vec<Manager>> {
 
 /// Finds the hosts of each manager, all at once. One that can't be had refuses the start, with its reason.
 pub(crate) fn find(managers: &[Manager], writable_by_workload: &[PathBuf]) -> Result<Vec<Registry>> {
+    let found = find_each(managers, writable_by_workload);
+    found
+        .into_iter()
+        .map(|(manager, found)| {
+            found.map_err(|reason| {
+                Failure::new(code::RUN_FAILED, format!("the hosts of {manager} can't be had: {reason}"))
+                    .hint(format!("fix {manager}'s own configuration, or name its hosts with --allow"))
+                    .into()
+            })
+        })
+        .collect()
+}
+
+/// Finds the hosts of each manager, all at once; beside each the reason where they can't be had.
+pub(crate) fn find_each(
+    managers: &[Manager],
+    writable_by_workload: &[PathBuf],
+) -> Vec<(Manager, Result<Registry, String>)> {
     if managers.is_empty() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     let caller = Caller::of_this_process(writable_by_workload.to_vec());
     let fetcher = Fetcher::default();
-    let results = thread::scope(|scope| {
+    thread::scope(|scope| {
+        let find_one =
+            |manager: Manager| discover(manager, &caller, &fetcher).map(registry).map_err(|error| error.to_string());
         let started: Vec<_> =
-            managers.iter().map(|manager| (manager, scope.spawn(|| discover(*manager, &caller, &fetcher)))).collect();
-        started.into_iter().map(|(manager, thread)| (*manager, thread.join())).collect::<Vec<_>>()
-    });
-    let mut found = Vec::new();
-    for (manager, result) in results {
-        let refused = |reason: String| {
-            Failure::new(code::RUN_FAILED, format!("the hosts of {manager} can't be had: {reason}"))
-                .hint(format!("fix {manager}'s own configuration, or name its hosts with --allow"))
-        };
-        let Found { endpoints, notes, .. } = result
-            .map_err(|_| refused("the search ended early".to_owned()))?
-            .map_err(|error| refused(error.to_string()))?;
-        let endpoints = endpoints
-            .into_iter()
-            .map(|endpoint| Host {
-                private: private_addresses(&endpoint.host, endpoint.port),
-                host: endpoint.host,
-                port: endpoint.port,
-            })
-            .collect();
-        found.push(Registry { manager, endpoints, notes });
+            managers.iter().map(|manager| (*manager, scope.spawn(move || find_one(*manager)))).collect();
+        let ended_early = |_| Err("the search ended early".to_owned());
+        started.into_iter().map(|(manager, thread)| (manager, thread.join().unwrap_or_else(ended_early))).collect()
+    })
+}
+
+fn registry(found: Found) -> Registry {
+    let Found { manager, endpoints, notes } = found;
+    let host = |endpoint: package_managers::Endpoint| Host {
+        private: private_addresses(&endpoint.host, endpoint.port),
+        host: endpoint.host,
+        port: endpoint.port,
+    };
+    Registry {
+        toggle: manager.toggle().to_owned(),
+        name: manager.name().to_owned(),
+        hosts: endpoints.into_iter().map(host).collect(),
+        notes,
     }
-    Ok(found)
 }
 
 /// The private addresses of a host that is only spoken to over TLS; its certificate was verified when its index was read.
@@ -93,7 +114,7 @@ fn private_addresses(host: &str, port: u16) -> Vec<IpAddr> {
     }
     let mut addresses: Vec<IpAddr> =
         (host, port).to_socket_addrs().into_iter().flatten().map(|address| address.ip()).collect();
-    addresses.retain(|address| crate::run::is_private(*address));
+    addresses.retain(|address| special(*address) == Some(SpecialRange::Private));
     addresses.sort();
     addresses.dedup();
     addresses

@@ -48,13 +48,13 @@ mod session;
 mod summary;
 
 pub(crate) use arguments::Arguments;
-pub(crate) use choose_policy::is_private;
 
 /// Runs a command, contained. Gives the command's own exit code, 125, 126 or 127.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let config = Config::load()?;
     // Forks, so before anything makes a thread. Only the process that will hold the gateway returns.
     sandbox::guard().map_err(|error| failed(&error, None))?;
+    log_to_standard_error();
     let working_directory = working_directory(arguments.workdir.as_deref())?;
     let prepared = Prepared::new(&arguments, &config, &working_directory)?;
     let runs = Runs::of(&config);
@@ -89,6 +89,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     run.write(&record)?;
     drop(lock);
     outcome.map(ExitCode::from)
+}
+
+/// What the parts have to say about themselves: errors, or what `COFFERDAM_LOG` asks for.
+fn log_to_standard_error() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("COFFERDAM_LOG");
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 
 /// A library's error with its hint.
@@ -232,6 +239,7 @@ impl Live<'_> {
         };
         let started = sandbox::start(&spec).map_err(|error| failed(&error, error.hint()))?;
         let is_bare = choice.is_bare;
+        let managed: Vec<String> = presets.iter().flat_map(|preset| preset.managed.clone()).collect();
         session::Session {
             audit,
             source: choice.source,
@@ -246,9 +254,10 @@ impl Live<'_> {
             opened: said.opened(),
             writable: vec![working_directory.to_owned()],
             watch: self.arguments.watch,
+            config: self.config.clone(),
         }
         .live(started)
-        .map(|ended| self.report(&ended, is_bare))
+        .map(|ended| self.report(&ended, is_bare, &managed))
     }
 
     fn compile(
@@ -283,14 +292,14 @@ impl Live<'_> {
         request.plan().map_err(|error| refused(error).into())
     }
 
-    fn report(&self, ended: &session::Ended, is_bare: bool) -> u8 {
+    fn report(&self, ended: &session::Ended, is_bare: bool, managed: &[String]) -> u8 {
         if let Some(reason) = &ended.reason {
             note(reason);
         }
         if !self.quiet() {
             note(&summary::line(&ended.summary));
             if !ended.summary.denials.is_empty() {
-                note(&summary::hint(&self.run.id.short(), is_bare));
+                note(&summary::hint(&self.run.id.short(), &ended.summary, is_bare, managed));
             }
         }
         ended.code

@@ -76,7 +76,20 @@ impl Runs {
         let id = RunId::generate();
         let folder = self.folder.join(id.to_string());
         private_folder(&folder)?;
+        self.remove_dead_sockets();
         Ok(Run { id, folder })
+    }
+
+    /// A run that was killed leaves its socket behind.
+    fn remove_dead_sockets(&self) {
+        for entry in fs::read_dir(&self.sockets).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let id = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<RunId>().ok());
+            let run = id.map(|id| Run { id, folder: self.folder.join(id.to_string()) });
+            if run.is_some_and(|run| run.folder.join("lock").exists() && !run.is_live()) {
+                let _ = fs::remove_file(path);
+            }
+        }
     }
 
     /// Every run, the newest first.

@@ -147,32 +147,30 @@ fn a_policy_is_applied_to_a_live_run() -> Result<()> {
     fixture.world.write("first.yaml", &policy("allowed.test"))?;
     fixture.world.write("second.yaml", &policy("second.test"))?;
     fixture.world.write("broken.yaml", "apiVersion: cofferdam/v1\nkind: EgressPolicy\nspec: { rulez: [] }\n")?;
-    // The connection is held open from before the change; the command ends when it is cut.
-    let script = "curl -sN --max-time 50 http://allowed.test/events/1000?every=100 | head -n 1 >first; \
-                  (curl -sN --max-time 50 'http://allowed.test/hold' & echo ready; wait $!; echo \"cut $?\"); curl -s http://second.test/bytes/3";
+    // The connection is open, and gave its first line, before the change.
+    let script = "curl -sN --max-time 50 'http://allowed.test/events/1000?every=100' | (read line; echo ready; cat >/dev/null; echo cut); \
+                  curl -s http://second.test/bytes/3";
     let (child, mut out) = fixture.start(&["run", "--policy", "first.yaml", "--", "sh", "-c", script])?;
     let ps = fixture.world.run(&["ps"])?.expect(0);
     assert!(ps.out.contains(" live "), "{}", ps.out);
     let refused = fixture.world.run(&["policy", "apply", "broken.yaml"])?.expect(7);
     assert!(refused.err.contains("rulez"), "{}", refused.err);
-    // It may take a moment from the process's start to its connection: apply until one was judged again.
-    let mut applied = serde_json::Value::Null;
-    for _ in 0..200 {
-        let done = fixture.world.run(&["policy", "apply", "second.yaml", "--json"])?.expect(0);
-        applied = serde_json::from_str(&done.out)?;
-        if applied["cut"].as_u64() > Some(0) {
-            break;
-        }
-        fixture.world.run(&["policy", "apply", "first.yaml"])?.expect(0);
-    }
-    assert_eq!(applied["cut"].as_u64(), Some(1), "{applied}");
+    let failing = format!("{}  tests: [{{ to: 'http://second.test/', expect: denied }}]\n", policy("second.test"));
+    fixture.world.write("failing.yaml", &failing)?;
+    let refused = fixture.world.run(&["policy", "apply", "failing.yaml"])?.expect(7);
+    assert!(refused.err.contains("expected denied, got allowed by one"), "{}", refused.err);
+    let done = fixture.world.run(&["policy", "apply", "second.yaml", "--json"])?.expect(0);
+    let applied: serde_json::Value = serde_json::from_str(&done.out)?;
+    assert_eq!((applied["revision"].as_u64(), applied["cut"].as_u64()), (Some(2), Some(1)), "{applied}");
     let mut line = String::new();
     out.read_line(&mut line)?;
-    assert!(line.starts_with("cut "), "{line}");
+    assert_eq!(line, "cut\n");
     let ended = child.wait_with_output()?;
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
     let events = fixture.world.run(&["observe", "--type", "policy", "-o", "jsonl"])?.expect(0);
-    assert!(events.out.lines().count() >= 2);
+    let kinds: Vec<&str> =
+        events.out.lines().map(|line| if line.contains("policy.refused") { "refused" } else { "applied" }).collect();
+    assert_eq!(kinds, ["applied", "refused", "applied"]);
     fixture.world.run(&["audit", "verify"])?.expect(0);
     Ok(())
 }
@@ -327,4 +325,36 @@ fn inside_uid() -> String {
         0 => "1000".to_owned(),
         uid => uid.to_string(),
     }
+}
+
+#[test]
+fn observe_follows_a_live_run_to_its_end() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let script = "echo ready; read go; curl -s http://denied.test/; exit 0";
+    let mut run = fixture.command(&["run", "--quiet", "--", "sh", "-c", script]);
+    let mut run = run.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
+    let mut line = String::new();
+    BufReader::new(run.stdout.take().context("no output")?).read_line(&mut line)?;
+    let mut follow = fixture.command(&["observe", "-f", "--type", "dns", "-o", "jsonl"]);
+    let mut follow = follow.stdout(Stdio::piped()).spawn()?;
+    let mut seen = BufReader::new(follow.stdout.take().context("no output")?);
+    drop(run.stdin.take().map(|mut input| std::io::Write::write_all(&mut input, b"go\n")));
+    line.clear();
+    seen.read_line(&mut line)?;
+    assert!(line.contains("denied.test"), "{line}");
+    assert!(run.wait()?.success());
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut seen, &mut rest)?;
+    assert!(follow.wait()?.success(), "it ends with the run");
+    let explained = fixture.run(&["run", "--allow", "allowed.test", "--", "curl", "-s", "http://allowed.test/"])?;
+    expect(&explained, 0);
+    let flow = fixture.world.run(&["observe", "--type", "flow.decided", "--json"])?.expect(0);
+    let flows: serde_json::Value = serde_json::from_str(&flow.out)?;
+    let seq = flows[0]["seq"].as_u64().context("no flow")?.to_string();
+    let policy = "apiVersion: cofferdam/v1\nkind: EgressPolicy\nspec: { mode: limited }\n";
+    fixture.world.write("closed.yaml", policy)?;
+    let why = fixture.world.run(&["policy", "explain", "closed.yaml", "--event", &seq])?.expect(0);
+    assert!(why.out.contains("denied by mode-default"), "{}", why.out);
+    fixture.world.run(&["policy", "explain", "closed.yaml", "--event", "1"])?.expect(3);
+    Ok(())
 }

@@ -7,13 +7,12 @@ use clap::{Args, ValueHint};
 use jiff::Timestamp;
 use policy::{Conclusion, Explanation, Outcome, model::ProcessMatch};
 use policy_file::Destination;
-use values::{Labels, Revision};
+use values::Labels;
 
 use super::records::RecordArguments;
 use crate::{
     failure::{Failure, code},
     output::{Colour, Style, print, print_json},
-    source,
 };
 
 const EXAMPLES: &str = "\
@@ -57,10 +56,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn explain(arguments: &Arguments) -> Result<ExitCode> {
-    let source = source::read_or_fail(&arguments.file)?;
-    let compiled = source
-        .compile(source::own_addresses(), Revision(1))
-        .map_err(|refusal| refusal.into_failure(&source.name, code::INVALID))?;
+    let compiled = super::as_a_run_would(&arguments.file)?;
     let labels = labels(&arguments.from)?;
     let (flow, what) = match arguments.event {
         Some(seq) => (arguments.record.flow(seq, &compiled, &labels)?, format!("event {seq}")),

@@ -13,7 +13,7 @@ use clap::{Args, ValueHint};
 use jiff::Timestamp;
 use policy::{CompiledPolicy, Protocol, Target};
 use policy_file::{AppendError, NewRule, SupposedFlow, append_rule};
-use values::{Labels, Revision, RuleName};
+use values::{Labels, RuleName};
 
 use crate::{
     completions,
@@ -22,7 +22,6 @@ use crate::{
     observe::filters::FilterFlags,
     output::{Colour, Style, note, print, print_json, print_line},
     runs::Runs,
-    source,
 };
 
 const REPLAY_EXAMPLES: &str = "\
@@ -140,10 +139,7 @@ pub(crate) struct LearnArguments {
 }
 
 pub(super) fn replay(arguments: &ReplayArguments) -> Result<ExitCode> {
-    let source = source::read_or_fail(&arguments.file)?;
-    let compiled = source
-        .compile(source::own_addresses(), Revision(1))
-        .map_err(|refusal| refusal.into_failure(&source.name, code::INVALID))?;
+    let compiled = super::as_a_run_would(&arguments.file)?;
     let now = Timestamp::now();
     let entries = arguments.record.entries(&arguments.filters.filter(now)?)?;
     let labels = super::explain::labels(&arguments.from)?;

@@ -1,26 +1,20 @@
 //! Which policy a run gets: a file, a ready one, or one made of flags; managed paths filled in, watch applied.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
-use ipnet::IpNet;
-use package_managers::Manager;
-use policy::address::{SpecialRange, special};
-use policy::{
-    HostPattern,
-    model::{Action, PolicySpec, Rule, RuleEnforcement, To},
-};
-use values::RuleName;
+use policy::model::{Action, PolicySpec, RuleEnforcement};
 
 use super::{
     arguments::{Arguments, Destination},
-    policy_text::{Asked, Managed, write},
+    policy_text::{Asked, write},
 };
 use crate::{
     config::Config,
     failure::code,
+    managed_path,
     presets::Preset,
-    registries::{self, Registry},
+    registries,
     source::{self, Source},
 };
 
@@ -55,7 +49,7 @@ pub(crate) fn choose(
         }
         None => of_flags(arguments, by_flags, preset, writable)?,
     };
-    choice.said.extend(fill_managed_path(&mut choice.source.file.spec, writable)?);
+    choice.said.extend(managed_path::fill(&mut choice.source.file.spec, config, writable)?);
     if arguments.watch {
         watch(&mut choice.source.file.spec);
         choice.origin.push_str(" (watch)");
@@ -73,8 +67,8 @@ fn of_flags(arguments: &Arguments, by_flags: bool, preset: Option<&Preset>, writ
     let mut said = Vec::new();
     let mut managed = Vec::new();
     for registry in &registries {
-        managed.extend(as_managed(registry, &arguments.managed_address));
-        said.extend(describe(registry));
+        managed.extend(managed_path::as_managed(registry, &arguments.managed_address));
+        said.extend(managed_path::describe(registry));
     }
     let program =
         preset.filter(|preset| !preset.hosts.is_empty()).map(|preset| (preset.name.clone(), preset.hosts.clone()));
@@ -99,120 +93,6 @@ fn of_flags(arguments: &Arguments, by_flags: bool, preset: Option<&Preset>, writ
     let parsed = source::parse("the policy of these flags", text.as_bytes(), std::env::current_dir()?);
     let source = parsed.map_err(|refusal| refusal.into_failure("what these flags ask for", code::RUN_FAILED))?;
     Ok(Choice { source, origin, is_bare, said })
-}
-
-/// A registry as rules: names, and apart from them names whose addresses are private.
-fn as_managed(registry: &Registry, ranges: &[IpNet]) -> Vec<Managed> {
-    let mut all = Vec::new();
-    for private in [false, true] {
-        let here: Vec<_> = registry
-            .endpoints
-            .iter()
-            .filter(|endpoint| (!ranges.is_empty() || !endpoint.private.is_empty()) == private)
-            .collect();
-        if here.is_empty() {
-            continue;
-        }
-        let mut opened: Vec<IpNet> =
-            if ranges.is_empty() { here.iter().flat_map(|e| exact(&e.private)).collect() } else { ranges.to_vec() };
-        opened.sort();
-        opened.dedup();
-        let mut ports: Vec<u16> = here.iter().map(|endpoint| endpoint.port).collect();
-        ports.sort_unstable();
-        ports.dedup();
-        let mut hosts: Vec<String> = here.iter().map(|endpoint| endpoint.host.clone()).collect();
-        hosts.dedup();
-        let suffix = if private && ranges.is_empty() { "-private" } else { "" };
-        let name = format!("{}{suffix}", registry.manager.name());
-        all.push(Managed { name, hosts, ports, ranges: if private { opened } else { Vec::new() } });
-    }
-    all
-}
-
-fn exact(addresses: &[IpAddr]) -> Vec<IpNet> {
-    addresses.iter().map(|address| IpNet::from(*address)).collect()
-}
-
-fn describe(registry: &Registry) -> Vec<String> {
-    let hosts: Vec<String> =
-        registry.endpoints.iter().map(|endpoint| format!("{}:{}", endpoint.host, endpoint.port)).collect();
-    let mut said = vec![format!("{}'s registry: {}", registry.manager.name(), hosts.join(", "))];
-    let mut private: Vec<String> =
-        registry.endpoints.iter().flat_map(|e| e.private.iter().map(ToString::to_string)).collect();
-    private.sort();
-    private.dedup();
-    if !private.is_empty() {
-        said.push(format!("{}'s registry is in a private network: {}", registry.manager.name(), private.join(", ")));
-    }
-    said.extend(registry.notes.iter().cloned());
-    said
-}
-
-/// Whether an address needs its range named.
-pub(crate) fn is_private(address: IpAddr) -> bool {
-    special(address) == Some(SpecialRange::Private)
-}
-
-/// Gives each managed toggle of a policy its hosts. One that can't be had is off, and said to be: never wider.
-pub(crate) fn fill_managed_path(spec: &mut PolicySpec, writable: &[PathBuf]) -> Result<Vec<String>> {
-    let mut said = Vec::new();
-    let toggles = std::mem::take(&mut spec.managed_path.package_registries);
-    for mut toggle in toggles {
-        if !toggle.hosts.is_empty() {
-            spec.managed_path.package_registries.push(toggle);
-            continue;
-        }
-        let Some(manager) = Manager::parse(&toggle.toggle) else { continue };
-        let found = match registries::find(&[manager], writable) {
-            Ok(found) => found,
-            Err(error) => {
-                said.push(format!("the managed path {} is off: {error}", toggle.toggle));
-                continue;
-            }
-        };
-        for registry in found {
-            said.extend(describe(&registry));
-            for managed in as_managed(&registry, &[]) {
-                let hosts = managed.hosts.iter().filter_map(|host| HostPattern::parse(host).ok());
-                if managed.ranges.is_empty() {
-                    toggle.hosts.extend(hosts);
-                    toggle.ports.extend(&managed.ports);
-                } else {
-                    let rule = private_rule(spec, &managed, hosts.collect())?;
-                    spec.rules.push(rule);
-                }
-            }
-        }
-        if !toggle.hosts.is_empty() {
-            spec.managed_path.package_registries.push(toggle);
-        }
-    }
-    Ok(said)
-}
-
-/// A rule behind all others that opens a registry in a private network at its exact addresses.
-fn private_rule(spec: &PolicySpec, managed: &Managed, names: Vec<HostPattern>) -> Result<Rule> {
-    let last = spec.rules.iter().map(|rule| rule.priority).max().unwrap_or(0);
-    Ok(Rule {
-        name: RuleName::new(&format!("managed-{}", managed.name))?,
-        priority: last.saturating_add(1),
-        from: policy::model::From::Any,
-        to: To::Inline(policy::model::Group { cidrs: managed.ranges.clone(), ..Default::default() }),
-        names,
-        protocol: Some(policy::Protocol::Tcp),
-        ports: managed.ports.iter().map(|port| (*port, *port)).collect(),
-        http: Vec::new(),
-        process: Vec::new(),
-        action: Action::Allow,
-        enforcement: RuleEnforcement::Enforce,
-        tls: Default::default(),
-        ech: Default::default(),
-        route: None,
-        log: Default::default(),
-        record_types: Vec::new(),
-        note: None,
-        expires: None,
-    })
 }
 
 /// `--watch`: what would deny or ask is noted and goes on. Allowing stays enforced, since only that opens guards.

@@ -3,7 +3,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::FileTypeExt as _,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -18,7 +18,7 @@ use crate::{
 
 /// Standard parts of the system that every sandbox sees.
 const SYSTEM: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/ssl"];
-/// How many entries of a mounted folder are looked at for credentials and sockets.
+/// How many entries of a mounted folder are looked at for credentials.
 const LOOK_LIMIT: usize = 5_000;
 /// How deep.
 const LOOK_DEPTH: usize = 4;
@@ -79,14 +79,19 @@ pub(crate) fn choose(wanted: &Wanted<'_>) -> Result<Opened> {
     let mut opened = Opened::default();
     for preset in wanted.presets {
         for mount in preset.mounts.iter().filter(|mount| mount.path.exists()) {
-            opened.add(&mount.path, &mount.path, mount.writable);
+            let owned = !(mount.is_tools && is_anyones(&mount.path));
+            opened.add(&mount.path, &mount.path, mount.writable, owned);
         }
         let named = preset.credentials.iter().filter(|path| path.exists());
         opened.credentials.extend(named.map(|path| path.display().to_string()));
     }
     for flag in wanted.flags {
         let source = fs::canonicalize(&flag.source).map_err(|error| refuse(&flag.source, &error))?;
-        opened.add(&source, &flag.target, flag.writable);
+        opened.add(&source, &flag.target, flag.writable, true);
+        if fs::metadata(&source).is_ok_and(|found| found.file_type().is_socket()) {
+            // Only by its own path: sockets in a mounted folder are masked.
+            opened.sockets.push(source.display().to_string());
+        }
         look_into(&source, &mut opened);
     }
     let mut visible: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
@@ -107,14 +112,19 @@ pub(crate) fn choose(wanted: &Wanted<'_>) -> Result<Opened> {
     Ok(opened)
 }
 
+/// Whether anyone on this machine may read the folder.
+fn is_anyones(folder: &Path) -> bool {
+    fs::metadata(folder).is_ok_and(|found| found.mode() & 0o005 == 0o005)
+}
+
 fn refuse(path: &Path, error: &io::Error) -> Failure {
     Failure::new(code::RUN_FAILED, format!("--mount: {} can't be mounted: {error}", path.display()))
 }
 
 impl Opened {
-    fn add(&mut self, source: &Path, target: &Path, writable: bool) {
+    fn add(&mut self, source: &Path, target: &Path, writable: bool, owned: bool) {
         let (source_owned, target_owned) = (source.to_owned(), target.to_owned());
-        let mount = Mount::Bind { source: source_owned, target: target_owned, writable, optional: false, owned: true };
+        let mount = Mount::Bind { source: source_owned, target: target_owned, writable, optional: false, owned };
         // A preset and what it includes may name the same folder.
         if self.mounts.contains(&mount) {
             return;
@@ -216,7 +226,7 @@ fn real_path(path: &Path) -> PathBuf {
     real.or_else(by_parent).unwrap_or_else(|| absolute.clone())
 }
 
-/// Names credentials and sockets in a folder, as far as the bounds go.
+/// Names credentials in a folder, as far as the bounds go.
 fn look_into(folder: &Path, opened: &mut Opened) {
     let mut left = LOOK_LIMIT;
     let mut folders = vec![(folder.to_owned(), 0)];
@@ -234,8 +244,6 @@ fn look_into(folder: &Path, opened: &mut Opened) {
                 && !["node_modules", "target", ".git", ".venv"].contains(&name.as_str())
             {
                 folders.push((path, depth + 1));
-            } else if kind.is_socket() {
-                opened.sockets.push(path.display().to_string());
             } else if kind.is_file() && is_credential(&name) {
                 opened.credentials.push(path.display().to_string());
             }
@@ -311,19 +319,17 @@ mod tests {
     }
 
     #[test]
-    fn credentials_and_sockets_are_named() {
+    fn credentials_are_named() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("deep")).unwrap();
         for name in ["deep/.env", "server.key", "notes.txt", ".pem"] {
             fs::write(folder.path().join(name), "x").unwrap();
         }
-        let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("engine.sock")).unwrap();
         let mut opened = Opened::default();
         look_into(folder.path(), &mut opened);
         opened.credentials.sort();
         let named: Vec<&str> = opened.credentials.iter().filter_map(|path| path.rsplit('/').next()).collect();
         assert_eq!(named, [".env", "server.key"]);
-        assert_eq!(opened.sockets.len(), 1);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use policy_file::wire::{
 };
 
 use super::arguments::{Destination, Mode, PolicyPreset};
+use crate::managed_path::Managed;
 
 /// Where rules of one kind begin; the lowest is judged first.
 const DENY: i64 = 100;
@@ -24,16 +25,6 @@ pub(crate) struct Asked<'a> {
     pub(crate) managed: Vec<Managed>,
     /// The preset's name and its hosts.
     pub(crate) program: Option<(String, Vec<String>)>,
-}
-
-/// One package manager's hosts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Managed {
-    pub(crate) name: String,
-    pub(crate) hosts: Vec<String>,
-    pub(crate) ports: Vec<u16>,
-    /// Not empty where its addresses are private.
-    pub(crate) ranges: Vec<IpNet>,
 }
 
 /// The text of the policy.

@@ -24,8 +24,10 @@ use values::{Labels, Revision};
 use super::{choose_policy, failed};
 use crate::{
     ask::{self, SharedConsole},
+    config::Config,
     control::{ControlSocket, Pending, Request, Response},
     failure::code,
+    managed_path,
     output::note,
     runs::Run,
     source::{self, ListReader, Source},
@@ -53,6 +55,7 @@ pub(crate) struct Session {
     pub(crate) opened: Vec<String>,
     pub(crate) writable: Vec<PathBuf>,
     pub(crate) watch: bool,
+    pub(crate) config: Config,
 }
 
 /// How it ended.
@@ -185,7 +188,7 @@ impl Session {
     ) -> Result<Response, source::Refusal> {
         let folder = path.parent().map_or_else(|| PathBuf::from("/"), std::path::Path::to_path_buf);
         let mut fresh = source::parse(&path.display().to_string(), text.as_bytes(), folder)?;
-        choose_policy::fill_managed_path(&mut fresh.file.spec, &self.writable)
+        managed_path::fill(&mut fresh.file.spec, &self.config, &self.writable)
             .map_err(|error| source::Refusal { drawing: format!("{error:#}\n") })?;
         if self.watch {
             choose_policy::watch(&mut fresh.file.spec);

@@ -32,12 +32,17 @@ fn group(group: &gateway::Group) -> String {
     format!("{}{times} ({rule})", group.what)
 }
 
-/// How to see and allow what was denied.
-pub(crate) fn hint(run: &str, is_bare: bool) -> String {
-    let allow =
-        if is_bare { "no policy was given: allow with --allow HOST or --managed NAME," } else { "allow with a rule," };
+/// How to see and allow what was denied. `managed` are the package managers that the program would fetch with.
+pub(crate) fn hint(run: &str, summary: &Summary, is_bare: bool, managed: &[String]) -> String {
+    let private = summary.denials.iter().any(|denial| denial.rule == "guard:private");
+    let allow = match (is_bare, managed) {
+        (true, []) => "no policy was given: allow with --allow HOST or --managed NAME,".to_owned(),
+        (true, names) => format!("no policy was given: allow with --managed {},", names.join(",")),
+        (false, _) => "allow with a rule,".to_owned(),
+    };
+    let private = if private { " (a private address needs its range: --allow HOST@CIDR)" } else { "" };
     format!(
-        "see `cofferdam observe --run {run} --verdict denied`; {allow} or learn one: `cofferdam policy learn --run {run}`"
+        "see `cofferdam observe --run {run} --verdict denied`; {allow}{private} or learn one: `cofferdam policy learn --run {run}`"
     )
 }
 

@@ -1,0 +1,179 @@
+//! The managed path of a policy: each toggle gets the hosts that its package manager names.
+//!
+//! A run asks the managers and remembers what they said in `registries.json`; commands that work without a run use
+//! that, so that `explain` and `replay` answer as the wire did.
+
+use std::{collections::BTreeMap, fs, net::IpAddr, path::PathBuf};
+
+use anyhow::{Context as _, Result};
+use ipnet::IpNet;
+use package_managers::Manager;
+use policy::{
+    HostPattern,
+    model::{Action, Group, ManagedHosts, PolicySpec, Rule, RuleEnforcement, To},
+};
+use values::RuleName;
+
+use crate::{
+    config::Config,
+    registries::{self, Registry},
+    runs::private_folder,
+};
+
+/// One package manager's hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Managed {
+    pub(crate) name: String,
+    pub(crate) hosts: Vec<String>,
+    pub(crate) ports: Vec<u16>,
+    /// Not empty where its addresses are private.
+    pub(crate) ranges: Vec<IpNet>,
+}
+
+/// Asks the package managers behind the toggles of a policy. One that can't be had is off, and said to be: never wider.
+pub(crate) fn fill(spec: &mut PolicySpec, config: &Config, writable: &[PathBuf]) -> Result<Vec<String>> {
+    let managers: Vec<Manager> = open_toggles(spec).filter_map(|toggle| Manager::parse(&toggle.toggle)).collect();
+    let mut known = BTreeMap::new();
+    let mut said = Vec::new();
+    for (manager, found) in registries::find_each(&managers, writable) {
+        match found {
+            Ok(registry) => {
+                said.extend(describe(&registry));
+                known.insert(registry.toggle.clone(), registry);
+            }
+            Err(reason) => said.push(format!("the managed path {} is off: {reason}", manager.toggle())),
+        }
+    }
+    put_in(spec, &known)?;
+    remember(config, known)?;
+    Ok(said)
+}
+
+/// Fills the toggles of a policy with what the last run found. Gives those that no run has found.
+pub(crate) fn fill_from_memory(spec: &mut PolicySpec, config: &Config) -> Result<Vec<String>> {
+    let known = remembered(config);
+    let unknown =
+        open_toggles(spec).map(|toggle| toggle.toggle.clone()).filter(|toggle| !known.contains_key(toggle)).collect();
+    put_in(spec, &known)?;
+    Ok(unknown)
+}
+
+/// Toggles that have no hosts yet.
+fn open_toggles(spec: &PolicySpec) -> impl Iterator<Item = &ManagedHosts> {
+    spec.managed_path.package_registries.iter().filter(|toggle| toggle.hosts.is_empty())
+}
+
+fn put_in(spec: &mut PolicySpec, known: &BTreeMap<String, Registry>) -> Result<()> {
+    for mut toggle in std::mem::take(&mut spec.managed_path.package_registries) {
+        let registry = known.get(&toggle.toggle).filter(|_| toggle.hosts.is_empty());
+        for managed in registry.iter().flat_map(|registry| as_managed(registry, &[])) {
+            let hosts = managed.hosts.iter().filter_map(|host| HostPattern::parse(host).ok());
+            if managed.ranges.is_empty() {
+                toggle.hosts.extend(hosts);
+                toggle.ports.extend(&managed.ports);
+            } else {
+                let rule = private_rule(spec, &managed, hosts.collect())?;
+                spec.rules.push(rule);
+            }
+        }
+        if !toggle.hosts.is_empty() {
+            spec.managed_path.package_registries.push(toggle);
+        }
+    }
+    Ok(())
+}
+
+fn memory(config: &Config) -> PathBuf {
+    config.state.value.join("registries.json")
+}
+
+fn remembered(config: &Config) -> BTreeMap<String, Registry> {
+    // Nothing known is the answer where there is nothing, or nothing that can be read.
+    let text = fs::read_to_string(memory(config)).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+fn remember(config: &Config, found: BTreeMap<String, Registry>) -> Result<()> {
+    if found.is_empty() {
+        return Ok(());
+    }
+    let mut known = remembered(config);
+    known.extend(found);
+    let path = memory(config);
+    let fresh = path.with_extension(format!("new-{}", std::process::id()));
+    private_folder(&config.state.value)?;
+    let written = fs::write(&fresh, serde_json::to_string_pretty(&known)?).and_then(|()| fs::rename(&fresh, &path));
+    written.with_context(|| format!("writing {}", path.display()))
+}
+
+/// A registry as rules: names, and apart from them names whose addresses are private.
+pub(crate) fn as_managed(registry: &Registry, ranges: &[IpNet]) -> Vec<Managed> {
+    let mut all = Vec::new();
+    for private in [false, true] {
+        let here: Vec<_> = registry
+            .hosts
+            .iter()
+            .filter(|endpoint| (!ranges.is_empty() || !endpoint.private.is_empty()) == private)
+            .collect();
+        if here.is_empty() {
+            continue;
+        }
+        let mut opened: Vec<IpNet> =
+            if ranges.is_empty() { here.iter().flat_map(|e| exact(&e.private)).collect() } else { ranges.to_vec() };
+        opened.sort();
+        opened.dedup();
+        let mut ports: Vec<u16> = here.iter().map(|endpoint| endpoint.port).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        let mut hosts: Vec<String> = here.iter().map(|endpoint| endpoint.host.clone()).collect();
+        hosts.dedup();
+        let suffix = if private && ranges.is_empty() { "-private" } else { "" };
+        let name = format!("{}{suffix}", registry.name);
+        all.push(Managed { name, hosts, ports, ranges: if private { opened } else { Vec::new() } });
+    }
+    all
+}
+
+fn exact(addresses: &[IpAddr]) -> Vec<IpNet> {
+    addresses.iter().map(|address| IpNet::from(*address)).collect()
+}
+
+pub(crate) fn describe(registry: &Registry) -> Vec<String> {
+    let hosts: Vec<String> =
+        registry.hosts.iter().map(|endpoint| format!("{}:{}", endpoint.host, endpoint.port)).collect();
+    let mut said = vec![format!("{}'s registry: {}", registry.name, hosts.join(", "))];
+    let mut private: Vec<String> =
+        registry.hosts.iter().flat_map(|e| e.private.iter().map(ToString::to_string)).collect();
+    private.sort();
+    private.dedup();
+    if !private.is_empty() {
+        said.push(format!("{}'s registry is in a private network: {}", registry.name, private.join(", ")));
+    }
+    said.extend(registry.notes.iter().cloned());
+    said
+}
+
+/// A rule behind all others that opens a registry in a private network at its exact addresses.
+fn private_rule(spec: &PolicySpec, managed: &Managed, names: Vec<HostPattern>) -> Result<Rule> {
+    let last = spec.rules.iter().map(|rule| rule.priority).max().unwrap_or(0);
+    Ok(Rule {
+        name: RuleName::new(&format!("managed-{}", managed.name))?,
+        priority: last.saturating_add(1),
+        from: policy::model::From::Any,
+        to: To::Inline(Group { cidrs: managed.ranges.clone(), ..Default::default() }),
+        names,
+        protocol: Some(policy::Protocol::Tcp),
+        ports: managed.ports.iter().map(|port| (*port, *port)).collect(),
+        http: Vec::new(),
+        process: Vec::new(),
+        action: Action::Allow,
+        enforcement: RuleEnforcement::Enforce,
+        tls: Default::default(),
+        ech: Default::default(),
+        route: None,
+        log: Default::default(),
+        record_types: Vec::new(),
+        note: None,
+        expires: None,
+    })
+}
