@@ -177,3 +177,66 @@ fn private_rule(spec: &PolicySpec, managed: &Managed, names: Vec<HostPattern>) -
         expires: None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use policy::{CompiledPolicy, OwnAddresses, Verdict, model::Lists};
+    use policy_file::{Destination, facts_from};
+    use values::{Labels, Revision};
+
+    use super::*;
+
+    fn registry(hosts: &[(&str, u16, &[&str])]) -> Registry {
+        let hosts = hosts.iter().map(|(host, port, private)| registries::Host {
+            host: (*host).to_owned(),
+            port: *port,
+            private: private.iter().map(|address| address.parse().unwrap()).collect(),
+        });
+        Registry { toggle: "crates".to_owned(), name: "cargo".to_owned(), hosts: hosts.collect(), notes: Vec::new() }
+    }
+
+    #[test]
+    fn a_registry_in_a_private_network_is_opened_at_its_addresses_alone() {
+        let found = registry(&[("index.example", 443, &["10.1.2.3"]), ("files.example", 443, &[])]);
+        let mut spec = PolicySpec::default();
+        spec.managed_path.package_registries =
+            vec![ManagedHosts { toggle: "crates".to_owned(), hosts: vec![], ports: vec![] }];
+        put_in(&mut spec, &BTreeMap::from([("crates".to_owned(), found)])).unwrap();
+        let policy = CompiledPolicy::compile(spec, Lists::default(), OwnAddresses::default(), Revision(1)).unwrap();
+        for (to, address, expected) in [
+            ("https://index.example/", Some("10.1.2.3"), (Verdict::Allowed, "managed-cargo-private")),
+            ("https://index.example/", Some("10.1.2.4"), (Verdict::Denied, "guard:private")),
+            ("https://files.example/", None, (Verdict::Allowed, "managed-path:crates")),
+            ("https://files.example/", Some("10.1.2.4"), (Verdict::Denied, "guard:private")),
+            ("https://other.example/", None, (Verdict::Denied, "mode-default")),
+            ("index.example:22", Some("10.1.2.3"), (Verdict::Denied, "guard:private")),
+        ] {
+            let to = Destination::parse(to).unwrap();
+            let address = address.map(|address| address.parse().unwrap());
+            let flow = facts_from(&policy, &to, &Labels::default(), None, None, address, Timestamp::now());
+            let decision = flow.decide(&policy).unwrap();
+            assert_eq!((decision.verdict, decision.rule.as_str()), expected, "{to}");
+        }
+    }
+
+    #[test]
+    fn a_range_that_was_named_goes_for_all_hosts() {
+        let found = registry(&[("index.example", 443, &[]), ("plain.example", 80, &[])]);
+        let managed = as_managed(&found, &["10.0.0.0/8".parse().unwrap()]);
+        assert_eq!(managed.len(), 1);
+        assert_eq!(
+            (managed[0].hosts.len(), managed[0].ports.as_slice(), managed[0].ranges.len()),
+            (2, &[80, 443][..], 1)
+        );
+    }
+
+    #[test]
+    fn a_toggle_that_nobody_knows_is_off() {
+        let mut spec = PolicySpec::default();
+        spec.managed_path.package_registries =
+            vec![ManagedHosts { toggle: "npm".to_owned(), hosts: vec![], ports: vec![] }];
+        put_in(&mut spec, &BTreeMap::new()).unwrap();
+        assert_eq!(spec, PolicySpec::default());
+    }
+}

@@ -57,6 +57,9 @@ struct PresetFile {
     /// Folders and files of its own.
     #[serde(default)]
     mounts: Vec<MountEntry>,
+    /// Folders that the program writes to, private and empty where the private home does not hold them anyway.
+    #[serde(default)]
+    private: Vec<String>,
     /// Variables that are passed where they are set.
     #[serde(default)]
     environment: Vec<String>,
@@ -104,6 +107,7 @@ pub(crate) struct Preset {
     pub(crate) hosts: Vec<String>,
     pub(crate) managed: Vec<String>,
     pub(crate) mounts: Vec<PresetMount>,
+    pub(crate) private: Vec<PathBuf>,
     pub(crate) environment: Vec<String>,
     pub(crate) secrets: Vec<String>,
     pub(crate) credentials: Vec<PathBuf>,
@@ -149,6 +153,12 @@ pub(crate) fn named(name: &str, caller: &Caller) -> Result<Preset> {
             let path = caller.expand(&mount.path)?;
             let (writable, is_tools) = (mount.access == Access::Writable, mount.access == Access::Tools);
             preset.mounts.push(PresetMount { path, writable, is_tools });
+        }
+        for path in &part.private {
+            let folder = caller.expand(path)?;
+            if !folder.starts_with(&caller.home) {
+                preset.private.push(folder);
+            }
         }
         preset.environment.extend(part.environment);
         preset.secrets.extend(part.secrets);

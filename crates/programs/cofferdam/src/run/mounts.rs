@@ -18,6 +18,8 @@ use crate::{
 
 /// Standard parts of the system that every sandbox sees.
 const SYSTEM: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/ssl"];
+/// The most that a private folder outside the home holds.
+const PRIVATE_SIZE: u64 = 8 << 30;
 /// How many entries of a mounted folder are looked at for credentials.
 const LOOK_LIMIT: usize = 5_000;
 /// How deep.
@@ -78,6 +80,9 @@ pub(crate) struct Wanted<'a> {
 pub(crate) fn choose(wanted: &Wanted<'_>) -> Result<Opened> {
     let mut opened = Opened::default();
     for preset in wanted.presets {
+        for target in &preset.private {
+            opened.mounts.push(Mount::Tmpfs { target: target.clone(), size: PRIVATE_SIZE, mode: 0o700 });
+        }
         for mount in preset.mounts.iter().filter(|mount| mount.path.exists()) {
             let owned = !(mount.is_tools && is_anyones(&mount.path));
             opened.add(&mount.path, &mount.path, mount.writable, owned);
@@ -101,11 +106,12 @@ pub(crate) fn choose(wanted: &Wanted<'_>) -> Result<Opened> {
     for certificate in wanted.certificates.iter().filter(|path| !sees(path)) {
         opened.mounts.push(Mount::system(certificate));
     }
-    if let Some(program) = wanted.program.as_ref().filter(|path| !sees(path)) {
-        let source = fs::canonicalize(program).with_context(|| format!("reading {}", program.display()))?;
-        let (target, writable, optional, owned) = (program.clone(), false, false, false);
-        opened.mounts.push(Mount::Bind { source, target, writable, optional, owned });
-        opened.said.push(format!("{} (ro)", program.display()));
+    if let Some(program) = &wanted.program {
+        let shown = program_mounts(program, &sees)?;
+        let folders = shown.iter().filter(|mount| matches!(mount, Mount::Bind { .. }));
+        let said: Vec<String> = folders.map(|mount| format!("{} (ro)", mount.target().display())).collect();
+        opened.said.extend(said);
+        opened.mounts.extend(shown);
     }
     look_into(wanted.working_directory, &mut opened);
     protect(wanted, &mut opened);
@@ -256,6 +262,29 @@ fn is_credential(name: &str) -> bool {
         || CREDENTIAL_ENDINGS.iter().any(|ending| name.ends_with(ending) && name.len() > ending.len())
 }
 
+/// What it takes to start a program that the standard does not show: itself, the folder that its parts lie in (Node
+/// packages, a Python environment), and the link by which it was found.
+fn program_mounts(program: &Path, sees: &dyn Fn(&Path) -> bool) -> Result<Vec<Mount>> {
+    let real = fs::canonicalize(program).with_context(|| format!("reading {}", program.display()))?;
+    let packages = real.ancestors().filter(|folder| folder.ends_with("node_modules")).last();
+    let environment = [&real, &program.to_owned()]
+        .into_iter()
+        .filter_map(|path| path.parent()?.parent())
+        .find(|folder| folder.join("pyvenv.cfg").is_file())
+        .map(Path::to_owned);
+    let mut mounts = Vec::new();
+    for path in [packages.map_or_else(|| real.clone(), Path::to_owned)].into_iter().chain(environment) {
+        if !sees(&path) {
+            mounts.push(Mount::system(path));
+        }
+    }
+    let is_shown = sees(program) || mounts.iter().any(|mount| program.starts_with(mount.target()));
+    if !is_shown && real != program {
+        mounts.push(Mount::Symlink { target: program.to_owned(), to: real });
+    }
+    Ok(mounts)
+}
+
 /// Where the program lies, found on the caller's path; `None` where the command is a path of its own or is not found
 /// (the sandbox then says so).
 pub(crate) fn find_program(command: &str, path: Option<&str>) -> Option<PathBuf> {
@@ -330,6 +359,27 @@ mod tests {
         opened.credentials.sort();
         let named: Vec<&str> = opened.credentials.iter().filter_map(|path| path.rsplit('/').next()).collect();
         assert_eq!(named, [".env", "server.key"]);
+    }
+
+    #[test]
+    fn a_program_comes_with_its_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        for name in ["lib/node_modules/agent/node_modules/part", "bin", "venv/bin"] {
+            fs::create_dir_all(root.join(name)).unwrap();
+        }
+        for name in ["lib/node_modules/agent/cli.js", "bin/alone", "venv/pyvenv.cfg", "venv/bin/tool"] {
+            fs::write(root.join(name), "x").unwrap();
+        }
+        std::os::unix::fs::symlink("../lib/node_modules/agent/cli.js", root.join("bin/agent")).unwrap();
+        let targets = |program: &str| {
+            let mounts = program_mounts(&root.join(program), &|_| false).unwrap();
+            mounts.iter().map(|mount| mount.target().strip_prefix(&root).unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(targets("bin/agent"), [Path::new("lib/node_modules"), Path::new("bin/agent")]);
+        assert_eq!(targets("bin/alone"), [Path::new("bin/alone")]);
+        assert_eq!(targets("venv/bin/tool"), [Path::new("venv/bin/tool"), Path::new("venv")]);
+        assert!(program_mounts(&root.join("bin/agent"), &|_| true).unwrap().is_empty());
     }
 
     #[test]

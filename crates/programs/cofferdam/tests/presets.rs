@@ -1,0 +1,79 @@
+//! Programs with a preset that this machine has are started for real, contained, and say the same as outside.
+//!
+//! In a laboratory internet, so that none of them can reach anything.
+
+use std::{path::PathBuf, process::Command, time::Duration};
+
+use anyhow::Result;
+use network_lab::{Lab, LabSpec};
+
+const TIME: Duration = Duration::from_secs(120);
+
+/// A program and what it is asked.
+const PROGRAMS: [(&str, &[&str]); 17] = [
+    ("aider", &["--version"]),
+    ("aws", &["--version"]),
+    ("az", &["version"]),
+    ("cargo", &["--version"]),
+    ("claude", &["--version"]),
+    ("codex", &["--version"]),
+    ("copilot", &["--version"]),
+    ("gemini", &["--version"]),
+    ("git", &["--version"]),
+    ("go", &["version"]),
+    ("kubectl", &["version", "--client"]),
+    ("node", &["--version"]),
+    ("npm", &["--version"]),
+    ("opencode", &["--version"]),
+    ("pip", &["--version"]),
+    ("python3", &["-c", "import ssl, sqlite3, ctypes; print('whole')"]),
+    ("terraform", &["version"]),
+];
+
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder: PathBuf| folder.join(program).is_file())
+}
+
+#[test]
+fn known_programs_start_contained() -> Result<()> {
+    let lab = Lab::start(LabSpec::standard())?;
+    let folder = tempfile::tempdir()?;
+    let (home, work) = (folder.path().join("home"), folder.path().join("work"));
+    std::fs::create_dir_all(&home)?;
+    std::fs::create_dir_all(&work)?;
+    let mut wrong = Vec::new();
+    let mut tried = 0;
+    for (program, arguments) in PROGRAMS.into_iter().filter(|(program, _)| is_installed(program)) {
+        tried += 1;
+        let settle = |mut command: Command| {
+            for (name, below) in
+                [("PYENV_ROOT", ".pyenv"), ("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup"), ("NVM_DIR", ".nvm")]
+            {
+                // Tool chains of the real home, where they are there.
+                let real =
+                    std::env::var_os("HOME").map(|home| PathBuf::from(home).join(below)).filter(|real| real.is_dir());
+                if let (None, Some(real)) = (std::env::var_os(name), real) {
+                    command.env(name, real);
+                }
+            }
+            command
+                .env("HOME", &home)
+                .env("XDG_STATE_HOME", folder.path().join("state"))
+                .env("CHECKPOINT_DISABLE", "1");
+            command
+        };
+        let mut contained = settle(lab.host().command_in(&work, env!("CARGO_BIN_EXE_cofferdam")));
+        contained.args(["run", "--env", "CHECKPOINT_DISABLE", "--", program]).args(arguments);
+        let contained = lab.host().run(contained, TIME)?;
+        let mut outside = settle(lab.host().command_in(&work, program));
+        outside.args(arguments);
+        let outside = lab.host().run(outside, TIME)?;
+        if outside.status != contained.status || outside.stdout != contained.stdout {
+            wrong.push(format!("{program}: outside {outside:?}\ninside {contained:?}"));
+        }
+    }
+    assert!(tried >= 2, "only {tried} known programs are on this machine");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    Ok(())
+}
