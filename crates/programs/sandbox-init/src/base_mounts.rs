@@ -3,140 +3,125 @@
 //!
 //! In `/proc` what tells about or reaches the host's kernel is masked or read-only. The workload's user could not
 //! write most of it anyway; the masks hold where a kernel or a distribution is more generous.
+//!
+//! These mounts go by path, relative to the new root as working directory: everything at these paths was made here,
+//! so no link of somebody else's is on the way, and it takes a third of the calls.
 
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::ffi::CStr;
+use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat, symlinkat};
 use rustix::io::Errno;
-use rustix::mount::MountAttrFlags;
+use rustix::mount::{MountFlags, mount, mount_bind, mount_remount};
 
 use crate::failure::{Failure, Step};
-use crate::mounting::{READ_ONLY, attach, copy_of, copy_of_open, new_file_system, new_tmpfs, restrict, restrict_one};
-use crate::root::Root;
 
 const HINT_PROC: &str = "the kernel refuses a new /proc where the one here has parts mounted over: inside a container \
                          run it with an unmasked /proc (docker: --security-opt systempaths=unconfined)";
 const HINT: &str = "the kernel refused a part of the sandbox's /dev or /proc; run `cofferdam doctor`";
 
+/// Folders that the mounts below need.
+const FOLDERS: [&str; 8] =
+    ["proc", "dev", "dev/pts", "dev/shm", "sys", "sys/devices", "sys/devices/system", "sys/devices/system/cpu"];
 /// Device nodes that any program may use.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
-/// Links in `/dev`: name and where it points.
-const DEVICE_LINKS: [(&str, &str); 6] = [
-    ("ptmx", "pts/ptmx"),
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-    ("core", "/proc/kcore"),
+/// Links: where they stand and where they point.
+const LINKS: [(&str, &str); 5] = [
+    ("dev/ptmx", "pts/ptmx"),
+    ("dev/fd", "/proc/self/fd"),
+    ("dev/stdin", "/proc/self/fd/0"),
+    ("dev/stdout", "/proc/self/fd/1"),
+    ("dev/stderr", "/proc/self/fd/2"),
 ];
 /// Files in `/proc` that read as empty.
 const MASKED_FILES: [&str; 10] = [
-    "kcore",
-    "keys",
-    "key-users",
-    "kmsg",
-    "kallsyms",
-    "sysrq-trigger",
-    "timer_list",
-    "sched_debug",
-    "latency_stats",
-    "interrupts",
+    "proc/kcore",
+    "proc/keys",
+    "proc/key-users",
+    "proc/kmsg",
+    "proc/kallsyms",
+    "proc/sysrq-trigger",
+    "proc/timer_list",
+    "proc/sched_debug",
+    "proc/latency_stats",
+    "proc/interrupts",
 ];
 /// Folders in `/proc` that are empty.
-const MASKED_FOLDERS: [&str; 4] = ["acpi", "asound", "scsi", "driver"];
+const MASKED_FOLDERS: [&str; 4] = ["proc/acpi", "proc/asound", "proc/scsi", "proc/driver"];
 /// Folders in `/proc` that can't be written.
-const READ_ONLY_FOLDERS: [&str; 4] = ["sys", "irq", "bus", "fs"];
+const READ_ONLY_FOLDERS: [&str; 4] = ["proc/sys", "proc/irq", "proc/bus", "proc/fs"];
 /// The one part of `/sys`: runtimes count processors by it.
 const PROCESSORS: &str = "/sys/devices/system/cpu";
 
-/// The parts, opened before the new root covers anything of the old one.
-pub(crate) struct BaseMounts {
-    proc: OwnedFd,
-    terminals: OwnedFd,
-    devices: Vec<(&'static str, OwnedFd)>,
-    null_copies: Vec<OwnedFd>,
-    processors: Option<OwnedFd>,
-}
-
-/// Opens the parts.
-pub(crate) fn open() -> Result<BaseMounts, Failure> {
-    let no_programs =
-        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let proc = match new_file_system("proc", &[("hidepid", "invisible")], no_programs) {
-        Err(Errno::INVAL) => new_file_system("proc", &[], no_programs),
-        other => other,
-    };
-    let terminals = new_file_system(
-        "devpts",
-        &[("ptmxmode", "0666"), ("mode", "0620")],
-        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC,
-    );
-    let mut devices = Vec::with_capacity(DEVICES.len());
-    for name in DEVICES {
-        let path = Path::new("/dev").join(name);
-        devices.push((name, copy_of(&path).step_on("device", path.display(), HINT)?));
+/// Puts them into the new root, which is the working directory.
+pub(crate) fn build() -> Result<(), Failure> {
+    for folder in FOLDERS {
+        mkdirat(CWD, folder, Mode::from_raw_mode(0o755)).step_on("make", folder, HINT)?;
     }
-    Ok(BaseMounts {
-        proc: proc.step("mount /proc", HINT_PROC)?,
-        terminals: terminals.step("mount /dev/pts", HINT)?,
-        devices,
-        null_copies: MASKED_FILES.iter().map_while(|_| copy_of(Path::new("/dev/null")).ok()).collect(),
-        processors: copy_of(Path::new(PROCESSORS)).ok(),
-    })
-}
-
-impl BaseMounts {
-    /// Puts them into the new root.
-    pub(crate) fn mount_into(self, root: &mut Root) -> Result<(), Failure> {
-        let attached = root.directory(Path::new("/proc")).and_then(|place| attach(&self.proc, place));
-        attached.step("mount /proc", HINT_PROC)?;
-        mask_proc(root, self.null_copies)?;
-
-        for (name, tree) in &self.devices {
-            let path = Path::new("/dev").join(name);
-            let attached = root.file(&path, OFlags::PATH).and_then(|place| attach(tree, place));
-            attached.step_on("device", path.display(), HINT)?;
-        }
-        let attached = root.directory(Path::new("/dev/pts")).and_then(|place| attach(&self.terminals, place));
-        attached.step("mount /dev/pts", HINT)?;
-        for (name, to) in DEVICE_LINKS {
-            let path = Path::new("/dev").join(name);
-            root.symlink(&path, Path::new(to)).step_on("link", path.display(), HINT)?;
-        }
-        if let Some(tree) = self.processors {
-            let attached = restrict(&tree, READ_ONLY | libc::MOUNT_ATTR_NOEXEC)
-                .and_then(|()| attach(&tree, root.directory(Path::new(PROCESSORS))?));
-            attached.step("mount the processors of /sys", HINT)?;
-        }
-        Ok(())
+    build_proc()?;
+    build_dev()?;
+    // Before the processors' folder is covered, a machine without one is one that has nothing to count by.
+    let inert = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
+    match mount_bind(PROCESSORS, relative(PROCESSORS)) {
+        Ok(()) => mount_remount(relative(PROCESSORS), MountFlags::BIND | inert, c"").step("close /sys", HINT),
+        Err(Errno::NOENT | Errno::ACCESS) => Ok(()),
+        Err(errno) => Err(Failure::new("mount the processors of /sys", errno, HINT)),
     }
 }
 
-/// Covers what must not be read and closes what must not be written.
-fn mask_proc(root: &Root, null_copies: Vec<OwnedFd>) -> Result<(), Failure> {
-    let proc = Path::new("/proc");
-    let mut copies = null_copies.into_iter();
-    for name in MASKED_FILES {
-        let Ok(place) = root.place(&proc.join(name), OFlags::PATH) else { continue };
-        let masked = copies.next().ok_or(Errno::NOENT).and_then(|copy| attach(copy, place));
-        masked.step_on("mask /proc", name, HINT)?;
+fn build_proc() -> Result<(), Failure> {
+    let inert = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    let hidden: &CStr = c"hidepid=invisible";
+    match mount("proc", "proc", "proc", inert, hidden) {
+        // Before Linux 5.8 the name of the setting is a number.
+        Err(Errno::INVAL) => mount("proc", "proc", "proc", inert, c"hidepid=2").step("mount /proc", HINT_PROC)?,
+        mounted => mounted.step("mount /proc", HINT_PROC)?,
     }
-    for name in MASKED_FOLDERS {
-        let Ok(place) = root.place(&proc.join(name), OFlags::PATH | OFlags::DIRECTORY) else { continue };
-        let masked = new_tmpfs("4k", "0555").and_then(|empty| {
-            restrict_one(&empty, READ_ONLY)?;
-            attach(empty, place)
-        });
-        masked.step_on("mask /proc", name, HINT)?;
+    for file in MASKED_FILES {
+        if_there(mount_bind("/dev/null", file)).step_on("mask", file, HINT)?;
     }
-    for name in READ_ONLY_FOLDERS {
-        let Ok(place) = root.place(&proc.join(name), OFlags::PATH | OFlags::DIRECTORY) else { continue };
-        let closed = copy_of_open(place.as_fd()).and_then(|copy| {
-            restrict(&copy, READ_ONLY)?;
-            attach(copy, &place)
-        });
-        closed.step_on("close /proc", name, HINT)?;
+    for folder in MASKED_FOLDERS {
+        let empty = mount("tmpfs", folder, "tmpfs", inert | MountFlags::RDONLY, c"size=4k,mode=0555");
+        if_there(empty).step_on("mask", folder, HINT)?;
+    }
+    for folder in READ_ONLY_FOLDERS {
+        let closed = mount_bind(folder, folder)
+            .and_then(|()| mount_remount(folder, MountFlags::BIND | MountFlags::RDONLY | inert, c""));
+        if_there(closed).step_on("close", folder, HINT)?;
     }
     Ok(())
+}
+
+fn build_dev() -> Result<(), Failure> {
+    for name in DEVICES {
+        let place = Path::new("dev").join(name);
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let bound = openat(CWD, &place, flags, Mode::from_raw_mode(0o644))
+            .and_then(|_| mount_bind(Path::new("/dev").join(name), &place));
+        bound.step_on("device", name, HINT)?;
+    }
+    let terminals = mount(
+        "devpts",
+        "dev/pts",
+        "devpts",
+        MountFlags::NOSUID | MountFlags::NOEXEC,
+        c"newinstance,ptmxmode=0666,mode=0620",
+    );
+    terminals.step("mount /dev/pts", HINT)?;
+    for (link, to) in LINKS {
+        symlinkat(to, CWD, link).step_on("link", link, HINT)?;
+    }
+    Ok(())
+}
+
+/// Kernels differ in what `/proc` has.
+fn if_there(done: Result<(), Errno>) -> Result<(), Errno> {
+    match done {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
+}
+
+fn relative(path: &str) -> &str {
+    path.trim_start_matches('/')
 }

@@ -18,21 +18,12 @@ pub(crate) const READ_ONLY: u64 = PLAIN | libc::MOUNT_ATTR_RDONLY;
 
 /// A new tmpfs that is mounted nowhere yet.
 pub(crate) fn new_tmpfs(size: &str, mode: &str) -> Result<OwnedFd, Errno> {
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    new_file_system("tmpfs", &[("size", size), ("mode", mode)], attributes)
-}
-
-/// A new file system that is mounted nowhere yet.
-pub(crate) fn new_file_system(
-    name: &str,
-    options: &[(&str, &str)],
-    attributes: MountAttrFlags,
-) -> Result<OwnedFd, Errno> {
-    let context = fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for (key, value) in options {
-        fsconfig_set_string(&context, *key, *value)?;
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in [("size", size), ("mode", mode)] {
+        fsconfig_set_string(&context, key, value)?;
     }
     fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
@@ -42,22 +33,13 @@ pub(crate) fn copy_of(path: &Path) -> Result<OwnedFd, Errno> {
     open_tree(CWD, path, flags)
 }
 
-/// As `copy_of`, of what a descriptor names.
-pub(crate) fn copy_of_open(place: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::AT_RECURSIVE
-        | OpenTreeFlags::AT_EMPTY_PATH;
-    open_tree(place, c"", flags)
-}
-
 /// Puts a tree in its place.
 pub(crate) fn attach(tree: impl AsFd, place: impl AsFd) -> Result<(), Errno> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(tree, c"", place, c"", flags)
 }
 
-/// Adds attributes to a tree, to all mounts in it.
+/// Adds attributes to a tree, to all mounts in it, and cuts it off from the mounts it is a copy of.
 pub(crate) fn restrict(tree: impl AsFd, attributes: u64) -> Result<(), Errno> {
     set_attributes(tree.as_fd(), attributes, libc::AT_RECURSIVE)
 }
@@ -68,7 +50,7 @@ pub(crate) fn restrict_one(mount: impl AsFd, attributes: u64) -> Result<(), Errn
 }
 
 fn set_attributes(tree: BorrowedFd<'_>, attributes: u64, reach: i32) -> Result<(), Errno> {
-    let change = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let change = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
     let flags = libc::AT_EMPTY_PATH | reach;
     // SAFETY: the path is an empty C string, the attributes are a live struct whose size is passed beside it,
     // and the kernel only reads both.

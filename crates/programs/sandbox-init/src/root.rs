@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use init_protocol::{Mount, Plan};
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat2, symlinkat};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use rustix::process::{fchdir, pivot_root};
@@ -23,15 +23,18 @@ use crate::mounting::{PLAIN, READ_ONLY, attach, copy_of, new_tmpfs, restrict, re
 const HINT: &str = "a mount of the sandbox could not be made; check that the folder exists and that you may read it";
 const HINT_ROOT: &str = "the kernel refused to build a root of mounts; run `cofferdam doctor`";
 
-/// Where the new root is mounted for the moment before it becomes the root.
-const STAGING: [&str; 3] = ["/tmp", "/mnt", "/"];
+/// Where the new root is mounted for the moment before it becomes the root. Nothing is looked up below it meanwhile
+/// but devices and processors, which lie elsewhere.
+const STAGING: [&str; 3] = ["/tmp", "/mnt", "/home"];
 
 /// The new root while it is built.
-pub(crate) struct Root {
+struct Root {
     /// The root directory.
-    pub(crate) directory: OwnedFd,
+    directory: OwnedFd,
     /// Device numbers of the file systems made here: mount points may be created in these.
     own_devices: Vec<u64>,
+    /// The folder of the last file or link that was made, where the next one is likely to go.
+    last: Option<(PathBuf, OwnedFd)>,
 }
 
 /// A mount of the plan whose source is open.
@@ -45,9 +48,8 @@ pub(crate) fn build(plan: &Plan, trees: BTreeMap<usize, OwnedFd>) -> Result<(), 
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).step("root: make mounts private", HINT_ROOT)?;
     let opened = open_sources(&plan.mounts, trees)?;
-    let base = crate::base_mounts::open()?;
     let mut root = Root::new()?;
-    base.mount_into(&mut root)?;
+    crate::base_mounts::build()?;
     for entry in opened {
         root.add(entry)?;
     }
@@ -81,9 +83,9 @@ impl Root {
             let place = rustix::fs::open(staging, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
             match place.and_then(|place| attach(&tree, place)) {
                 Ok(()) => {
-                    let mut root = Root { directory: tree, own_devices: Vec::new() };
-                    root.note_own("/")?;
-                    return Ok(root);
+                    fchdir(&tree).step("root: change directory", HINT_ROOT)?;
+                    let own = fstat(&tree).step("root: look up", HINT_ROOT)?.st_dev;
+                    return Ok(Root { directory: tree, own_devices: vec![own], last: None });
                 }
                 Err(errno) => last = errno,
             }
@@ -92,16 +94,15 @@ impl Root {
     }
 
     /// Opens a place in the new root.
-    pub(crate) fn place(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    fn place(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
         let relative: PathBuf = path.components().filter(|part| !matches!(part, Component::RootDir)).collect();
         let relative = if relative.as_os_str().is_empty() { PathBuf::from(".") } else { relative };
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let mode = if flags.contains(OFlags::CREATE) { Mode::from_raw_mode(0o644) } else { Mode::empty() };
-        openat2(&self.directory, relative, flags | OFlags::CLOEXEC, mode, resolve)
+        openat2(&self.directory, relative, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
     }
 
     /// Opens a directory, making it and those above it where that is allowed.
-    pub(crate) fn directory(&self, path: &Path) -> Result<OwnedFd, Errno> {
+    fn directory(&self, path: &Path) -> Result<OwnedFd, Errno> {
         match self.place(path, OFlags::PATH | OFlags::DIRECTORY) {
             Err(Errno::NOENT) => {}
             found => return found,
@@ -113,28 +114,34 @@ impl Root {
         self.place(path, OFlags::PATH | OFlags::DIRECTORY)
     }
 
-    /// Opens a file to mount over or to write, making it where that is allowed.
-    pub(crate) fn file(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-        if !flags.contains(OFlags::CREATE) {
-            match self.place(path, flags) {
-                Err(Errno::NOENT) => {}
-                found => return found,
-            }
+    /// Opens a file to mount over, making it where that is allowed.
+    fn file(&mut self, path: &Path) -> Result<OwnedFd, Errno> {
+        match self.place(path, OFlags::PATH) {
+            Err(Errno::NOENT) => self.new_file(path),
+            found => found,
         }
-        let parent = self.directory(path.parent().ok_or(Errno::INVAL)?)?;
-        self.must_be_own(&parent)?;
-        self.place(path, OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY)
+    }
+
+    /// Makes a file.
+    fn new_file(&mut self, path: &Path) -> Result<OwnedFd, Errno> {
+        let name = path.file_name().ok_or(Errno::INVAL)?.to_owned();
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        openat(self.parent(path)?, name, flags, Mode::from_raw_mode(0o644))
+    }
+
+    /// The folder of something that is to be made.
+    fn parent(&mut self, path: &Path) -> Result<&OwnedFd, Errno> {
+        let folder = path.parent().ok_or(Errno::INVAL)?;
+        if self.last.as_ref().is_none_or(|(last, _)| last != folder) {
+            let opened = self.directory(folder)?;
+            self.must_be_own(&opened)?;
+            self.last = Some((folder.to_owned(), opened));
+        }
+        self.last.as_ref().map(|(_, folder)| folder).ok_or(Errno::NOENT)
     }
 
     fn must_be_own(&self, directory: &OwnedFd) -> Result<(), Errno> {
         if self.own_devices.contains(&fstat(directory)?.st_dev) { Ok(()) } else { Err(Errno::ROFS) }
-    }
-
-    /// Remembers that the file system at this place was made here.
-    pub(crate) fn note_own(&mut self, path: impl AsRef<Path>) -> Result<(), Failure> {
-        let place = self.place(path.as_ref(), OFlags::PATH).step("root: look up", HINT_ROOT)?;
-        self.own_devices.push(fstat(place).step("root: look up", HINT_ROOT)?.st_dev);
-        Ok(())
     }
 
     fn add(&mut self, entry: Opened<'_>) -> Result<(), Failure> {
@@ -146,35 +153,44 @@ impl Root {
             }
             Mount::Tmpfs { size, mode, .. } => {
                 let (size, mode) = (size.to_string(), format!("{mode:o}"));
-                let made = new_tmpfs(&size, &mode).and_then(|tree| attach(tree, self.directory(target)?));
-                made.step_on("mount a tmpfs at", target.display(), HINT)?;
-                self.note_own(target)
+                self.tmpfs(target, &size, &mode).step_on("mount a tmpfs at", target.display(), HINT)
             }
             Mount::File { content, .. } => {
-                let written = self.file(target, OFlags::CREATE).and_then(|file| write_all(&file, content.as_bytes()));
+                let written = self.new_file(target).and_then(|file| write_all(&file, content.as_bytes()));
                 written.step_on("write", target.display(), HINT)
             }
             Mount::Symlink { to, .. } => self.symlink(target, to).step_on("link", target.display(), HINT),
         }
     }
 
-    fn bind(&self, tree: &OwnedFd, target: &Path, writable: bool) -> Result<(), Errno> {
+    fn tmpfs(&mut self, target: &Path, size: &str, mode: &str) -> Result<(), Errno> {
+        let tree = new_tmpfs(size, mode)?;
+        attach(&tree, self.directory(target)?)?;
+        self.own_devices.push(fstat(&tree)?.st_dev);
+        // What stood there is covered.
+        self.last = None;
+        Ok(())
+    }
+
+    fn bind(&mut self, tree: &OwnedFd, target: &Path, writable: bool) -> Result<(), Errno> {
         let is_directory = FileType::from_raw_mode(fstat(tree)?.st_mode) == FileType::Directory;
-        let place = if is_directory { self.directory(target)? } else { self.file(target, OFlags::PATH)? };
+        let place = if is_directory { self.directory(target)? } else { self.file(target)? };
         restrict(tree, if writable { PLAIN } else { READ_ONLY })?;
-        attach(tree, place)
+        attach(tree, place)?;
+        if is_directory {
+            self.last = None;
+        }
+        Ok(())
     }
 
     /// A symbolic link, where nothing stands yet.
-    pub(crate) fn symlink(&self, target: &Path, to: &Path) -> Result<(), Errno> {
-        let parent = self.directory(target.parent().ok_or(Errno::INVAL)?)?;
-        self.must_be_own(&parent)?;
-        symlinkat(to, &parent, target.file_name().ok_or(Errno::INVAL)?)
+    fn symlink(&mut self, target: &Path, to: &Path) -> Result<(), Errno> {
+        let name = target.file_name().ok_or(Errno::INVAL)?.to_owned();
+        symlinkat(to, self.parent(target)?, name)
     }
 
     /// Makes this root the root, lets go of the old one, and closes this one for writing.
     fn enter(self) -> Result<(), Failure> {
-        fchdir(&self.directory).step("root: change directory", HINT_ROOT)?;
         pivot_root(".", ".").step("root: pivot", HINT_ROOT)?;
         unmount(".", UnmountFlags::DETACH).step("root: detach the old root", HINT_ROOT)?;
         rustix::process::chdir("/").step("root: change directory", HINT_ROOT)?;

@@ -20,14 +20,15 @@ const NOT_FOUND: u8 = 127;
 /// Where programs are looked for when the environment does not say.
 const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
 
+const HINT_TEXT: &str = "the command and its environment are texts that end with a zero";
 const HINT: &str = "the workload's process could not be made; a limit on processes may be too low";
 
-/// What became of the start.
-pub(crate) enum Started {
-    /// It runs.
-    Running(Pid),
-    /// It could not be run: the code and the reason.
-    NotRun(u8, String),
+/// A workload that was started: it runs, or will say why it can't be run.
+pub(crate) struct Started {
+    /// The process.
+    pub(crate) pid: Pid,
+    /// Closed by the exec; where that failed, it holds the code and the reason.
+    report: OwnedFd,
 }
 
 /// The workload as the kernel wants it.
@@ -40,27 +41,29 @@ struct Program {
 
 /// Starts the plan's command.
 pub(crate) fn start(plan: &Plan, terminal: Option<OwnedFd>) -> Result<Started, Failure> {
-    let program = match Program::of(plan) {
-        Ok(program) => program,
-        Err(_) => {
-            return Ok(Started::NotRun(CANNOT_RUN, "the command or its environment holds a zero byte".to_owned()));
-        }
-    };
-    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).step("workload: pipe", HINT)?;
+    let program =
+        Program::of(plan).map_err(|_| Failure::new("workload: a zero byte in it", Errno::INVAL, HINT_TEXT))?;
+    let (report, writer) = pipe_with(PipeFlags::CLOEXEC).step("workload: pipe", HINT)?;
     // SAFETY: init has one thread, so the child's copy of memory is whole and consistent.
     let pid = unsafe { libc::fork() };
     if pid < 0 {
         let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::AGAIN);
         return Err(Failure::new("workload: fork", errno, HINT));
     }
-    let Some(pid) = Pid::from_raw(pid) else { become_workload(&program, plan, terminal, writer) };
-    drop((writer, terminal));
-    let mut report = Vec::new();
-    // A pipe that can't be read tells as little as one that was closed by exec.
-    let _ = std::fs::File::from(reader).read_to_end(&mut report);
-    match report.split_first() {
-        None => Ok(Started::Running(pid)),
-        Some((code, reason)) => Ok(Started::NotRun(*code, String::from_utf8_lossy(reason).into_owned())),
+    match Pid::from_raw(pid) {
+        Some(pid) => Ok(Started { pid, report }),
+        None => become_workload(&program, plan, terminal, writer),
+    }
+}
+
+impl Started {
+    /// Once it has ended: the code and the reason, where it could not be run at all.
+    pub(crate) fn why_not_run(self) -> Option<(u8, String)> {
+        let mut report = Vec::new();
+        // A pipe that can't be read tells as little as one that was closed by exec.
+        let _ = std::fs::File::from(self.report).read_to_end(&mut report);
+        let (code, reason) = report.split_first()?;
+        Some((*code, String::from_utf8_lossy(reason).into_owned()))
     }
 }
 

@@ -12,26 +12,37 @@ use rustix::io::Errno;
 /// sandbox-init, static.
 const PROGRAM: &[u8] = include_bytes!(env!("SANDBOX_INIT_PROGRAM"));
 
-/// A sealed file in memory that holds the program.
-pub(crate) fn program() -> Result<OwnedFd, std::io::Error> {
-    sealed("cofferdam-init", PROGRAM, MemfdFlags::EXEC)
+/// A file in memory for the program, still empty.
+pub(crate) fn place() -> Result<File, std::io::Error> {
+    empty("cofferdam-init", MemfdFlags::EXEC)
+}
+
+/// Writes the program and seals it.
+pub(crate) fn fill(place: &File) -> Result<(), std::io::Error> {
+    write_sealed(place, PROGRAM)
 }
 
 /// A sealed file in memory that holds these bytes, to be read from the start.
 pub(crate) fn data(name: &str, bytes: &[u8]) -> Result<OwnedFd, std::io::Error> {
-    sealed(name, bytes, MemfdFlags::NOEXEC_SEAL)
+    let file = empty(name, MemfdFlags::NOEXEC_SEAL)?;
+    write_sealed(&file, bytes)?;
+    Ok(file.into())
 }
 
-fn sealed(name: &str, bytes: &[u8], kind: MemfdFlags) -> Result<OwnedFd, std::io::Error> {
+fn empty(name: &str, kind: MemfdFlags) -> Result<File, std::io::Error> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let file = match memfd_create(name, flags | kind) {
         // Before Linux 6.3 there is no choice: every such file may be executed.
         Err(Errno::INVAL) => memfd_create(name, flags)?,
         made => made?,
     };
-    let mut file = File::from(file);
+    Ok(File::from(file))
+}
+
+fn write_sealed(mut file: &File, bytes: &[u8]) -> Result<(), std::io::Error> {
     file.write_all(bytes)?;
     file.rewind()?;
-    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
-    Ok(file.into())
+    // "Future" writes are all writes: nothing has it mapped. Sealing against present ones waits for the whole machine.
+    fcntl_add_seals(file, SealFlags::FUTURE_WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! The step over: from this process into new namespaces, and there into sandbox-init.
 //!
-//! `clone3` makes a child in all new namespaces at once. Between that and `execveat` the child is a copy of a process
+//! `clone3` makes a child in new namespaces; the network's, which takes longest, the child makes itself while the host
+//! writes the program into memory. Between that and `execveat` the child is a copy of a process
 //! that may have many threads, so it only makes plain system calls on values prepared before: no allocation, no lock.
 //! It has its ids mapped, waits for the host's word, keeps the few capabilities that init needs over the exec (ambient, in its own
 //! user namespace), closes every descriptor that is not init's, and becomes init.
@@ -19,11 +20,10 @@ use crate::error::StartError;
 use crate::identity::{Identity, Ids};
 use crate::probe;
 
-/// Every namespace that Linux has but for time.
-pub(crate) const NAMESPACES: i32 = libc::CLONE_NEWUSER
+/// Every namespace that Linux has but for the network's, which the child makes itself, and time's.
+const NAMESPACES: i32 = libc::CLONE_NEWUSER
     | libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP;
@@ -40,7 +40,7 @@ const CAP_SYS_ADMIN: u32 = 21;
 const NEEDED: [u32; 3] = [CAP_SETPCAP, CAP_NET_ADMIN, CAP_SYS_ADMIN];
 
 /// Where the child was when it could go no further. The child sends the number.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     "wait for the host",
     "take its ids",
     "keep capabilities",
@@ -48,7 +48,9 @@ const STEPS: [&str; 7] = [
     "standard streams",
     "run in a file in memory (vm.memfd_noexec must not be 2)",
     MAP_STEP,
+    NETWORK_STEP,
 ];
+const NETWORK_STEP: &str = "make a network namespace";
 const MAP_STEP: &str = "map its ids";
 
 /// A child that waits for the host's word.
@@ -156,6 +158,10 @@ impl Child {
             let hint = probe::why_no_namespaces(&source);
             return Some(StartError::IdMap { file: "uid_map", hint, source });
         }
+        if known == NETWORK_STEP {
+            let hint = probe::why_no_namespaces(&source);
+            return Some(StartError::Namespaces { hint, source });
+        }
         Some(StartError::Child { step: known, source })
     }
 }
@@ -226,6 +232,9 @@ fn prepare(prepared: &Prepared) -> Result<(), u8> {
         place(gate, REPORT_FD, libc::O_CLOEXEC, 3)?;
         if let TakenIds::Mapped(files) = &prepared.ids {
             map_own_ids(files)?;
+        }
+        if libc::unshare(libc::CLONE_NEWNET) != 0 {
+            return Err(7);
         }
         let mut word = 0_u8;
         if libc::read(REPORT_FD, (&raw mut word).cast(), 1) != 1 {

@@ -1,5 +1,6 @@
 //! From a plan to walls that stand, and from there to a running workload.
 
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,22 +75,18 @@ pub fn start(spec: &Spec) -> Result<Started, StartError> {
     streams::check(streams)?;
     let identity = Identity::choose()?;
     let inside = Ids { uid: spec.plan.uid, gid: spec.plan.gid };
-    let opened = match identity {
-        Identity::Caller(_) => Vec::new(),
-        Identity::Reserved(ids) => trees::open(&spec.plan.mounts, ids)?,
-    };
     let group = ControlGroup::create(&spec.limits)?;
     let mut plan = spec.plan.clone();
     if let Some(most) = group.processes() {
         plan.limits.processes = Some(plan.limits.processes.map_or(most, |asked| asked.min(most)));
     }
-    let program = image::program().map_err(StartError::Image)?;
+    let program = image::place().map_err(StartError::Image)?;
     let (channel, inits_channel) = Channel::pair()?;
     let child = launch::launch(program.as_fd(), inits_channel.as_fd(), streams, identity, inside)?;
     // From here on only the child holds its end: when it dies, ours closes.
-    drop((program, inits_channel));
+    drop(inits_channel);
     let handle = Handle::new(channel, child, group);
-    match order(&handle, &plan, identity, inside, &opened) {
+    match order(&handle, &program, &plan, identity, inside) {
         Ok(reply) => reply.into_started(handle),
         Err(error) => {
             handle.end();
@@ -118,20 +115,20 @@ struct Reply {
     missing: Vec<String>,
 }
 
-fn order(
-    handle: &Handle,
-    plan: &Plan,
-    identity: Identity,
-    inside: Ids,
-    opened: &[(usize, OwnedFd)],
-) -> Result<Reply, StartError> {
+fn order(handle: &Handle, program: &File, plan: &Plan, identity: Identity, inside: Ids) -> Result<Reply, StartError> {
     let child = handle.child();
     child.map_ids(identity, inside)?;
     handle.group().join(child.pid)?;
+    image::fill(program).map_err(StartError::Image)?;
     child.release()?;
+    // Meanwhile init starts, and sets up the network.
+    let opened = match identity {
+        Identity::Caller(_) => Vec::new(),
+        Identity::Reserved(ids) => trees::open(&plan.mounts, ids)?,
+    };
     let text = serde_json::to_vec(plan).map_err(ChannelError::Malformed)?;
     let file = image::data("cofferdam-plan", &text).map_err(StartError::Image)?;
-    let beside: Vec<BorrowedFd<'_>> = std::iter::once(file.as_fd()).chain(trees::borrowed(opened)).collect();
+    let beside: Vec<BorrowedFd<'_>> = std::iter::once(file.as_fd()).chain(trees::borrowed(&opened)).collect();
     let trees = opened.iter().map(|(index, _)| *index).collect();
     match handle.channel().send(&ToInit::Build { trees }, &beside) {
         // It may have ended before it read: its own report says why.

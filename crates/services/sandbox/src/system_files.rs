@@ -1,6 +1,7 @@
 //! Which parts of the host's system a sandbox sees: what programs need to run, nothing that tells about the host.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use init_protocol::Mount;
@@ -9,42 +10,24 @@ use init_protocol::Mount;
 const PROGRAMS: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store"];
 
 /// Entries of `/etc`: of these names, read-only.
-const SETTINGS: [&str; 54] = [
+const SETTINGS: [&str; 30] = [
     "alternatives",
     "bash.bashrc",
-    "bash_completion.d",
     "bashrc",
-    "bindresvport.blacklist",
-    "ca-certificates",
-    "ca-certificates.conf",
     "crypto-policies",
-    "debian_version",
     "dotnet",
-    "environment",
-    "ethertypes",
-    "fedora-release",
     "fonts",
     "gai.conf",
     "gitconfig",
-    "groff",
     "host.conf",
     "inputrc",
     "ld.so.cache",
     "ld.so.conf",
     "ld.so.conf.d",
-    "locale.alias",
     "locale.conf",
     "localtime",
-    "lsb-release",
-    "magic",
-    "magic.mime",
-    "manpath.config",
     "maven",
     "mime.types",
-    "mke2fs.conf",
-    "nanorc",
-    "netconfig",
-    "networks",
     "npmrc",
     "os-release",
     "pip.conf",
@@ -53,20 +36,16 @@ const SETTINGS: [&str; 54] = [
     "profile",
     "profile.d",
     "protocols",
-    "redhat-release",
-    "rpc",
     "services",
-    "sgml",
-    "shells",
     "ssl",
     "terminfo",
     "timezone",
-    "vim",
     "wgetrc",
-    "xml",
 ];
 /// Entries of `/etc` whose names begin so: interpreters that keep their settings there.
 const SETTINGS_BEGIN: [&str; 6] = ["java", "openjdk", "perl", "php", "python", "ruby"];
+/// A longer file is mounted.
+const MOST_COPIED: u64 = 16 * 1024;
 /// Certificates that some distributions keep elsewhere and link to.
 const CERTIFICATES: [&str; 1] = ["/var/lib/ca-certificates"];
 
@@ -91,16 +70,29 @@ fn program(path: &Path) -> Option<Mount> {
 }
 
 /// An entry of `/etc`. A link stays one where it leads to what is mounted anyway: programs read the name of the time
-/// zone from it.
+/// zone from it. A small file is copied: that costs less than a mount, and a run sees one state of it.
 fn setting(path: &Path) -> Option<Mount> {
-    let real = path.canonicalize().ok()?;
-    if real == path {
-        return Some(Mount::system(path));
+    let found = fs::symlink_metadata(path).ok()?;
+    if found.is_symlink() {
+        let real = path.canonicalize().ok()?;
+        if real.starts_with("/usr") || real.starts_with("/nix/store") {
+            return Some(Mount::Symlink { target: path.to_owned(), to: real });
+        }
+        return Some(Mount::Bind {
+            source: real,
+            target: path.to_owned(),
+            writable: false,
+            optional: true,
+            owned: false,
+        });
     }
-    if real.starts_with("/usr") || real.starts_with("/nix/store") {
-        return Some(Mount::Symlink { target: path.to_owned(), to: real });
-    }
-    Some(Mount::Bind { source: real, target: path.to_owned(), writable: false, optional: true, owned: false })
+    // What not everybody may read is not for the sandbox to read, even where the caller could.
+    let small = found.is_file() && found.len() <= MOST_COPIED && found.mode() & 0o004 != 0;
+    let content = small.then(|| fs::read_to_string(path).ok()).flatten();
+    Some(match content {
+        Some(content) => Mount::File { target: path.to_owned(), content },
+        None => Mount::system(path),
+    })
 }
 
 #[cfg(test)]
@@ -118,8 +110,9 @@ mod tests {
                     let known = ["/usr", "/bin", "/sbin", "/lib", "/nix/store", "/etc/", "/var/lib/ca-certificates"];
                     assert!(known.iter().any(|start| target.to_str().unwrap().starts_with(start)), "{mount:?}");
                 }
+                Mount::File { target, .. } => assert!(target.starts_with("/etc"), "{mount:?}"),
                 Mount::Symlink { .. } => {}
-                Mount::Tmpfs { .. } | Mount::File { .. } => panic!("{mount:?}"),
+                Mount::Tmpfs { .. } => panic!("{mount:?}"),
             }
         }
     }

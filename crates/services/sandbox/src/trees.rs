@@ -1,8 +1,8 @@
 //! Mount trees that the host opens for a sandbox of root.
 //!
 //! Init then runs as a uid that owns nothing, so it could not even look into root's folders. The trees are detached
-//! copies; before init sees them they are made private (no mount travels between them and the host), and the caller's
-//! own folders are id-mapped: what the folder's owner owns on disk is the workload's inside, and the other way round.
+//! copies; init makes them private before it attaches them. The caller's own folders are id-mapped here: what the
+//! folder's owner owns on disk is the workload's inside, and the other way round.
 
 use std::collections::HashMap;
 use std::io;
@@ -30,8 +30,6 @@ pub(crate) fn open(mounts: &[Mount], sandbox: Ids) -> Result<Vec<(usize, OwnedFd
             Err(Errno::NOENT | Errno::NOTDIR) if *optional => continue,
             copied => copied.map_err(|errno| StartError::Mount { path: source.clone(), source: errno.into() })?,
         };
-        change(&tree, &libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 })
-            .map_err(|error| StartError::Mount { path: source.clone(), source: error })?;
         if *owned {
             map_owner(&tree, sandbox, &mut maps)
                 .map_err(|error| StartError::MountMap { path: source.clone(), source: error })?;
@@ -83,7 +81,7 @@ fn change(tree: &OwnedFd, wanted: &libc::mount_attr) -> Result<(), io::Error> {
 /// A user namespace that stands for "on disk → in the sandbox". The kernel wants it as a descriptor, and the only way
 /// to one is a process that lived in it.
 fn id_map(on_disk: Ids, sandbox: Ids) -> Result<OwnedFd, io::Error> {
-    let (gate, childs_gate) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from)?;
+    let (childs_gate, gate) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from)?;
     let mut pidfd: RawFd = -1;
     // SAFETY: the child only reads from a pipe and exits.
     let pid = unsafe { clone_into(libc::CLONE_NEWUSER, &mut pidfd) }?;
@@ -91,15 +89,15 @@ fn id_map(on_disk: Ids, sandbox: Ids) -> Result<OwnedFd, io::Error> {
         let mut byte = 0_u8;
         // SAFETY: plain system calls; its own copy of the writing end is closed first, or it would wait for itself.
         unsafe {
-            libc::close(childs_gate.as_raw_fd());
-            libc::read(gate.as_raw_fd(), (&raw mut byte).cast(), 1);
+            libc::close(gate.as_raw_fd());
+            libc::read(childs_gate.as_raw_fd(), (&raw mut byte).cast(), 1);
             libc::_exit(0)
         }
     }
     let made = write_map(pid, "uid_map", on_disk.uid, sandbox.uid)
         .and_then(|()| write_map(pid, "gid_map", on_disk.gid, sandbox.gid))
         .and_then(|()| Ok(OwnedFd::from(std::fs::File::open(format!("/proc/{pid}/ns/user"))?)));
-    drop(childs_gate);
+    drop(gate);
     if let Some(pid) = Pid::from_raw(pid) {
         while matches!(waitpid(Some(pid), WaitOptions::empty()), Err(Errno::INTR)) {}
     }
