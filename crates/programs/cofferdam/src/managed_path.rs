@@ -210,7 +210,7 @@ mod tests {
             ("https://files.example/", None, (Verdict::Allowed, "managed-path:crates")),
             ("https://files.example/", Some("10.1.2.4"), (Verdict::Denied, "guard:private")),
             ("https://other.example/", None, (Verdict::Denied, "mode-default")),
-            ("index.example:22", Some("10.1.2.3"), (Verdict::Denied, "guard:private")),
+            ("index.example:22", Some("10.1.2.3"), (Verdict::Denied, "mode-default")),
         ] {
             let to = Destination::parse(to).unwrap();
             let address = address.map(|address| address.parse().unwrap());
