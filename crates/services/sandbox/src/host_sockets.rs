@@ -4,7 +4,7 @@
 //! Those that exist at the start are covered by an empty file. What is left, and documented: one that a program of
 //! the host makes later in such a folder, and those past the bound of the search.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -26,10 +26,11 @@ pub(crate) struct Masked {
 /// Masks the sockets in the caller's own folders. A socket mounted by its own path is left: it was asked for.
 pub(crate) fn mask(mounts: &[Mount]) -> Masked {
     let mut masked = Masked::default();
+    let covered: HashSet<&Path> = mounts.iter().map(Mount::target).collect();
     let mut left = MOST_ENTRIES;
     for mount in mounts {
         match mount {
-            Mount::Bind { source, target, owned: true, .. } => masked.search(source, target, mounts, &mut left),
+            Mount::Bind { source, target, owned: true, .. } => masked.search(source, target, &covered, &mut left),
             Mount::Bind { owned: false, .. } | Mount::Tmpfs { .. } | Mount::File { .. } | Mount::Symlink { .. } => {}
         }
     }
@@ -41,7 +42,7 @@ pub(crate) fn mask(mounts: &[Mount]) -> Masked {
 }
 
 impl Masked {
-    fn search(&mut self, source: &Path, target: &Path, mounts: &[Mount], left: &mut usize) {
+    fn search(&mut self, source: &Path, target: &Path, covered: &HashSet<&Path>, left: &mut usize) {
         let mut folders = VecDeque::from([PathBuf::new()]);
         while let Some(folder) = folders.pop_front() {
             let Ok(entries) = fs::read_dir(source.join(&folder)) else { continue };
@@ -51,15 +52,18 @@ impl Masked {
                 }
                 *left -= 1;
                 let Ok(kind) = entry.file_type() else { continue };
+                if !kind.is_dir() && !kind.is_socket() {
+                    continue;
+                }
                 let path = folder.join(entry.file_name());
                 let place = target.join(&path);
                 // What another mount covers is searched with that mount.
-                if mounts.iter().any(|mount| mount.target() == place) {
+                if covered.contains(place.as_path()) {
                     continue;
                 }
                 if kind.is_dir() {
                     folders.push_back(path);
-                } else if kind.is_socket() {
+                } else {
                     self.cover(place);
                 }
             }
