@@ -172,7 +172,7 @@ impl Setting {
     fn haproxy(&self, side: Side) -> Result<Command> {
         let splice = if side == Side::HaproxySplice { "option splice-request\n  option splice-response" } else { "" };
         let text = format!(
-            "global\n  maxconn 20000\n  nbthread 2\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 5m\n  timeout server 5m\n  {splice}\nlisten l\n  bind 127.0.0.1:{port}\n  server o {ORIGIN}\n",
+            "global\n  maxconn 4000\n  nbthread 2\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 5m\n  timeout server 5m\n  {splice}\nlisten l\n  bind 127.0.0.1:{port}\n  server o {ORIGIN}\n",
             port = side.port()
         );
         let file = self.write(&format!("haproxy-{}.cfg", side.port()), &text)?;
@@ -183,8 +183,7 @@ impl Setting {
 
     fn squid(&self, port: u16) -> Result<Command> {
         let text = format!(
-            "http_port 127.0.0.1:{port}\nhttp_access allow all\naccess_log none\ncache deny all\ncache_log /dev/null\npid_filename {folder}/squid.pid\ncoredump_dir {folder}\nmax_filedescriptors 16384\nshutdown_lifetime 0 seconds\nvia off\nforwarded_for delete\nhost_verify_strict off\npinger_enable off\n",
-            folder = self.folder.display()
+            "http_port 127.0.0.1:{port}\nhttp_access allow all\naccess_log none\ncache deny all\ncache_log /dev/null\npid_filename none\nmax_filedescriptors 16384\nshutdown_lifetime 0 seconds\nvia off\nforwarded_for delete\nhost_verify_strict off\npinger_enable off\n"
         );
         let file = self.write("squid.conf", &text)?;
         let mut command = Command::new(program("squid")?);

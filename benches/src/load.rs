@@ -69,6 +69,11 @@ pub struct Measured {
     pub p99_us: f64,
 }
 
+impl Measured {
+    /// A load that failed.
+    pub const MISSING: Measured = Measured { seconds: f64::NAN, done: 0, bytes: 0, p50_us: f64::NAN, p99_us: f64::NAN };
+}
+
 /// Runs the load and prints what it measured as one JSON line.
 pub fn run(load: &Load) -> Result<()> {
     if load.shape == Shape::Idle {

@@ -32,8 +32,8 @@ pub fn serve(origin: &Origin) -> Result<()> {
         let listener = TcpListener::bind(origin.listen).await.with_context(|| format!("binding {}", origin.listen))?;
         println!("ready");
         loop {
-            let (stream, _) = listener.accept().await?;
-            stream.set_nodelay(true)?;
+            // A connection that was aborted while it waited is no reason to end.
+            let Ok((stream, _)) = listener.accept().await else { continue };
             tokio::spawn(async move {
                 // A client that goes away ends its own connection only.
                 let _ = answer(stream).await;
@@ -45,6 +45,7 @@ pub fn serve(origin: &Origin) -> Result<()> {
 }
 
 async fn answer(mut stream: TcpStream) -> Result<()> {
+    stream.set_nodelay(true)?;
     let body = vec![0x5a_u8; CHUNK];
     loop {
         let mut request = [0_u8; 9];

@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    env,
+    env, fs,
     io::{BufRead, BufReader},
+    os::unix::fs::MetadataExt,
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -68,6 +69,9 @@ pub fn compare(compare: &Compare) -> Result<()> {
     for arguments in [["link", "set", "lo", "up"].as_slice(), &["address", "add", "203.0.113.1/32", "dev", "lo"]] {
         ensure!(Command::new("ip").args(arguments).status()?.success(), "ip {arguments:?} failed");
     }
+    // Short connections leave ports in TIME_WAIT; without these settings every side soon waits for a free one.
+    fs::write("/proc/sys/net/ipv4/ip_local_port_range", "10000 65000")?;
+    fs::write("/proc/sys/net/ipv4/tcp_max_tw_buckets", "1000")?;
     let own = env::current_exe()?;
     let cofferdam = compare.cofferdam.clone().unwrap_or_else(|| own.with_file_name("cofferdam"));
     ensure!(cofferdam.exists(), "{} is missing: build it first", cofferdam.display());
@@ -79,8 +83,7 @@ pub fn compare(compare: &Compare) -> Result<()> {
         for side in Side::ALL {
             eprintln!("round {} of {}: {}", round + 1, compare.rounds, side.name());
             let server = setting.start_server(side)?;
-            let figures = measure(compare, &setting, side, server.as_ref())
-                .with_context(|| format!("measuring {}", side.name()))?;
+            let figures = measure(compare, &setting, side, server.as_ref());
             rounds.entry(side.name()).or_default().push(figures);
         }
     }
@@ -89,8 +92,12 @@ pub fn compare(compare: &Compare) -> Result<()> {
 }
 
 fn enter_namespace() -> Result<()> {
+    // As root no user namespace is needed, and Squid wants to change to its own user.
+    let root = fs::metadata("/proc/self")?.uid() == 0;
+    let user: &[&str] = if root { &[] } else { &["--user", "--map-root-user"] };
     let status = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--net", "--mount", "--"])
+        .args(user)
+        .args(["--net", "--mount", "--"])
         .arg(env::current_exe()?)
         .args(env::args_os().skip(1))
         .arg("--inside")
@@ -100,24 +107,31 @@ fn enter_namespace() -> Result<()> {
     Ok(())
 }
 
-fn measure(compare: &Compare, setting: &Setting, side: Side, server: Option<&Server>) -> Result<Figures> {
+/// A side that fails under one load has no figure there, which the table shows; the others are still measured.
+fn measure(compare: &Compare, setting: &Setting, side: Side, server: Option<&Server>) -> Figures {
     let bytes = compare.gigabytes * 1_000_000_000;
-    let (bulk, bulk_cpu) = once(setting, side, server, &["--shape", "bulk", "--bytes", &bytes.to_string()])?;
-    let sequential = (compare.connections / 10).to_string();
-    let (new, _) = once(setting, side, server, &["--shape", "new", "--count", &sequential])?;
-    let many = compare.connections.to_string();
-    let (rate, _) = once(setting, side, server, &["--shape", "new", "--clients", "16", "--count", &many])?;
-    let trips = compare.round_trips.to_string();
-    let (kept, _) = once(setting, side, server, &["--shape", "kept", "--count", &trips])?;
-    Ok(Figures {
+    let tried = |arguments: &[&str]| {
+        once(setting, side, server, arguments).unwrap_or_else(|error| {
+            eprintln!("{}: {arguments:?}: {error:#}", side.name());
+            (Measured::MISSING, f64::NAN)
+        })
+    };
+    let (bulk, bulk_cpu) = tried(&["--shape", "bulk", "--bytes", &bytes.to_string()]);
+    let (new, _) = tried(&["--shape", "new", "--count", &(compare.connections / 10).to_string()]);
+    let (rate, _) = tried(&["--shape", "new", "--clients", "16", "--count", &compare.connections.to_string()]);
+    let (kept, _) = tried(&["--shape", "kept", "--count", &compare.round_trips.to_string()]);
+    Figures {
         bulk_mb_s: bulk.bytes as f64 / 1e6 / bulk.seconds,
         bulk_cpu_s_per_gb: bulk_cpu / compare.gigabytes as f64,
         new_p50_us: new.p50_us,
         new_p99_us: new.p99_us,
         new_per_s_16: rate.done as f64 / rate.seconds,
         kept_p50_us: kept.p50_us,
-        idle_mib_per_1000: idle(compare, setting, side, server)?,
-    })
+        idle_mib_per_1000: idle(compare, setting, side, server).unwrap_or_else(|error| {
+            eprintln!("{}: idle: {error:#}", side.name());
+            f64::NAN
+        }),
+    }
 }
 
 /// Runs one load; returns what it measured and the processor seconds of what forwarded it.
@@ -164,8 +178,9 @@ fn idle(compare: &Compare, setting: &Setting, side: Side, server: Option<&Server
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
+    values.retain(|value| value.is_finite());
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn print(compare: &Compare, rounds: &BTreeMap<&str, Vec<Figures>>) -> Result<()> {
