@@ -26,7 +26,7 @@ func run() error {
 			return err
 		}
 		connection.SetDeadline(time.Now().Add(2 * time.Second))
-		fmt.Fprintf(connection, "GET /%s HTTP/1.0\r\n\r\n", os.Getenv("CANARY"))
+		fmt.Fprintf(connection, "GET /%s HTTP/1.1\r\nHost: %s\r\n\r\n", os.Getenv("CANARY"), os.Args[2])
 		_, err = io.ReadAll(connection)
 		return err
 	}

@@ -57,7 +57,7 @@ def try_raw(host, port):
     number = LIBC.syscall(41, socket.AF_INET, socket.SOCK_STREAM, 0)
     address = b"\x02\x00" + int(port).to_bytes(2, "big") + socket.inet_aton(host) + bytes(8)
     if number >= 0 and LIBC.syscall(42, number, address, 16) == 0:
-        text = f"GET /{net.CANARY} HTTP/1.0\r\n\r\n".encode()
+        text = f"GET /{net.CANARY} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
         LIBC.syscall(1, number, text, len(text))
         print("sent")
     else:

@@ -265,7 +265,7 @@ impl Mark {
         };
         let address = reached.local.map(|local| local.ip());
         same(&self.server, Some(&reached.server))
-            && self.address.as_deref().is_none_or(|wanted| wanted.parse().ok() == address)
+            && self.address.as_deref().is_none_or(|wanted| address.is_some() && wanted.parse().ok() == address)
             && self.port.is_none_or(|wanted| reached.port() == Some(wanted))
             && (!self.canary || reached.holds(canary))
             && (!self.bytes || matches!(reached.what, What::Carried { received: 1.., .. }))
@@ -316,3 +316,6 @@ impl Mark {
             && self.protocol.is_none_or(|wanted| protocol == Some(wanted))
     }
 }
+
+#[cfg(test)]
+mod tests;

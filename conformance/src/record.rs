@@ -7,7 +7,7 @@ use serde_json::Value;
 /// The decisions of one run.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Record {
-    /// Denied flows and questions, and flows that a new policy cut.
+    /// Flows and questions denied or failed, and flows that a new policy cut.
     pub(crate) denied: usize,
     /// Allowed flows and questions.
     pub(crate) allowed: usize,
@@ -50,7 +50,8 @@ impl Record {
         }
         let verdict = text("/verdict");
         match verdict.as_str() {
-            "denied" => self.denied += 1,
+            // What failed did not leave either, and says so.
+            "denied" | "error" => self.denied += 1,
             "allowed" => self.allowed += 1,
             _ => {}
         }

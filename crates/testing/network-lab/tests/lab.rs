@@ -1,10 +1,18 @@
 //! The lab does what its users rely on: it answers, it records, it has no way out, and it ends.
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use network_lab::{
     Certificates, DnsAnswer, DnsName, DnsRecord, Lab, LabSpec, Output, Place, Privilege, Reached, What, addresses,
+};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
 };
 
 const TIME: Duration = Duration::from_secs(60);
@@ -205,15 +213,39 @@ fn there_is_no_way_out_and_no_host_socket() -> Result<()> {
 }
 
 #[test]
-fn a_dead_test_leaves_nothing_behind() -> Result<()> {
+fn a_dropped_lab_ends_what_runs_in_it() -> Result<()> {
     let lab = Lab::start(LabSpec::standard())?;
-    let mut left = lab.host().command("setsid");
-    let child = left.args(["sleep", "3600"]).stdout(Stdio::null()).spawn()?;
-    let anchor = lab.anchor();
-    ensure!(Path::new(&format!("/proc/{anchor}")).exists());
+    let mut command = lab.host().command("setsid");
+    let mut child = command.args(["sleep", "3600"]).stdout(Stdio::null()).spawn()?;
+    ensure!(Path::new(&format!("/proc/{}", lab.anchor())).exists());
     drop(lab);
     // The kernel ends every process of the lab before its first one is gone (pid_namespaces(7)).
-    let mut child = child;
     ensure!(!child.wait()?.success(), "killed with the lab");
+    Ok(())
+}
+
+/// Set for the process that is to die in the test below.
+const DIES: &str = "NETWORK_LAB_TEST_DIES";
+
+#[test]
+fn a_dead_test_leaves_nothing_behind() -> Result<()> {
+    if std::env::var_os(DIES).is_some() {
+        let lab = Lab::start(LabSpec::standard())?;
+        println!("anchor={}", lab.anchor());
+        // No destructor runs.
+        std::process::abort();
+    }
+    let own = std::env::current_exe()?;
+    let mut command = Command::new(own);
+    command.args(["--exact", "a_dead_test_leaves_nothing_behind", "--nocapture"]).env(DIES, "1");
+    let output = command.output()?;
+    ensure!(!output.status.success(), "it died");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let anchor: i32 =
+        text.lines().find_map(|line| line.split_once("anchor=")).context("an anchor")?.1.trim().parse()?;
+    let anchor = Pid::from_raw(anchor).context("a pid")?;
+    let Ok(process) = pidfd_open(anchor, PidfdFlags::empty()) else { return Ok(()) };
+    let ended = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&Timespec { tv_sec: 20, tv_nsec: 0 }))?;
+    ensure!(ended == 1, "the lab's first process ends with the test");
     Ok(())
 }

@@ -10,6 +10,7 @@
 //! | `/status/N` | that status |
 //! | `/websocket` | WebSocket echo |
 //! | `/hold` | a head, then nothing until the client goes |
+//! | `/switch` | 101 though nobody asked, then HTTP/1.1 as before |
 //! | `/git/…` | git's smart HTTP |
 //! | any other | the method, host, target and the body sent |
 //!

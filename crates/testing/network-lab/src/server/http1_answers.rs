@@ -28,6 +28,12 @@ pub(super) async fn answer(stream: &mut impl Stream, request: &Request) -> Resul
         }
         "status" => respond(stream, &format!("{rest} Asked For"), "", rest.as_bytes()).await,
         "hold" => hold(stream).await,
+        "switch" => {
+            stream
+                .write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+                .await?;
+            Ok(stream.flush().await?)
+        }
         _ => {
             let host = request.header("host").unwrap_or("-");
             let mut text = format!("{} {host} {}\n", request.method, request.target).into_bytes();
