@@ -1,3 +1,5 @@
+//! Tables of addresses in every spelling, and properties of the canon.
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::{prelude::any, prop_assert, prop_assert_eq, proptest};

@@ -1,3 +1,5 @@
+//! Tables of names and patterns, and properties of the normal form.
+
 use proptest::{prelude::any, prop_assert, prop_assert_eq, proptest};
 
 use super::{HostName, HostNameError, HostPattern};

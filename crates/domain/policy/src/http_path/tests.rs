@@ -1,3 +1,5 @@
+//! Tables of paths and globs, and properties of the normal form.
+
 use proptest::{prelude::any, prop_assert, proptest};
 
 use super::{PathGlob, PathGlobError, normalise};

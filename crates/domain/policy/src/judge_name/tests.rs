@@ -1,3 +1,5 @@
+//! Tables of DNS questions under policies.
+
 use jiff::Timestamp;
 use values::{Labels, Revision, RuleName};
 
