@@ -5,13 +5,19 @@
 //! and inside it hooks and settings are read-only. A worktree's `.git` is a file that names a folder elsewhere; that
 //! one is mounted too, if it names this working directory in turn: else any file could have a folder mounted.
 //!
+//! One file more could lead git elsewhere for its settings: `commondir`, which a main repository does not have. For the
+//! time of a run it gets one that says "here" (`.`), read-only inside; the last run that holds it takes it away.
+//!
 //! Not covered: a repository that the workload itself makes inside the working directory. Whoever runs git in such a
 //! folder on the host trusts what the workload wrote, as with a Makefile.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use init_protocol::Mount;
+
+use crate::error::StartError;
 
 /// Folders of a repository that the host's git runs programs from, and files that name such programs.
 const PROTECTED: [(&str, Kind); 3] =
@@ -28,6 +34,11 @@ enum Kind {
     /// Protected where it is there.
     OptionalFile,
 }
+
+/// Says where a repository's settings lie; in a main repository it is not there.
+const COMMON: &str = "commondir";
+/// What it holds where it stands for its absence.
+const HERE: &str = ".\n";
 
 /// The mounts over a working directory, and what could not be protected.
 #[derive(Debug, Default)]
@@ -99,6 +110,84 @@ impl Protected {
             self.mounts.push(Mount::own(own.join(name), false));
         }
         self.entry(&own.join("config.worktree"), Kind::OptionalFile);
+    }
+}
+
+/// Files that stand for their absence while a sandbox runs.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    files: Vec<(PathBuf, File)>,
+}
+
+/// Sees to it that no writable repository of the mounts can be led elsewhere; adds the mounts for it.
+pub(crate) fn hold(mounts: &mut Vec<Mount>) -> Result<Held, StartError> {
+    let mut held = Held::default();
+    // Listed before any is held: what is added below is no repository.
+    let repositories: Vec<(PathBuf, PathBuf)> = mounts.iter().filter_map(repository).collect();
+    for (source, target) in repositories {
+        let path = source.join(COMMON);
+        let file = match hold_one(&path) {
+            // Who may not make it here may not make it in the sandbox either.
+            Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+                continue;
+            }
+            held => held.map_err(|error| StartError::Mount { path: path.clone(), source: error })?,
+        };
+        held.files.extend(file.map(|file| (path.clone(), file)));
+        mounts.push(Mount::Bind {
+            source: path,
+            target: target.join(COMMON),
+            writable: false,
+            optional: false,
+            owned: true,
+        });
+    }
+    Ok(held)
+}
+
+/// Where a writable mount of a repository's folder comes from and stands.
+fn repository(mount: &Mount) -> Option<(PathBuf, PathBuf)> {
+    match mount {
+        Mount::Bind { source, target, writable: true, .. } => {
+            let is_repository = source.join("objects").is_dir() && source.join("HEAD").is_file();
+            is_repository.then(|| (source.clone(), target.clone()))
+        }
+        Mount::Bind { writable: false, .. } | Mount::Tmpfs { .. } | Mount::File { .. } | Mount::Symlink { .. } => None,
+    }
+}
+
+/// Makes the file, or finds it. It comes back where it only stands for its absence: then it is shared by all runs.
+fn hold_one(path: &Path) -> Result<Option<File>, std::io::Error> {
+    loop {
+        match File::create_new(path) {
+            Ok(mut made) => {
+                made.lock_shared()?;
+                made.write_all(HERE.as_bytes())?;
+                return Ok(Some(made));
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        let found = File::open(path)?;
+        found.lock_shared()?;
+        match fs::read_to_string(path) {
+            // Taken away by another run before the lock was ours.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+            Ok(text) => return Ok((text == HERE || text.is_empty()).then_some(found)),
+        }
+    }
+}
+
+impl Held {
+    /// Takes the files away, but for those that another run still holds.
+    pub(crate) fn release(&self) {
+        for (path, file) in &self.files {
+            if file.try_lock().is_ok() {
+                // One that is gone already is what is wanted.
+                let _ = fs::remove_file(path);
+            }
+        }
     }
 }
 

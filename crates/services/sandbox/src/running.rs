@@ -9,6 +9,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::groups::ControlGroup;
 use crate::launch::Child;
+use crate::repository::Held;
 
 /// What belongs to one sandbox on the host's side. When the last of it is dropped the control socket closes, init
 /// exits, and the kernel kills everything inside.
@@ -17,11 +18,12 @@ pub(crate) struct Handle {
     channel: Channel,
     child: Child,
     group: ControlGroup,
+    held: Held,
 }
 
 impl Handle {
-    pub(crate) fn new(channel: Channel, child: Child, group: ControlGroup) -> Handle {
-        Handle { channel, child, group }
+    pub(crate) fn new(channel: Channel, child: Child, group: ControlGroup, held: Held) -> Handle {
+        Handle { channel, child, group, held }
     }
 
     pub(crate) fn channel(&self) -> &Channel {
@@ -52,6 +54,7 @@ impl Handle {
         let ended = WaitIdOptions::EXITED;
         while matches!(waitid(WaitId::PidFd(self.child.pidfd.as_fd()), ended), Err(Errno::INTR)) {}
         self.group.remove();
+        self.held.release();
     }
 }
 

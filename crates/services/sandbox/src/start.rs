@@ -15,7 +15,7 @@ use crate::identity::{Identity, Ids};
 use crate::launch::{self, Child};
 use crate::running::{Handle, Sandbox};
 use crate::streams::{self, Streams};
-use crate::{image, trees};
+use crate::{image, repository, trees};
 
 /// How long the walls may take. They take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -74,18 +74,31 @@ pub fn start(spec: &Spec) -> Result<Started, StartError> {
     };
     streams::check(streams)?;
     let identity = Identity::choose()?;
+    if let Identity::Reserved(ids) = identity {
+        streams::give(streams, ids);
+    }
     let inside = Ids { uid: spec.plan.uid, gid: spec.plan.gid };
     let group = ControlGroup::create(&spec.limits)?;
     let mut plan = spec.plan.clone();
     if let Some(most) = group.processes() {
         plan.limits.processes = Some(plan.limits.processes.map_or(most, |asked| asked.min(most)));
     }
-    let program = image::place().map_err(StartError::Image)?;
-    let (channel, inits_channel) = Channel::pair()?;
-    let child = launch::launch(program.as_fd(), inits_channel.as_fd(), streams, identity, inside)?;
-    // From here on only the child holds its end: when it dies, ours closes.
-    drop(inits_channel);
-    let handle = Handle::new(channel, child, group);
+    let held = match repository::hold(&mut plan.mounts) {
+        Ok(held) => held,
+        Err(error) => {
+            group.remove();
+            return Err(error);
+        }
+    };
+    let (program, channel, child) = match make_child(streams, identity, inside) {
+        Ok(made) => made,
+        Err(error) => {
+            held.release();
+            group.remove();
+            return Err(error);
+        }
+    };
+    let handle = Handle::new(channel, child, group, held);
     match order(&handle, &program, &plan, identity, inside) {
         Ok(reply) => reply.into_started(handle),
         Err(error) => {
@@ -93,6 +106,19 @@ pub fn start(spec: &Spec) -> Result<Started, StartError> {
             Err(error)
         }
     }
+}
+
+/// A child that waits for its program, and the socket to it.
+fn make_child(
+    streams: [BorrowedFd<'_>; 3],
+    identity: Identity,
+    inside: Ids,
+) -> Result<(File, Channel, Child), StartError> {
+    let program = image::place().map_err(StartError::Image)?;
+    let (channel, inits_channel) = Channel::pair()?;
+    let child = launch::launch(program.as_fd(), inits_channel.as_fd(), streams, identity, inside)?;
+    // The child alone holds init's end from here on: when it dies, ours closes.
+    Ok((program, channel, child))
 }
 
 fn check(plan: &Plan) -> Result<(), StartError> {

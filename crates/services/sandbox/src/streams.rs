@@ -6,10 +6,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
+use rustix::fs::{FileType, Gid, OFlags, Uid, fchown, fcntl_getfl, fstat, fstatfs};
 use rustix::net::{AddressFamily, SocketType, getpeername, sockopt};
 
 use crate::error::StartError;
+use crate::identity::Ids;
 
 /// Where the workload reads and writes. With a terminal of its own it uses that, and these are `/dev/null`.
 #[derive(Debug, Default)]
@@ -55,6 +56,19 @@ fn leads_to_network(stream: BorrowedFd<'_>) -> Option<&'static str> {
         (true, true) => None,
         (true, false) => Some("a socket that is not connected"),
         (false, _) => Some("a network or datagram socket"),
+    }
+}
+
+/// Gives the anonymous pipes among them to a sandbox of root: `/dev/stderr` opens a pipe once more, as its owner.
+/// Nothing is known by a pipe's owner but that. A file of the caller stays the caller's.
+pub(crate) fn give(streams: [BorrowedFd<'_>; 3], sandbox: Ids) {
+    const PIPES: u64 = 0x5049_5045;
+    let (uid, gid) = (Uid::from_raw(sandbox.uid), Gid::from_raw(sandbox.gid));
+    for stream in streams {
+        if fstatfs(stream).is_ok_and(|found| u64::try_from(found.f_type).is_ok_and(|kind| kind == PIPES)) {
+            // Where it is refused, a program that opens its standard error by name is told so.
+            let _ = fchown(stream, Some(uid), Some(gid));
+        }
     }
 }
 

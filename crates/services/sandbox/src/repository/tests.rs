@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use init_protocol::Mount;
 
-use super::{Protected, protect};
+use super::{Protected, hold, protect};
 
 fn repository(folder: &Path) -> PathBuf {
     let git = folder.join(".git");
@@ -93,4 +93,27 @@ fn without_a_repository_there_is_nothing_to_protect() {
     let folder = tempfile::tempdir().unwrap();
     let protected = protect(folder.path());
     assert!(protected.mounts.is_empty() && protected.notes.is_empty());
+}
+
+#[test]
+fn the_last_run_takes_away_what_stands_for_an_absence() {
+    let folder = tempfile::tempdir().unwrap();
+    let git = repository(folder.path());
+    fs::create_dir(git.join("objects")).unwrap();
+    let common = git.join("commondir");
+    let mounts = || vec![Mount::own(&git, true)];
+    let (mut one, mut two) = (mounts(), mounts());
+    let (first, second) = (hold(&mut one).unwrap(), hold(&mut two).unwrap());
+    assert_eq!(fs::read_to_string(&common).unwrap(), ".\n");
+    assert_eq!(one.last().map(Mount::target), Some(common.as_path()));
+    first.release();
+    drop(first);
+    assert!(common.exists(), "the second run still holds it");
+    second.release();
+    assert!(!common.exists());
+
+    fs::write(&common, "../main\n").unwrap();
+    let kept = hold(&mut mounts()).unwrap();
+    kept.release();
+    assert!(common.exists(), "a real one stays");
 }

@@ -56,10 +56,13 @@ fn hooks_and_settings_of_the_repository_stay_as_they_are() {
              mv .git .git2 2>/dev/null && echo MOVED; rm -rf .git/hooks 2>/dev/null; \
              mv .git/hooks .git/h2 2>/dev/null && echo MOVED; \
              (echo evil > .git/config.new && mv .git/config.new .git/config) 2>/dev/null && echo REPLACED; \
+             (echo /elsewhere > .git/commondir) 2>/dev/null && echo LED; rm .git/commondir 2>/dev/null && echo GONE; \
              echo objects > .git/index && echo fine",
         );
         let git = bench.path().join(".git");
         fs::create_dir_all(git.join("hooks")).unwrap();
+        fs::create_dir_all(git.join("objects")).unwrap();
+        fs::write(git.join("HEAD"), "ref: refs/heads/main\n").unwrap();
         fs::write(git.join("config"), "[core]\n").unwrap();
         fs::write(git.join("hooks/sample"), "").unwrap();
         let Bench { folder, request, limits } = bench;
@@ -67,6 +70,7 @@ fn hooks_and_settings_of_the_repository_stay_as_they_are() {
         assert_eq!(output.trim(), "fine");
         assert_eq!(fs::read_to_string(git.join("config")).unwrap(), "[core]\n");
         assert!(git.join("hooks/sample").exists());
+        assert!(!git.join("commondir").exists(), "what stood for its absence is gone");
         drop(folder);
     });
 }
