@@ -21,12 +21,22 @@ def proxy():
     return socket.create_connection((host, int(port)), TIME)
 
 
-def read_until(sock, end, most=65536):
+def read_until(sock, end, most=65536, step=4096):
     data = b""
     while end not in data and len(data) < most:
-        more = sock.recv(4096)
+        more = sock.recv(step)
         if not more:
             break
+        data += more
+    return data
+
+
+def exactly(sock, count):
+    data = b""
+    while len(data) < count:
+        more = sock.recv(count - len(data))
+        if not more:
+            raise OSError("ended early")
         data += more
     return data
 
@@ -39,7 +49,8 @@ def dial(host, port):
         sock = proxy()
         authority = f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
         sock.sendall(text(f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n"))
-        answer = read_until(sock, b"\r\n\r\n")
+        # Not a byte more: a server that speaks first may have spoken already.
+        answer = read_until(sock, b"\r\n\r\n", step=1)
         if b" 200 " not in answer.split(b"\r\n")[0] + b" ":
             raise OSError(f"the proxy refused: {answer[:300]!r}")
     elif VIA == "socks":
@@ -48,9 +59,10 @@ def dial(host, port):
         if sock.recv(2) != b"\x05\x00":
             raise OSError("no SOCKS5 here")
         sock.sendall(b"\x05\x01\x00" + socks_address(host) + struct.pack("!H", int(port)))
-        answer = sock.recv(64)
-        if len(answer) < 2 or answer[1] != 0:
+        answer = exactly(sock, 4)
+        if answer[1] != 0:
             raise OSError(f"the proxy refused: {answer!r}")
+        exactly(sock, 2 + (4 if answer[3] == 1 else 16))
     else:
         raise ValueError(VIA)
     sock.settimeout(TIME)

@@ -14,21 +14,11 @@ def frame(first, payload):
     return head + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
 
 
-def exactly(sock, count):
-    data = b""
-    while len(data) < count:
-        more = sock.recv(count - len(data))
-        if not more:
-            raise OSError("ended early")
-        data += more
-    return data
-
-
 def read_frame(sock):
-    first, size = exactly(sock, 2)
+    first, size = net.exactly(sock, 2)
     if size == 126:
-        (size,) = struct.unpack("!H", exactly(sock, 2))
-    return first, exactly(sock, size)
+        (size,) = struct.unpack("!H", net.exactly(sock, 2))
+    return first, net.exactly(sock, size)
 
 
 def main(arguments):
