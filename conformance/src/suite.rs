@@ -163,7 +163,13 @@ fn run_one(
 fn script(spec: &LabSpec, name: &str) -> Result<DnsName> {
     let names = spec.internet.iter().find_map(|server| match &server.service {
         Service::Dns(names) => names.get(name),
-        _ => None,
+        Service::Web(_)
+        | Service::WebHttp1(_)
+        | Service::Echo
+        | Service::Banner(_)
+        | Service::UdpEcho
+        | Service::OpenProxy
+        | Service::Socket(_) => None,
     });
     names.cloned().with_context(|| format!("the lab has no name {name}"))
 }
