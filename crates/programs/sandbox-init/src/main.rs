@@ -85,6 +85,7 @@ extern "C" fn main(_: i32, _: *const *const libc::c_char) -> i32 {
 
 /// The whole life; what is left to say at its end.
 fn run(channel: &Channel) -> Result<Option<FromInit>, Failure> {
+    privileges::take_name();
     // What needs no plan is done while the host still writes it.
     privileges::leave_keyring()?;
     let families = network::build()?;

@@ -5,7 +5,7 @@ use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
-    set_no_new_privs,
+    set_name, set_no_new_privs,
 };
 
 use init_protocol::Limits;
@@ -39,14 +39,22 @@ pub(crate) fn tune_network() {
 pub(crate) fn leave_keyring() -> Result<(), Failure> {
     const JOIN_SESSION_KEYRING: libc::c_long = 1;
     // SAFETY: the call takes a command and, here, a null name; it touches no memory of ours.
-    let result = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
-    match Errno::from_io_error(&std::io::Error::last_os_error()) {
+    let joined = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
+    if joined >= 0 {
+        return Ok(());
+    }
+    match Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL) {
         // Without keyrings in the kernel, or where an outer filter refuses them, there is none to leave:
         // the workload's own filter refuses them in any case.
-        Some(Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP) => Ok(()),
-        Some(errno) if result < 0 => Err(Failure::new("leave the session keyring", errno, HINT)),
-        _ => Ok(()),
+        Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP => Ok(()),
+        errno => Err(Failure::new("leave the session keyring", errno, HINT)),
     }
+}
+
+/// A name for `ps`: the kernel took one from the file in memory.
+pub(crate) fn take_name() {
+    // Without it the process only looks odd in a list.
+    let _ = set_name(c"sandbox-init");
 }
 
 /// Sets the limits that every process in the sandbox has.

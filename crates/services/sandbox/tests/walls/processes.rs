@@ -30,7 +30,8 @@ fn exit_codes_are_the_workloads() {
 #[test]
 fn streams_can_be_opened_by_name() {
     as_anybody(|| {
-        let outcome = Bench::bash("echo one > /dev/stdout; echo two > /dev/stderr; echo three >> /proc/self/fd/1").run();
+        let outcome =
+            Bench::bash("echo one > /dev/stdout; echo two > /dev/stderr; echo three >> /proc/self/fd/1").run();
         assert_eq!(outcome.good(), "one\ntwo\nthree\n");
     });
 }
