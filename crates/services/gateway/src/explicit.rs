@@ -256,7 +256,7 @@ async fn tunnel_by_name(
             };
             match established {
                 Ok(established) => {
-                    forward::forward(worker, stream, established, transparent::start(&intent, bytes, limit));
+                    forward::forward(worker, stream, established, transparent::start(&intent, bytes, limit, true));
                 }
                 Err(refusal) => transparent::tell(stream, refusal, is_http, &intent).await,
             }

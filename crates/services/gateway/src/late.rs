@@ -46,7 +46,10 @@ pub(crate) fn take_up(worker: &Rc<Worker>, key: Key, asked: Asked) {
     let Some(open) = pump.flow(key) else { return };
     match asked {
         Asked::ServerFirst => match server_may_speak_first(open) {
-            Ok(()) => pump.pass_first(key, Gate::Open, Vec::new(), Vec::new()),
+            Ok(()) => {
+                let gate = Gate::raw(open.facts.host_name().is_some());
+                pump.pass_first(key, gate, Vec::new(), Vec::new());
+            }
             Err(denial) => {
                 drop(pump);
                 refuse_later(worker, key, denial, None);
@@ -114,6 +117,7 @@ pub(crate) fn hold_to_target(named: &NamedHost, port: u16, intent: &Intent) -> R
     let target = &named.name;
     match intent {
         Intent::Malformed(layer, reason) => Err(Denial::new(Guard::Malformed, *layer, *reason)),
+        Intent::Tls(_) if port == 80 => Err(Denial::new(Guard::Malformed, Layer::Http, "TLS on a port for HTTP")),
         Intent::Tls(hello) => match &hello.server_name {
             Some(name) if name == target => Ok(()),
             Some(name) => Err(Denial::new(
@@ -141,6 +145,9 @@ pub(crate) fn hold_to_target(named: &NamedHost, port: u16, intent: &Intent) -> R
         Intent::Http2 => Err(Denial::new(Guard::Malformed, Layer::Http, "HTTP/2 without TLS")),
         Intent::Raw | Intent::Silent if port == 443 => {
             Err(Denial::new(Guard::Malformed, Layer::Tls, "no TLS on a port for TLS"))
+        }
+        Intent::Raw | Intent::Silent if port == 80 => {
+            Err(Denial::new(Guard::Malformed, Layer::Http, "no HTTP on a port for HTTP"))
         }
         Intent::Raw | Intent::Silent => Ok(()),
     }
@@ -190,7 +197,11 @@ fn pass_first(worker: &Worker, key: Key, intent: &Intent, bytes: Vec<u8>) {
             let gate = Gate::Http(Box::new(Exchange::new(head, false, limit)));
             pump.pass_first(key, gate, head.write(false), unread);
         }
-        Intent::Tls(_) | Intent::Http2 | Intent::Raw | Intent::Silent | Intent::Malformed(..) => {
+        Intent::Raw => {
+            let gate = Gate::raw(pump.flow(key).is_some_and(|open| open.facts.host_name().is_some()));
+            pump.pass_first(key, gate, Vec::new(), bytes);
+        }
+        Intent::Tls(_) | Intent::Http2 | Intent::Silent | Intent::Malformed(..) => {
             pump.pass_first(key, Gate::Open, bytes, Vec::new());
         }
     }

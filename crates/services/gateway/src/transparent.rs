@@ -68,14 +68,15 @@ pub(crate) async fn serve_address(
     let established = establish_for(&stream, shared, flow, &readings, judged).await;
     match established {
         Ok(established) => {
-            forward::forward(worker, stream, established, start(&intent, bytes, settings.sniff_limit));
+            let start = start(&intent, bytes, settings.sniff_limit, established.open.facts.host_name().is_some());
+            forward::forward(worker, stream, established, start);
         }
         Err(refusal) => tell(stream, refusal, matches!(intent, Intent::Http(..)), &intent).await,
     }
 }
 
-/// How the pump takes up a judged flow.
-pub(crate) fn start(intent: &Intent, bytes: Vec<u8>, limit: usize) -> Start {
+/// How the pump takes up a judged flow. `by_name`: a host name was part of what was judged.
+pub(crate) fn start(intent: &Intent, bytes: Vec<u8>, limit: usize, by_name: bool) -> Start {
     match intent {
         Intent::Http(head, used) => {
             let mut bytes = bytes;
@@ -92,7 +93,10 @@ pub(crate) fn start(intent: &Intent, bytes: Vec<u8>, limit: usize) -> Start {
         Intent::Silent => {
             Start { to_upstream: Vec::new(), to_client: Vec::new(), unread: Vec::new(), gate: Gate::first(limit) }
         }
-        Intent::Tls(_) | Intent::Http2 | Intent::Raw | Intent::Malformed(..) => {
+        Intent::Raw => {
+            Start { to_upstream: Vec::new(), to_client: Vec::new(), unread: bytes, gate: Gate::raw(by_name) }
+        }
+        Intent::Tls(_) | Intent::Http2 | Intent::Malformed(..) => {
             Start { to_upstream: bytes, to_client: Vec::new(), unread: Vec::new(), gate: Gate::Open }
         }
     }

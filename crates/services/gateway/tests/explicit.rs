@@ -11,7 +11,7 @@ use std::{
 };
 
 use policy::model::Action;
-use support::{Origin, World, deny_hosts, is_refused, loopback, methods, read_head, read_response, read_rest};
+use support::{Origin, World, deny_hosts, hello, is_refused, loopback, methods, read_head, read_response, read_rest};
 
 #[test]
 fn a_tunnel_is_decided_recorded_and_forwarded() {
@@ -100,22 +100,6 @@ fn a_connection_by_address_keeps_the_host_of_its_first_request() {
     assert!(read_head(&mut stream).starts_with("HTTP/1.1 421 "));
     assert_eq!(told.try_iter().count(), 2);
     assert_eq!(world.dns.questions(), 0);
-}
-
-/// The first flight of a real client.
-fn hello(name: &str) -> Vec<u8> {
-    let roots = rustls::RootCertStore::empty();
-    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap();
-    let mut client = rustls::ClientConnection::new(std::sync::Arc::new(config), name).unwrap();
-    let mut bytes = Vec::new();
-    client.write_tls(&mut bytes).unwrap();
-    bytes
 }
 
 #[test]

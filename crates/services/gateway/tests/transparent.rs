@@ -20,7 +20,7 @@ use rustix::{
     net::{AddressFamily, SocketFlags, SocketType, netlink, socket_with},
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
-use support::{Origin, PATIENCE, World, connect, deny_hosts, is_refused, loopback, read_head, read_response};
+use support::{Origin, PATIENCE, World, connect, deny_hosts, hello, is_refused, loopback, read_head, read_response};
 
 /// A namespace in which every address is local and all TCP is redirected.
 struct Namespace {
@@ -121,20 +121,6 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
     }
-}
-
-fn hello(name: &str) -> Vec<u8> {
-    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    let name = rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap();
-    let mut client = rustls::ClientConnection::new(std::sync::Arc::new(config), name).unwrap();
-    let mut bytes = Vec::new();
-    client.write_tls(&mut bytes).unwrap();
-    bytes
 }
 
 #[test]

@@ -11,8 +11,10 @@ mod fields;
 use fields::{framing, match_target, upgrade, values};
 use policy::{HttpFacts, Target, http_path};
 
-/// The longest first token that could be a method.
+/// The longest method that is taken.
 const METHOD_LIMIT: usize = 64;
+/// The longest first token that could still be meant as a method.
+const TOKEN_LIMIT: usize = 4 * 1024;
 /// The longest request line.
 const LINE_LIMIT: usize = 16 * 1024;
 /// The most header fields.
@@ -149,7 +151,7 @@ fn first_line(bytes: &[u8]) -> FirstLine {
     }
     let token = bytes.iter().position(|byte| !is_token(*byte));
     let end = token.unwrap_or(bytes.len());
-    if end > METHOD_LIMIT {
+    if end > TOKEN_LIMIT {
         return FirstLine::NotHttp;
     }
     let Some(end) = token else { return FirstLine::Undecided };
@@ -176,7 +178,7 @@ fn first_line(bytes: &[u8]) -> FirstLine {
     // A known method before a path, without a version, is HTTP/0.9; `get key` is another protocol's.
     let argument = rest.trim_ascii_start();
     if has_version(line) {
-        FirstLine::Http
+        if end > METHOD_LIMIT { FirstLine::Malformed("a method longer than the bound") } else { FirstLine::Http }
     } else if known && (argument.starts_with(b"/") || argument.starts_with(b"http")) {
         FirstLine::Malformed("a request line without method, target and version")
     } else {
@@ -285,7 +287,7 @@ fn field(line: &[u8]) -> Result<(String, Vec<u8>), &'static str> {
 }
 
 /// RFC 9110, 5.6.2.
-fn is_token(byte: u8) -> bool {
+pub(super) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 

@@ -7,6 +7,8 @@
 pub(crate) mod client_hello;
 /// The HTTP/1 request head reader.
 pub(crate) mod http_head;
+/// A request line behind something that is no HTTP.
+pub(crate) mod hidden_request;
 /// SOCKS5 requests.
 pub(crate) mod socks5;
 

@@ -2,7 +2,11 @@
 
 use crate::{
     http::exchange::{ClientStep, Exchange},
-    intent::{self, Intent, http_head::RequestHead},
+    intent::{
+        self, Intent,
+        hidden_request::{Look, Scan},
+        http_head::RequestHead,
+    },
 };
 
 /// What may pass from a client, and what is looked at on the way.
@@ -12,6 +16,8 @@ pub(crate) enum Gate {
     Open,
     /// Nothing before the first bytes are known and judged.
     First(Box<First>),
+    /// Everything but a request, as long as one is looked for.
+    NoRequest(Scan),
     /// Requests, one after the other.
     Http(Box<Exchange>),
 }
@@ -55,11 +61,25 @@ impl Gate {
         Gate::First(Box::new(First { bytes: Vec::new(), server: Vec::new(), limit, waiting: false }))
     }
 
+    /// What passes where the first bytes were neither TLS nor HTTP. One that was let through by a name must not become
+    /// HTTP later, where nothing would hold its `Host` to that name.
+    pub(crate) fn raw(by_name: bool) -> Self {
+        if by_name { Gate::NoRequest(Scan::default()) } else { Gate::Open }
+    }
+
     /// Bytes of the client.
     pub(super) fn client(&mut self, bytes: &[u8]) -> Step {
         match self {
             Gate::Open => Step::Forward(bytes.len()),
             Gate::First(first) => first.client(bytes),
+            Gate::NoRequest(scan) => match scan.look(bytes) {
+                Look::Found => Step::Ask(Asked::Broken("an HTTP request behind something that is no HTTP")),
+                Look::On => Step::Forward(bytes.len()),
+                Look::Done => {
+                    *self = Gate::Open;
+                    Step::Forward(bytes.len())
+                }
+            },
             Gate::Http(exchange) => match exchange.client(bytes) {
                 Ok(ClientStep::Forward(count)) => Step::Forward(count),
                 Ok(ClientStep::Kept) => Step::Kept,
@@ -78,7 +98,7 @@ impl Gate {
                 first.server.extend_from_slice(bytes);
                 Ok(Step::Ask(Asked::ServerFirst))
             }
-            Gate::First(_) => Ok(Step::Forward(bytes.len())),
+            Gate::First(_) | Gate::NoRequest(_) => Ok(Step::Forward(bytes.len())),
             Gate::Http(exchange) => exchange.server(bytes).map(Step::Forward),
         }
     }
@@ -91,7 +111,7 @@ impl Gate {
                 let bytes = std::mem::take(&mut first.bytes);
                 Some(Asked::First(intent::classify_whole(&bytes, first.limit), bytes))
             }
-            Gate::Open | Gate::First(_) | Gate::Http(_) => None,
+            Gate::Open | Gate::NoRequest(_) | Gate::First(_) | Gate::Http(_) => None,
         }
     }
 
@@ -99,14 +119,14 @@ impl Gate {
     pub(super) fn into_server_bytes(self) -> Vec<u8> {
         match self {
             Gate::First(first) => first.server,
-            Gate::Open | Gate::Http(_) => Vec::new(),
+            Gate::Open | Gate::NoRequest(_) | Gate::Http(_) => Vec::new(),
         }
     }
 
     /// Whether the client should be read.
     pub(super) fn wants_client(&self) -> bool {
         match self {
-            Gate::Open => true,
+            Gate::Open | Gate::NoRequest(_) => true,
             Gate::First(first) => !first.waiting,
             Gate::Http(exchange) => !exchange.is_full(),
         }
@@ -115,7 +135,7 @@ impl Gate {
     /// Whether the server should be read: not while it is asked whether it may speak first.
     pub(super) fn wants_server(&self) -> bool {
         match self {
-            Gate::Open | Gate::Http(_) => true,
+            Gate::Open | Gate::NoRequest(_) | Gate::Http(_) => true,
             Gate::First(first) => !first.waiting,
         }
     }
@@ -124,7 +144,7 @@ impl Gate {
     pub(super) fn unseen_from_client(&self) -> u64 {
         match self {
             Gate::Open => u64::MAX,
-            Gate::First(_) => 0,
+            Gate::First(_) | Gate::NoRequest(_) => 0,
             Gate::Http(exchange) => exchange.unseen_from_client(),
         }
     }
@@ -132,7 +152,7 @@ impl Gate {
     /// How many bytes of the server may be moved unseen.
     pub(super) fn unseen_from_server(&self) -> u64 {
         match self {
-            Gate::Open => u64::MAX,
+            Gate::Open | Gate::NoRequest(_) => u64::MAX,
             Gate::First(_) => 0,
             Gate::Http(exchange) => exchange.unseen_from_server(),
         }
@@ -156,7 +176,7 @@ impl Gate {
     pub(super) fn take_due(&mut self) -> Option<Vec<u8>> {
         match self {
             Gate::Http(exchange) if exchange.has_due() => Some(exchange.take_held()),
-            Gate::Open | Gate::First(_) | Gate::Http(_) => None,
+            Gate::Open | Gate::NoRequest(_) | Gate::First(_) | Gate::Http(_) => None,
         }
     }
 

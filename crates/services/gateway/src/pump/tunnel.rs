@@ -121,7 +121,7 @@ impl<F> Tunnel<F> {
             && match &self.gate {
                 Gate::First(_) => true,
                 Gate::Http(exchange) => !exchange.is_answering(),
-                Gate::Open => false,
+                Gate::Open | Gate::NoRequest(_) => false,
             }
     }
 

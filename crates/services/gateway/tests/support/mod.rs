@@ -305,6 +305,22 @@ impl Origin {
     }
 }
 
+/// The first flight of a real client.
+pub fn hello(name: &str) -> Vec<u8> {
+    let roots = rustls::RootCertStore::empty();
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap();
+    let mut client = rustls::ClientConnection::new(std::sync::Arc::new(config), name).unwrap();
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes).unwrap();
+    bytes
+}
+
 /// Reads one response with a Content-Length.
 pub fn read_response(stream: &mut TcpStream) -> (String, String) {
     let head = read_head(stream);
