@@ -231,7 +231,7 @@ const DIES: &str = "NETWORK_LAB_TEST_DIES";
 fn a_dead_test_leaves_nothing_behind() -> Result<()> {
     if std::env::var_os(DIES).is_some() {
         let lab = Lab::start(LabSpec::standard())?;
-        println!("anchor={}", lab.anchor());
+        println!("\nanchor={}\nfolder={}", lab.anchor(), lab.folder().display());
         // No destructor runs.
         std::process::abort();
     }

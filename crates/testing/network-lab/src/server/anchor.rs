@@ -51,7 +51,9 @@ pub(super) fn run() -> Result<ExitCode> {
             input.write_all(line.as_bytes()).context("pass a control on")?;
         }
     }
-    // The test is done or dead: our end is the end of every process here.
+    // The test is done or dead. Where it is dead nobody else takes its folder away; our end is the end of every
+    // process here.
+    let _already_gone = fs::remove_dir_all(&plan.folder);
     Ok(ExitCode::SUCCESS)
 }
 
