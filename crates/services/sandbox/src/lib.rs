@@ -34,6 +34,8 @@ mod launch;
 mod plan;
 /// What this machine can enforce.
 mod probe;
+/// What no mount may show or make writable.
+mod protection;
 /// The working directory's `.git`.
 mod repository;
 /// A running workload and its end.

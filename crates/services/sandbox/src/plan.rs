@@ -6,6 +6,7 @@
 //! /run /var /tmp /dev/shm  private and empty
 //! the home                 private and empty, at its own path
 //! the working directory    writable at its own path         (repository: its .git)
+//! what must be protected   covered or read-only, wherever it is seen (protection)
 //! what was asked for       presets and --mount
 //! ```
 //! Not on the list is not there: no other home, no `/run` with the host's sockets, no `/sys`. Unix sockets that lie in
@@ -17,7 +18,8 @@ use std::path::{Path, PathBuf};
 use init_protocol::{GatewayPorts, Limits, Mount, Plan, Terminal};
 use rustix::process::{getegid, geteuid};
 
-use crate::{host_sockets, repository, system_files};
+use crate::protection::{self, Protection};
+use crate::{host_sockets, system_files};
 
 /// What somebody wants to run, before it is a plan.
 #[derive(Debug, Clone)]
@@ -34,6 +36,10 @@ pub struct PlanRequest {
     pub user: String,
     /// Beyond the standard ones.
     pub mounts: Vec<Mount>,
+    /// Folders of the host that no mount may show. Each must be there.
+    pub hidden: Vec<PathBuf>,
+    /// Files and folders of the host that no mount may make writable. Each must be there.
+    pub closed: Vec<PathBuf>,
     /// More lines for `/etc/hosts`.
     pub hosts: Vec<(IpAddr, String)>,
     /// The host's name inside.
@@ -53,6 +59,8 @@ pub struct Planned {
     pub plan: Plan,
     /// For a person, at the start.
     pub notes: Vec<String>,
+    /// Of what was to be closed: what a writable mount shows, and is read-only now.
+    pub closed: Vec<PathBuf>,
 }
 
 /// Why there is no plan.
@@ -77,6 +85,22 @@ pub enum PlanError {
     Target {
         /// Which.
         path: PathBuf,
+    },
+    /// What must be protected can't be found, so nobody knows where it is seen.
+    #[error("{} must be protected and can't be found", path.display())]
+    Protected {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A mount would cover an earlier one.
+    #[error("the mount at {} would cover the one at {}", by.display(), path.display())]
+    Covered {
+        /// Which is covered.
+        path: PathBuf,
+        /// By which.
+        by: PathBuf,
     },
     /// A name that can't stand in a file of names.
     #[error("`{name}` can't be a name in the sandbox")]
@@ -113,6 +137,8 @@ impl PlanRequest {
             home: home.unwrap_or_else(|| PathBuf::from("/home/user")),
             user: user.unwrap_or_else(|| "user".to_owned()),
             mounts: Vec::new(),
+            hidden: Vec::new(),
+            closed: Vec::new(),
             hosts: Vec::new(),
             hostname: "sandbox".to_owned(),
             terminal: Terminal::Inherit,
@@ -126,25 +152,29 @@ impl PlanRequest {
         self.check()?;
         let caller = (geteuid().as_raw(), getegid().as_raw());
         let (uid, gid) = if caller.0 == 0 { (ORDINARY, ORDINARY) } else { caller };
-        let mut notes = Vec::new();
         let mut mounts = system_files::mounts();
         mounts.extend(self.generated(uid, gid));
         mounts.extend(self.private_folders());
-        // A mount above the working directory comes first, or it would cover it.
-        let (above, others): (Vec<Mount>, Vec<Mount>) =
-            self.mounts.iter().cloned().partition(|mount| self.working_directory.starts_with(mount.target()));
-        mounts.extend(above);
+        mounts.extend(self.mounts.iter().cloned());
+        // After a mount at the same place, or that would cover it.
         mounts.push(Mount::own(&self.working_directory, true));
-        if self.working_directory == self.home {
-            notes.push(format!("the whole home {} is writable in the sandbox", self.home.display()));
+        let mut protection = Protection::new(mounts);
+        protection.repositories(&self.working_directory);
+        // The outer first: one inside another is covered with it.
+        let mut hidden = self.hidden.clone();
+        hidden.sort();
+        hidden.iter().try_for_each(|path| protection.hide(path))?;
+        self.closed.iter().try_for_each(|path| protection.close(path))?;
+        let mut notes = std::mem::take(&mut protection.notes);
+        let closed = std::mem::take(&mut protection.closed);
+        if self.home.starts_with(&self.working_directory) {
+            notes.insert(0, format!("the whole home {} is writable in the sandbox", self.home.display()));
         }
-        let protected = repository::protect(&self.working_directory);
-        mounts.extend(protected.mounts);
-        notes.extend(protected.notes);
-        mounts.extend(others);
+        let mut mounts = protection.finish();
         let masked = host_sockets::mask(&mounts);
         mounts.extend(masked.mounts);
         notes.extend(masked.notes);
+        protection::check_order(&mounts)?;
         let plan = Plan {
             hostname: self.hostname,
             mounts,
@@ -157,7 +187,7 @@ impl PlanRequest {
             uid,
             gid,
         };
-        Ok(Planned { plan, notes })
+        Ok(Planned { plan, notes, closed })
     }
 
     fn check(&self) -> Result<(), PlanError> {
@@ -212,15 +242,18 @@ impl PlanRequest {
         // tmpfs takes memory only for what is in it; the bound is for the workload's mistakes.
         let roomy = (rustix::system::sysinfo().totalram / 2).max(64 * MEBIBYTE);
         let tmpfs = |target: &Path, size, mode| Mount::Tmpfs { target: target.to_owned(), size, mode };
-        vec![
+        let mut folders = vec![
             tmpfs(Path::new("/run"), 64 * MEBIBYTE, 0o755),
             tmpfs(Path::new("/var"), 256 * MEBIBYTE, 0o755),
             tmpfs(Path::new("/var/tmp"), roomy, 0o1777),
             tmpfs(Path::new("/tmp"), roomy, 0o1777),
             tmpfs(Path::new("/dev/shm"), roomy, 0o1777),
-            tmpfs(&self.home, roomy, 0o700),
             Mount::Symlink { target: "/var/run".into(), to: "/run".into() },
-        ]
+        ];
+        if !self.home.starts_with(&self.working_directory) {
+            folders.push(tmpfs(&self.home, roomy, 0o700));
+        }
+        folders
     }
 }
 

@@ -18,13 +18,13 @@ fn the_working_directory_stands_after_what_would_cover_it() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().canonicalize().unwrap();
     let mut request = request(&directory);
-    request.mounts = vec![Mount::own("/opt/tool", false), Mount::own(directory.parent().unwrap(), false)];
+    request.mounts = vec![Mount::own(directory.join("tool"), false), Mount::own(directory.parent().unwrap(), false)];
     let targets: Vec<PathBuf> =
         request.plan().unwrap().plan.mounts.iter().map(|mount| mount.target().to_owned()).collect();
     let place = |path: &Path| targets.iter().rposition(|target| target == path).unwrap();
     assert!(place(Path::new("/tmp")) < place(&directory));
     assert!(place(directory.parent().unwrap()) < place(&directory));
-    assert!(place(&directory) < place(Path::new("/opt/tool")));
+    assert!(place(&directory) < place(&directory.join("tool")));
     assert!(place(Path::new("/home/someone")) < place(&directory));
 }
 

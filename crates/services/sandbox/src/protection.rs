@@ -1,0 +1,242 @@
+//! What no mount may show, and what no mount may make writable, wherever the mounts show it.
+//!
+//! One pass over all mounts of a plan:
+//! - a place counts only where it is seen: the deepest mount over it is the one that shows it;
+//! - each folder between that mount and the place becomes a mount of its own, since a mount point can't be renamed
+//!   away (rename(2), EBUSY) and what holds one can;
+//! - mounts are sorted, parents first, and a plan in which a mount covers an earlier one is refused.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use init_protocol::Mount;
+
+use crate::plan::PlanError;
+use crate::repository;
+
+/// Entries of one writable folder that are looked at for repositories.
+const MOST_ENTRIES: usize = 5_000;
+/// How deep repositories are looked for.
+const MOST_DEPTH: usize = 4;
+/// Repositories below a writable folder that are protected one by one.
+const MOST_REPOSITORIES: usize = 32;
+
+/// The mounts of a plan while what must be protected is added.
+#[derive(Debug)]
+pub(crate) struct Protection {
+    mounts: Vec<Mount>,
+    /// Paths that were made read-only, for people.
+    pub(crate) closed: Vec<PathBuf>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// Where a mount shows a path of the host.
+struct Place {
+    target: PathBuf,
+    /// The mount's own target.
+    window: PathBuf,
+    writable: bool,
+    owned: bool,
+}
+
+impl Protection {
+    /// Begins with what is mounted anyway.
+    pub(crate) fn new(mounts: Vec<Mount>) -> Self {
+        Self { mounts, closed: Vec::new(), notes: Vec::new() }
+    }
+
+    /// Protects the repositories of each writable folder of the caller's, the one at its top and those below it.
+    pub(crate) fn repositories(&mut self, working_directory: &Path) {
+        let writable = |mount: &Mount| match mount {
+            Mount::Bind { source, target, writable: true, owned: true, .. } => Some((source.clone(), target.clone())),
+            Mount::Bind { .. } | Mount::Tmpfs { .. } | Mount::File { .. } | Mount::Symlink { .. } => None,
+        };
+        let windows: Vec<(PathBuf, PathBuf)> = self.mounts.iter().filter_map(writable).collect();
+        for (source, target) in windows {
+            let (mut found, complete) = repositories_below(&source);
+            if !complete || found.len() > MOST_REPOSITORIES {
+                self.notes.push(format!(
+                    "{} is large: only the first {MOST_REPOSITORIES} repositories of its first {MOST_ENTRIES} entries \
+                     have their hooks and settings protected",
+                    source.display()
+                ));
+            }
+            found.truncate(MOST_REPOSITORIES);
+            for folder in found {
+                let is_file = fs::symlink_metadata(folder.join(".git")).is_ok_and(|found| found.is_file());
+                if is_file && folder != *working_directory {
+                    // A submodule or worktree: what it names is protected where it lies, if it is mounted at all.
+                    self.at(Mount::own(folder.join(".git"), false), &source, &target);
+                    continue;
+                }
+                let protected = repository::protect(&folder);
+                for mount in protected.mounts {
+                    let inside = mount.target().starts_with(&source);
+                    // The repository of a worktree lies elsewhere, and is mounted for the working directory only.
+                    if inside || folder == *working_directory {
+                        self.at(mount, &source, &target);
+                    }
+                }
+                self.notes.extend(protected.notes);
+            }
+        }
+    }
+
+    /// Adds a mount that stands at its own path, where a window shows that path.
+    fn at(&mut self, mount: Mount, source: &Path, target: &Path) {
+        let Mount::Bind { source: own, writable, optional, owned, .. } = mount else { return };
+        let Ok(below) = own.strip_prefix(source) else {
+            self.mounts.push(Mount::Bind { target: own.clone(), source: own, writable, optional, owned });
+            return;
+        };
+        let place = target.join(below);
+        let Some(seen) = self.place(&own, place) else { return };
+        self.pin(&own, &seen);
+        let mount = Mount::Bind { source: own, target: seen.target, writable, optional, owned };
+        if !self.mounts.contains(&mount) {
+            self.mounts.push(mount);
+        }
+    }
+
+    /// Covers a folder of the host wherever it would be seen.
+    pub(crate) fn hide(&mut self, path: &Path) -> Result<(), PlanError> {
+        let real = real(path)?;
+        for place in self.places(&real) {
+            self.pin(&real, &place);
+            self.mounts.push(Mount::Tmpfs { target: place.target, size: 4096, mode: 0o000 });
+        }
+        Ok(())
+    }
+
+    /// Makes a file or folder of the host read-only wherever it is seen.
+    pub(crate) fn close(&mut self, path: &Path) -> Result<(), PlanError> {
+        let real = real(path)?;
+        for place in self.places(&real).into_iter().filter(|place| place.writable) {
+            self.pin(&real, &place);
+            let (writable, optional, owned) = (false, false, place.owned);
+            self.mounts.push(Mount::Bind { source: real.clone(), target: place.target, writable, optional, owned });
+            if !self.closed.iter().any(|closed| closed == path) {
+                self.closed.push(path.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// The mounts, in an order in which none covers another.
+    pub(crate) fn finish(self) -> Vec<Mount> {
+        let mut mounts = self.mounts;
+        mounts.sort_by_key(|mount| depth(mount.target()));
+        mounts
+    }
+
+    /// Every place at which a path of the host is seen.
+    fn places(&self, real: &Path) -> Vec<Place> {
+        let mut places: Vec<Place> = Vec::new();
+        for mount in &self.mounts {
+            let Mount::Bind { source, target, .. } = mount else { continue };
+            let Some(below) = below(real, source) else { continue };
+            let target = if below.as_os_str().is_empty() { target.clone() } else { target.join(below) };
+            if places.iter().any(|place| place.target == target) {
+                continue;
+            }
+            places.extend(self.place(real, target));
+        }
+        places
+    }
+
+    /// What is seen at a place, if it is this path of the host.
+    fn place(&self, real: &Path, target: PathBuf) -> Option<Place> {
+        let over = self.mounts.iter().filter(|mount| target.starts_with(mount.target()));
+        // Of several at one place the last is seen, and `max_by_key` gives the last.
+        let Mount::Bind { source, target: window, writable, owned, .. } =
+            over.max_by_key(|mount| depth(mount.target()))?
+        else {
+            return None;
+        };
+        let rest = target.strip_prefix(window).ok()?;
+        let shown = below(real, source)? == rest;
+        shown.then(|| Place { window: window.clone(), writable: *writable, owned: *owned, target: target.clone() })
+    }
+
+    /// Makes every folder between a mount and a place a mount, where the workload could rename it.
+    fn pin(&mut self, real: &Path, place: &Place) {
+        if !place.writable {
+            return;
+        }
+        let folders = real.ancestors().zip(place.target.ancestors()).skip(1);
+        for (source, target) in folders.take_while(|(_, target)| *target != place.window) {
+            if !target.starts_with(&place.window) {
+                break;
+            }
+            self.mounts.push(Mount::Bind {
+                source: source.to_owned(),
+                target: target.to_owned(),
+                writable: true,
+                optional: false,
+                owned: place.owned,
+            });
+        }
+    }
+}
+
+/// Refuses an order in which a mount covers an earlier one: what that protected would be seen.
+pub(crate) fn check_order(mounts: &[Mount]) -> Result<(), PlanError> {
+    for (index, later) in mounts.iter().enumerate() {
+        let earlier = mounts.iter().take(index).map(Mount::target);
+        let mut covered = earlier.filter(|path| *path != later.target() && path.starts_with(later.target()));
+        if let Some(path) = covered.next() {
+            return Err(PlanError::Covered { path: path.to_owned(), by: later.target().to_owned() });
+        }
+    }
+    Ok(())
+}
+
+fn real(path: &Path) -> Result<PathBuf, PlanError> {
+    fs::canonicalize(path).map_err(|source| PlanError::Protected { path: path.to_owned(), source })
+}
+
+/// How a path of the host, free of links, lies below a mount's source.
+fn below(real: &Path, source: &Path) -> Option<PathBuf> {
+    if let Ok(below) = real.strip_prefix(source) {
+        return Some(below.to_owned());
+    }
+    let source = fs::canonicalize(source).ok()?;
+    real.strip_prefix(source).ok().map(Path::to_owned)
+}
+
+fn depth(path: &Path) -> usize {
+    path.components().count()
+}
+
+/// Folders that hold a repository, the outer first, and whether everything was looked at.
+fn repositories_below(folder: &Path) -> (Vec<PathBuf>, bool) {
+    let mut found = Vec::new();
+    let mut left = MOST_ENTRIES;
+    let mut complete = true;
+    let mut folders = std::collections::VecDeque::from([(folder.to_owned(), 0)]);
+    while let Some((folder, depth)) = folders.pop_front() {
+        if fs::symlink_metadata(folder.join(".git")).is_ok() {
+            found.push(folder.clone());
+        }
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if left == 0 {
+                return (found, false);
+            }
+            left -= 1;
+            let skipped = ["node_modules", "target", ".git", ".venv"].iter().any(|name| entry.file_name() == *name);
+            if skipped || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            if depth < MOST_DEPTH {
+                folders.push_back((entry.path(), depth + 1));
+            } else {
+                complete = false;
+            }
+        }
+    }
+    (found, complete)
+}
+
+#[cfg(test)]
+#[path = "protection/tests.rs"]
+mod tests;
