@@ -1,7 +1,8 @@
 //! Talking to a live run over its socket: one JSON line asks, one JSON line answers.
 //!
 //! The socket lies in a folder of the user's own, with mode 0600, and each peer's credentials are checked: the same
-//! user or root (unix(7), SO_PEERCRED). No sandbox has that folder in its filesystem.
+//! user or root (unix(7), SO_PEERCRED), and the same pid namespace, since a workload may have the user's own id. One
+//! whose namespace can't be told is refused. No sandbox has that folder in its filesystem.
 
 use std::{
     fs::{self, File, Permissions},
@@ -125,9 +126,13 @@ impl Drop for ControlSocket {
 }
 
 async fn serve_client(stream: UnixStream, requests: mpsc::Sender<Pending>) -> Result<()> {
-    let peer = stream.peer_cred()?.uid();
+    let credentials = stream.peer_cred()?;
+    let peer = credentials.uid();
     if peer != 0 && peer != rustix::process::geteuid().as_raw() {
         bail!("user {peer} may not control this run");
+    }
+    if !is_of_our_namespace(credentials.pid()) {
+        bail!("a process of another pid namespace may not control this run");
     }
     let (reading, mut writing) = stream.into_split();
     let mut line = String::new();
@@ -139,6 +144,14 @@ async fn serve_client(stream: UnixStream, requests: mpsc::Sender<Pending>) -> Re
     let response = tokio::time::timeout(PATIENCE, answered).await??;
     writing.write_all(format!("{}\n", serde_json::to_string(&response)?).as_bytes()).await?;
     Ok(())
+}
+
+/// Whether a process is in our pid namespace. One in a namespace above ours has no id here (0).
+fn is_of_our_namespace(pid: Option<i32>) -> bool {
+    let Some(pid) = pid.filter(|pid| *pid > 0) else { return false };
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/pid")).ok();
+    let ours = namespace("self");
+    ours.is_some() && ours == namespace(&pid.to_string())
 }
 
 /// Asks a live run.
