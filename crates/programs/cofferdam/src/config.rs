@@ -79,8 +79,7 @@ pub(crate) struct Config {
 impl Config {
     /// Reads environment and files.
     pub(crate) fn load() -> Result<Self> {
-        let user = folder("XDG_CONFIG_HOME", ".config").join("cofferdam/config.toml");
-        let system = PathBuf::from("/etc/cofferdam/config.toml");
+        let [user, system] = folders().map(|folder| folder.join("config.toml"));
         let files = [(read(&user)?, user), (read(&system)?, system)];
         let by_xdg = variable::<PathBuf>("XDG_STATE_HOME")?.filter(|found| found.value.is_absolute());
         let by_xdg = by_xdg.map(|found| Setting { value: found.value.join("cofferdam"), origin: found.origin });
@@ -123,6 +122,11 @@ impl Config {
 /// The caller's home.
 pub(crate) fn home() -> PathBuf {
     std::env::var_os("HOME").filter(|home| !home.is_empty()).map_or_else(|| PathBuf::from("/"), PathBuf::from)
+}
+
+/// The folders that settings are read from.
+pub(crate) fn folders() -> [PathBuf; 2] {
+    [folder("XDG_CONFIG_HOME", ".config").join("cofferdam"), PathBuf::from("/etc/cofferdam")]
 }
 
 /// An XDG base folder (XDG Base Directory Specification: a relative one is ignored).

@@ -196,6 +196,14 @@ fn apply(arguments: &ApplyArguments) -> Result<ExitCode> {
     // Checked here first: an error is then drawn with this terminal's colours, and costs the run nothing.
     let source = source::read_or_fail(&arguments.file)?;
     let path = std::path::absolute(&arguments.file)?;
+    // What any live workload may have written is no policy of this person's.
+    for live in runs.all()?.iter().filter(|run| run.is_live()) {
+        if let Err(reason) = live.read()?.guard.check(&path) {
+            let what = format!("{} can't be applied: {reason} of run {}", path.display(), live.id.short());
+            let hint = "read it, copy it to a folder that no sandbox can write, and apply the copy";
+            return Err(Failure::new(code::INVALID, what).hint(hint).into());
+        }
+    }
     match control::ask(&runs.socket(&run), &Request::Apply { text: source.text, path })? {
         Response::Applied { revision, rejudged, cut, took_us } => {
             if arguments.json {

@@ -36,6 +36,8 @@ mod arguments;
 mod choose_policy;
 /// The environment of the workload.
 mod environment;
+/// What no workload may see or change.
+mod guarded;
 /// What the workload sees of the caller's files.
 mod mounts;
 /// What is said on standard error at the start.
@@ -48,6 +50,7 @@ mod session;
 mod summary;
 
 pub(crate) use arguments::Arguments;
+pub(crate) use guarded::Guard;
 
 /// Runs a command, contained. Gives the command's own exit code, 125, 126 or 127.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
@@ -56,8 +59,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     sandbox::guard().map_err(|error| failed(&error, None))?;
     log_to_standard_error();
     let working_directory = working_directory(arguments.workdir.as_deref())?;
-    let prepared = Prepared::new(&arguments, &config, &working_directory)?;
+    guarded::refuse_home(&working_directory, arguments.allow_home)?;
     let runs = Runs::of(&config);
+    runs.prepare()?;
+    let prepared = Prepared::new(&arguments, &config, &working_directory)?;
     let run = runs.create()?;
     let lock = run.lock()?;
     let events = match &arguments.events {
@@ -75,11 +80,15 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         policy_folder: prepared.choice.source.folder.clone(),
         events: events.clone(),
         pid: std::process::id(),
+        guard: prepared.guarded.live(&[]),
     };
     run.write_policy(&prepared.choice.source.text)?;
     run.write(&record)?;
-    let outcome = Live { arguments: &arguments, config: &config, runs: &runs, run: &run, events: &events }
-        .start(prepared, &working_directory);
+    let outcome = Live { arguments: &arguments, config: &config, runs: &runs, run: &run, events: &events }.start(
+        prepared,
+        &working_directory,
+        &mut record,
+    );
     let code = match &outcome {
         Ok(code) => *code,
         Err(_) => code::RUN_FAILED,
@@ -131,15 +140,17 @@ struct Prepared {
     environment: environment::Chosen,
     opened: mounts::Opened,
     presets: Vec<Preset>,
+    guarded: guarded::Guarded,
 }
 
 impl Prepared {
     fn new(arguments: &Arguments, config: &Config, working_directory: &Path) -> Result<Self> {
         let caller = presets::Caller::of_this_process();
         let presets = chosen_presets(arguments, &caller)?;
-        let mut writable = vec![working_directory.to_owned()];
-        writable.extend(arguments.mount.iter().filter(|mount| mount.writable).map(|mount| mount.source.clone()));
+        let writable = writable_folders(arguments, &presets, working_directory)?;
+        let mut guarded = guarded::Guarded::new(arguments, config, writable.clone())?;
         let choice = choose_policy::choose(arguments, config, presets.first(), &writable)?;
+        guarded.add_lists(&choice.source.folder, &choice.source.file.spec)?;
         let by_preset: Vec<String> = presets.iter().flat_map(|preset| preset.environment.clone()).collect();
         let proxy = arguments.proxy_env.then(|| sandbox::GatewayPorts::default().proxy);
         let environment = environment::choose(&caller.environment, &by_preset, &arguments.env, proxy)?;
@@ -152,22 +163,28 @@ impl Prepared {
             let made = std::fs::OpenOptions::new().append(true).create(true).open(file);
             made.with_context(|| format!("--ask-file {}", file.display()))?;
         }
-        let read_only: Vec<PathBuf> = [&arguments.policy, &config.policy.value, &arguments.events, &arguments.ask_file]
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect();
         let opened = mounts::choose(&mounts::Wanted {
             presets: &presets,
             flags: &arguments.mount,
             certificates: &environment.certificates,
             working_directory,
             program,
-            protected: &Runs::of(config).protected_folders(),
-            read_only: &read_only,
         })?;
-        Ok(Self { choice, environment, opened, presets })
+        Ok(Self { choice, environment, opened, presets, guarded })
     }
+}
+
+/// What of the host the workload may write.
+fn writable_folders(arguments: &Arguments, presets: &[Preset], working_directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut folders = vec![working_directory.to_owned()];
+    let flags = arguments.mount.iter().filter(|mount| mount.writable).map(|mount| &mount.source);
+    let mounts = presets.iter().flat_map(|preset| &preset.mounts);
+    let presets = mounts.filter(|mount| mount.writable && mount.path.exists()).map(|mount| &mount.path);
+    for path in flags.chain(presets) {
+        let real = std::fs::canonicalize(path).map_err(|error| mounts::refuse(path, &error))?;
+        folders.push(real);
+    }
+    Ok(folders)
 }
 
 /// The presets that apply: those named, else the program's own; those of managed package managers too.
@@ -209,8 +226,8 @@ impl Live<'_> {
         self.arguments.quiet || self.config.quiet.value
     }
 
-    fn start(&self, prepared: Prepared, working_directory: &Path) -> Result<u8> {
-        let Prepared { choice, environment, opened, presets } = prepared;
+    fn start(&self, prepared: Prepared, working_directory: &Path, record: &mut RunRecord) -> Result<u8> {
+        let Prepared { choice, environment, mut opened, presets, guarded } = prepared;
         let mut lists = source::ListReader::new(choice.source.folder.clone());
         let compiled = self.compile(&choice, &mut lists)?;
         let context = RunContext { sandbox: format!("run-{}", self.run.id.short()), thread: None, tool_call: None };
@@ -223,7 +240,11 @@ impl Live<'_> {
             ..audit_log::Options::default()
         };
         let audit = AuditLog::open(self.events, context, options).map_err(|error| failed(&error, None))?;
-        let planned = self.plan(&environment, &opened, working_directory)?;
+        let planned = self.plan(&environment, &opened, &guarded, working_directory)?;
+        opened.closed = planned.closed.iter().map(|path| path.display().to_string()).collect();
+        record.guard = guarded.live(&planned.closed);
+        self.run.write(record)?;
+        lists.guard(record.guard.clone());
         let said = opening::Said::new(&choice, &presets, &environment, &opened, &planned.notes);
         if !self.quiet() {
             said.notes().iter().for_each(|text| note(text));
@@ -252,12 +273,12 @@ impl Live<'_> {
             rule_file: self.arguments.ask_file.clone().or_else(|| self.arguments.policy.clone()),
             command: self.arguments.command.join(" "),
             opened: said.opened(),
-            writable: vec![working_directory.to_owned()],
+            guard: record.guard.clone(),
             watch: self.arguments.watch,
             config: self.config.clone(),
         }
         .live(started)
-        .map(|ended| self.report(&ended, is_bare, &managed))
+        .map(|ended| self.report(&ended, is_bare, &managed, &record.guard))
     }
 
     fn compile(
@@ -279,6 +300,7 @@ impl Live<'_> {
         &self,
         environment: &environment::Chosen,
         opened: &mounts::Opened,
+        guarded: &guarded::Guarded,
         working_directory: &Path,
     ) -> Result<Planned> {
         let refused = |error: sandbox::PlanError| failed(&error, None);
@@ -286,13 +308,20 @@ impl Live<'_> {
         request.environment = environment.variables.clone().into_iter().collect();
         request.environment.push(("PWD".to_owned(), working_directory.display().to_string()));
         request.mounts = opened.mounts.clone();
+        request.hidden.clone_from(&guarded.hidden);
+        request.closed = guarded.closed();
         if let Some((rows, columns)) = sandbox::console_size() {
             request.terminal = Terminal::New { rows, columns };
         }
         request.plan().map_err(|error| refused(error).into())
     }
 
-    fn report(&self, ended: &session::Ended, is_bare: bool, managed: &[String]) -> u8 {
+    fn report(&self, ended: &session::Ended, is_bare: bool, managed: &[String], guard: &Guard) -> u8 {
+        for path in guard.replaced() {
+            note(&format!(
+                "{path} was replaced while the command ran, which could write it from then on: read it before you use it"
+            ));
+        }
         if let Some(reason) = &ended.reason {
             note(reason);
         }

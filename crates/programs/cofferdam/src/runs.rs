@@ -19,6 +19,7 @@ use values::RunId;
 use crate::{
     config::Config,
     failure::{Failure, code},
+    run::Guard,
 };
 
 /// What `run.json` says.
@@ -44,6 +45,9 @@ pub(crate) struct RunRecord {
     pub(crate) events: PathBuf,
     /// The process that holds the gateway.
     pub(crate) pid: u32,
+    /// What its workload may write.
+    #[serde(default)]
+    pub(crate) guard: Guard,
 }
 
 /// One run's folder.
@@ -69,6 +73,11 @@ pub(crate) struct LiveLock {
 impl Runs {
     pub(crate) fn of(config: &Config) -> Self {
         Self { folder: config.state.value.join("runs"), sockets: config.runtime.value.clone() }
+    }
+
+    /// Makes the folders that no sandbox may see, so that it is known where they are before anything is mounted.
+    pub(crate) fn prepare(&self) -> Result<()> {
+        self.protected_folders().iter().try_for_each(|folder| private_folder(folder))
     }
 
     /// A folder for a new run.

@@ -24,6 +24,7 @@ use values::Revision;
 use crate::{
     failure::{Failure, code},
     output::Style,
+    run::Guard,
 };
 
 /// The largest policy file that is read.
@@ -147,10 +148,18 @@ impl Source {
         format!("{}{error}", place.map(|p| format!("{}:{}: ", p.line, p.column)).unwrap_or_default())
     }
 
-    /// SHA-256 of its text, in hexadecimal.
-    pub(crate) fn digest(&self) -> String {
+    /// SHA-256 in hexadecimal: of its text, and where it has lists, of what each of them held after that.
+    pub(crate) fn digest(&self, lists: &Lists) -> String {
         use sha2::{Digest as _, Sha256};
-        Sha256::digest(self.text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+        let mut hash = Sha256::new_with_prefix(self.text.as_bytes());
+        let feeds = lists.feeds.iter().map(|(path, content)| (path.clone(), content));
+        let tags = lists.service_tags.iter().map(|(tag, content)| (format!("{}\0{}", tag.path, tag.name), content));
+        for (name, content) in feeds.chain(tags) {
+            hash.update(format!("\0{name}\0{}\0{}\0", content.hosts.len(), content.cidrs.len()));
+            content.hosts.iter().for_each(|host| hash.update(format!("{host}\0")));
+            content.cidrs.iter().for_each(|range| hash.update(format!("{range}\0")));
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     pub(crate) fn refusal(&self, errors: &[String]) -> Refusal {
@@ -173,11 +182,17 @@ impl Source {
 pub(crate) struct ListReader {
     folder: PathBuf,
     last_good: Lists,
+    guard: Guard,
 }
 
 impl ListReader {
     pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder, last_good: Lists::default() }
+        Self { folder, last_good: Lists::default(), guard: Guard::default() }
+    }
+
+    /// From now on, no list is read that a workload may have written.
+    pub(crate) fn guard(&mut self, guard: Guard) {
+        self.guard = guard;
     }
 
     /// What each list held when it was last good.
@@ -222,6 +237,7 @@ impl ListReader {
 
     fn bytes(&self, path: &str) -> Result<Vec<u8>, String> {
         let path = self.folder.join(path);
+        self.guard.check(&path)?;
         let size = fs::metadata(&path).map_err(|error| error.to_string())?.len();
         if size > policy_lists::FILE_LIMIT as u64 {
             return Err(format!("it has {size} bytes; at most {} are read", policy_lists::FILE_LIMIT));
@@ -301,7 +317,11 @@ mod tests {
         let first = reader.read(&source.file.spec).unwrap();
         fs::write(&list, "bad.exam").unwrap();
         let (again, errors) = reader.read_again(&source.file.spec);
-        assert_eq!((again, errors.len()), (first, 1));
+        assert_eq!((again, errors.len()), (first.clone(), 1));
+        let digest = source.digest(&first);
+        assert_ne!(digest, source.digest(&Lists::default()));
+        fs::write(&list, "bad.example\nworse.example\n").unwrap();
+        assert_ne!(digest, source.digest(&reader.read(&source.file.spec).unwrap()), "the lists count");
     }
 
     #[test]

@@ -77,6 +77,9 @@ pub(crate) struct Arguments {
     /// The writable working directory. The current one where not given.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "What the command sees")]
     pub(crate) workdir: Option<PathBuf>,
+    /// Let the command write your home, or a folder that holds it. What lies there runs programs outside the sandbox.
+    #[arg(long, help_heading = "What the command sees")]
+    pub(crate) allow_home: bool,
     /// What a known program needs: found by the command's name; NAME picks one, `none` turns it off.
     #[arg(long, value_name = "NAME|none", value_delimiter = ',', help_heading = "What the command sees",
           add = completions::program_presets())]

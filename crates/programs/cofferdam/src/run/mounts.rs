@@ -1,5 +1,5 @@
 //! What the workload sees of the caller's files beyond the standard: presets, `--mount`, the program itself,
-//! certificates; and what it must never see: records and control sockets.
+//! certificates. What it must never see or change is `guarded`'s.
 
 use std::{
     fs, io,
@@ -71,9 +71,6 @@ pub(crate) struct Wanted<'a> {
     pub(crate) certificates: &'a [PathBuf],
     pub(crate) working_directory: &'a Path,
     pub(crate) program: Option<PathBuf>,
-    pub(crate) protected: &'a [PathBuf],
-    /// Files that the workload may read and not write: its own policy and record.
-    pub(crate) read_only: &'a [PathBuf],
 }
 
 /// Chooses the mounts.
@@ -114,7 +111,6 @@ pub(crate) fn choose(wanted: &Wanted<'_>) -> Result<Opened> {
         opened.mounts.extend(shown);
     }
     look_into(wanted.working_directory, &mut opened);
-    protect(wanted, &mut opened);
     Ok(opened)
 }
 
@@ -123,7 +119,7 @@ fn is_anyones(folder: &Path) -> bool {
     fs::metadata(folder).is_ok_and(|found| found.mode() & 0o005 == 0o005)
 }
 
-fn refuse(path: &Path, error: &io::Error) -> Failure {
+pub(super) fn refuse(path: &Path, error: &io::Error) -> Failure {
     Failure::new(code::RUN_FAILED, format!("--mount: {} can't be mounted: {error}", path.display()))
 }
 
@@ -144,92 +140,6 @@ impl Opened {
         };
         self.said.push(format!("{shown} ({way})"));
     }
-}
-
-/// Covers what no workload may see, wherever a mount would show it, and closes what it may not write. The folders on
-/// the way become mounts too: a mount point can't be renamed away (rename(2), EBUSY).
-fn protect(wanted: &Wanted<'_>, opened: &mut Opened) {
-    let here = wanted.working_directory;
-    let mut shown = vec![Window { source: here.to_owned(), target: here.to_owned(), writable: true }];
-    for mount in &opened.mounts {
-        if let Mount::Bind { source, target, writable, .. } = mount {
-            shown.push(Window { source: source.clone(), target: target.clone(), writable: *writable });
-        }
-    }
-    let mut last = Vec::new();
-    // One inside another is covered with it.
-    let outer = |path: &&PathBuf| !wanted.protected.iter().any(|other| other != *path && path.starts_with(other));
-    for path in wanted.protected.iter().filter(outer) {
-        for place in places(path, &shown) {
-            last.extend(place.on_the_way());
-            last.push(Mount::Tmpfs { target: place.target, size: 4096, mode: 0o000 });
-        }
-    }
-    for path in wanted.read_only {
-        for place in places(path, &shown) {
-            last.extend(place.on_the_way());
-            // A record that is about to be made is there when the walls are built.
-            let (writable, optional, owned) = (false, true, true);
-            last.push(Mount::Bind { source: place.source, target: place.target, writable, optional, owned });
-            opened.closed.push(path.display().to_string());
-        }
-    }
-    opened.closed.dedup();
-    opened.mounts.extend(last);
-}
-
-/// A folder or file of the host that the workload sees.
-struct Window {
-    source: PathBuf,
-    target: PathBuf,
-    writable: bool,
-}
-
-/// A path of the host that a mount shows.
-struct Shown {
-    source: PathBuf,
-    target: PathBuf,
-    /// How many folders lie between the mount and it, where the workload could rename them.
-    folders: usize,
-}
-
-impl Shown {
-    /// The folders between the mount and the path, from the outside in.
-    fn on_the_way(&self) -> Vec<Mount> {
-        let sources = self.source.ancestors().skip(1).take(self.folders);
-        let targets = self.target.ancestors().skip(1);
-        let folder = |(source, target): (&Path, &Path)| {
-            let (source, target) = (source.to_owned(), target.to_owned());
-            Mount::Bind { source, target, writable: true, optional: true, owned: true }
-        };
-        let mut folders: Vec<Mount> = sources.zip(targets).map(folder).collect();
-        folders.reverse();
-        folders
-    }
-}
-
-/// Every place at which mounts show a path of the host.
-fn places(path: &Path, windows: &[Window]) -> Vec<Shown> {
-    let real = real_path(path);
-    let mut found = Vec::new();
-    for window in windows {
-        let Ok(below) = real.strip_prefix(&window.source) else { continue };
-        let parts = below.components().count();
-        let target = if parts == 0 { window.target.clone() } else { window.target.join(below) };
-        let folders = if window.writable { parts.saturating_sub(1) } else { 0 };
-        if !found.iter().any(|other: &Shown| other.target == target) {
-            found.push(Shown { source: real.clone(), target, folders });
-        }
-    }
-    found
-}
-
-/// Without links, also where the last part is not there yet.
-fn real_path(path: &Path) -> PathBuf {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let real = fs::canonicalize(&absolute).ok();
-    let by_parent = || Some(fs::canonicalize(absolute.parent()?).ok()?.join(absolute.file_name()?));
-    real.or_else(by_parent).unwrap_or_else(|| absolute.clone())
 }
 
 /// Names credentials in a folder, as far as the bounds go.
@@ -301,52 +211,6 @@ pub(crate) fn find_program(command: &str, path: Option<&str>) -> Option<PathBuf>
 mod tests {
     use super::*;
 
-    fn wanted<'a>(
-        workdir: &'a Path,
-        protected: &'a [PathBuf],
-        read_only: &'a [PathBuf],
-        flags: &'a [MountFlag],
-    ) -> Wanted<'a> {
-        Wanted {
-            presets: &[],
-            flags,
-            certificates: &[],
-            working_directory: workdir,
-            program: None,
-            protected,
-            read_only,
-        }
-    }
-
-    #[test]
-    fn records_in_a_mounted_folder_are_covered_and_the_policy_is_read_only() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = fs::canonicalize(folder.path()).unwrap();
-        let (state, policy) = (root.join("state/cofferdam"), root.join("policy.yaml"));
-        fs::create_dir_all(&state).unwrap();
-        fs::write(&policy, "x").unwrap();
-        let flags = [MountFlag { source: root.clone(), target: "/data".into(), writable: true }];
-        let (protected, read_only) = ([state], [policy]);
-        let opened = choose(&wanted(&root, &protected, &read_only, &flags)).unwrap();
-        let covered: Vec<&Path> =
-            opened.mounts.iter().filter(|m| matches!(m, Mount::Tmpfs { .. })).map(Mount::target).collect();
-        assert_eq!(covered, [&root.join("state/cofferdam"), Path::new("/data/state/cofferdam")]);
-        let kept: Vec<&Path> = opened
-            .mounts
-            .iter()
-            .filter(|m| matches!(m, Mount::Bind { source, writable: true, .. } if source.ends_with("state")))
-            .map(Mount::target)
-            .collect();
-        assert_eq!(kept, [root.join("state").as_path(), Path::new("/data/state")], "can't be renamed away");
-        let closed: Vec<&Path> = opened
-            .mounts
-            .iter()
-            .filter(|m| matches!(m, Mount::Bind { writable: false, .. }))
-            .map(Mount::target)
-            .collect();
-        assert_eq!(closed, [&root.join("policy.yaml"), Path::new("/data/policy.yaml")]);
-    }
-
     #[test]
     fn credentials_are_named() {
         let folder = tempfile::tempdir().unwrap();
@@ -385,6 +249,8 @@ mod tests {
     #[test]
     fn a_missing_mount_is_refused() {
         let flags = [MountFlag { source: "/not/there".into(), target: "/x".into(), writable: false }];
-        assert!(choose(&wanted(Path::new("/nonexistent"), &[], &[], &flags)).is_err());
+        let (presets, certificates, working_directory) = (&[][..], &[][..], Path::new("/nonexistent"));
+        let wanted = Wanted { presets, flags: &flags, certificates, working_directory, program: None };
+        assert!(choose(&wanted).is_err());
     }
 }

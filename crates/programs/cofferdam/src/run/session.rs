@@ -21,7 +21,7 @@ use tokio::{
 };
 use values::{Labels, Revision};
 
-use super::{choose_policy, failed};
+use super::{Guard, choose_policy, failed};
 use crate::{
     ask::{self, SharedConsole},
     config::Config,
@@ -53,7 +53,7 @@ pub(crate) struct Session {
     pub(crate) rule_file: Option<PathBuf>,
     pub(crate) command: String,
     pub(crate) opened: Vec<String>,
-    pub(crate) writable: Vec<PathBuf>,
+    pub(crate) guard: Guard,
     pub(crate) watch: bool,
     pub(crate) config: Config,
 }
@@ -188,12 +188,13 @@ impl Session {
     ) -> Result<Response, source::Refusal> {
         let folder = path.parent().map_or_else(|| PathBuf::from("/"), std::path::Path::to_path_buf);
         let mut fresh = source::parse(&path.display().to_string(), text.as_bytes(), folder)?;
-        managed_path::fill(&mut fresh.file.spec, &self.config, &self.writable)
+        managed_path::fill(&mut fresh.file.spec, &self.config, self.guard.windows())
             .map_err(|error| source::Refusal { drawing: format!("{error:#}\n") })?;
         if self.watch {
             choose_policy::watch(&mut fresh.file.spec);
         }
         let mut lists = ListReader::new(fresh.folder.clone());
+        lists.guard(self.guard.clone());
         let content = lists.read(&fresh.file.spec).map_err(|errors| fresh.refusal(&errors))?;
         let compiled = fresh.compile_with(content, source::own_addresses(), self.next_revision())?;
         if !self.watch {
@@ -270,7 +271,7 @@ impl Session {
         PolicyApplied {
             revision: self.policy.revision().to_string(),
             name: self.policy.spec().name.clone(),
-            digest: self.source.digest(),
+            digest: self.source.digest(self.lists.last_good()),
             rejudged,
             cut,
         }

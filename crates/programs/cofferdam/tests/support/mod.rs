@@ -74,7 +74,8 @@ pub struct Done {
 }
 
 impl Done {
-    fn of(output: &Output) -> Self {
+    /// From what a process gave.
+    pub fn of(output: &Output) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
     }
