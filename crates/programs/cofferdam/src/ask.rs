@@ -1,38 +1,40 @@
 //! Questions to the person at the terminal: what, who, why; once, this run, always, or deny.
 //!
 //! The prompt uses the real terminal (`/dev/tty`), whatever the command's streams are, and pauses the copying of the
-//! command's own terminal. Questions come one after another; one whose flow went away is taken back. Without a
-//! terminal, or from the background, nobody can be asked: that is a deny.
+//! command's own terminal. Questions come one after another; one whose flow went away is taken back, and the one
+//! behind it wants more than a letter, so that no answer goes to another question than the one that was read. Without
+//! a terminal, or from the background, nobody can be asked: that is a deny.
 
 use std::{
+    collections::VecDeque,
     fs::{File, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
-    os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 use gateway::{Answer, Question};
-use rustix::{
-    fs::OFlags,
-    io::Errno,
-    process::getpgrp,
-    termios::{QueueSelector, tcflush, tcgetpgrp},
-};
+use rustix::{fs::OFlags, io::Errno, process::getpgrp, termios::tcgetpgrp};
 use sandbox::Console;
-use tokio::{
-    io::unix::AsyncFd,
-    sync::{Mutex, mpsc},
-};
+use tokio::sync::{Mutex, mpsc};
 
 use crate::policy::{Always, with_allow_rule};
 
+/// The terminal while a question stands on it.
+mod screen;
+
+use screen::{Screen, Shown};
+
 /// How many questions wait for the person; more are denied by the gateway.
 pub(crate) const QUESTIONS: usize = 64;
-/// The longest answer that is read.
-const ANSWER_LIMIT: usize = 64;
+/// How many questions a person is asked within [`PER`]; more are denied. Who must say no too often says yes.
+const AT_MOST: usize = 20;
+/// See [`AT_MOST`].
+const PER: Duration = Duration::from_secs(60);
 
 /// The console of an interactive command, shared with who ends the run.
 pub(crate) type SharedConsole = Arc<Mutex<Option<Console>>>;
@@ -59,11 +61,16 @@ pub(crate) fn start(
     console: SharedConsole,
     rule_file: Option<PathBuf>,
 ) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().context("starting the prompt")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .context("starting the prompt")?;
     let answer_all = move || {
         runtime.block_on(async move {
+            let mut asking = Asking::default();
             while let Some(question) = questions.recv().await {
-                answer(question, &console, rule_file.as_deref()).await;
+                asking.answer(question, &console, rule_file.as_deref()).await;
             }
         });
     };
@@ -71,85 +78,108 @@ pub(crate) fn start(
     Ok(())
 }
 
-async fn answer(mut question: Question, console: &SharedConsole, rule_file: Option<&Path>) {
-    if question.reply.is_closed() {
-        return;
-    }
-    let held = console.lock().await;
-    let paused = held.as_ref().map(Console::pause);
-    let text = prompt(&question, rule_file);
-    let answer = tokio::select! {
-        answer = ask(&text) => answer,
-        () = question.reply.closed() => {
-            let _ = open_terminal().and_then(|mut terminal| terminal.write_all(b"\ntoo late: the flow is gone\n"));
-            return;
-        }
-    };
-    let answer = answer.unwrap_or(Answer::Deny);
-    if answer == Answer::Always
-        && let Some(file) = rule_file
-    {
-        let said = match remember(file, &question) {
-            Ok(()) => format!("wrote a rule into {}\n", file.display()),
-            Err(error) => format!("allowed for this run only: {error:#}\n"),
-        };
-        let _ = open_terminal().and_then(|mut terminal| terminal.write_all(said.as_bytes()));
-    }
-    drop(paused);
-    drop(held);
-    // Closed in the meantime: the flow is gone, and was denied.
-    let _ = question.reply.send(answer);
+/// What is known of the questions before.
+#[derive(Debug, Default)]
+struct Asking {
+    /// When the last ones were shown.
+    shown: VecDeque<Instant>,
+    /// The last one was taken back, and an answer to it may be on its way.
+    taken_back: bool,
 }
 
-fn prompt(question: &Question, rule_file: Option<&Path>) -> String {
-    let who = question.who.as_deref().unwrap_or("unknown");
-    let always = match rule_file {
-        Some(file) => format!("  [a] always: write a rule into {}\n", file.display()),
-        None => String::new(),
-    };
-    format!(
-        "\ncofferdam asks: may this leave?\n  what  {}\n  who   {who}\n  why   {}\n\n  [o] once   [r] this run   [d] deny\n{always}> ",
-        question.what, question.why,
-    )
+impl Asking {
+    async fn answer(&mut self, mut question: Question, console: &SharedConsole, rule_file: Option<&Path>) {
+        // A reply that is dropped is a deny, recorded as one that nobody gave.
+        if question.reply.is_closed() || !self.may_ask(Instant::now()) {
+            return;
+        }
+        let held = console.lock().await;
+        let paused = held.as_ref().map(Console::pause);
+        let shown = Shown {
+            flow: question.flow,
+            what: &question.what,
+            who: question.who.as_deref(),
+            why: &question.why,
+            always: rule_file,
+            number: self.taken_back,
+        };
+        let asked = tokio::select! {
+            asked = ask(shown) => asked,
+            () = question.reply.closed() => {
+                self.taken_back = true;
+                say("\ntoo late: the flow is gone\n");
+                return;
+            }
+        };
+        let answer = match asked {
+            Ok(answer) => answer,
+            Err(error) => {
+                say(&format!("\ncofferdam: denied {}: {error}\n", question.what));
+                return;
+            }
+        };
+        self.taken_back = false;
+        if answer == Answer::Always
+            && let Some(file) = rule_file
+        {
+            match remember(file, &question) {
+                Ok(()) => say(&format!("wrote a rule into {}\n", file.display())),
+                Err(error) => say(&format!("allowed for this run only: {error:#}\n")),
+            }
+        }
+        drop(paused);
+        drop(held);
+        // Closed in the meantime: the flow is gone, and was denied.
+        let _ = question.reply.send(answer);
+    }
+
+    /// Counts a question, where there may be another one now.
+    fn may_ask(&mut self, now: Instant) -> bool {
+        while self.shown.front().is_some_and(|shown| now.duration_since(*shown) >= PER) {
+            self.shown.pop_front();
+        }
+        let may = self.shown.len() < AT_MOST;
+        if may {
+            self.shown.push_back(now);
+        }
+        may
+    }
+}
+
+/// Tells the person something; where it can't be told there is nobody.
+fn say(text: &str) {
+    let _ = open_terminal().and_then(|mut terminal| terminal.write_all(text.as_bytes()));
 }
 
 /// Shows a question until a line that answers it comes.
-async fn ask(text: &str) -> io::Result<Answer> {
-    #[expect(deprecated, reason = "the safe form; a File owns its descriptor for as long as this lives")]
-    let terminal = AsyncFd::new(open_terminal()?)?;
-    // What was typed before the question was shown answers something else.
-    tcflush(terminal.get_ref().as_fd(), QueueSelector::IFlush)?;
-    terminal.get_ref().write_all(text.as_bytes())?;
-    let mut line = Vec::new();
-    loop {
-        let mut ready = terminal.readable().await?;
-        let mut buffer = [0; ANSWER_LIMIT];
-        match ready.try_io(|terminal| terminal.get_ref().read(&mut buffer)) {
-            Err(_would_block) => continue,
-            Ok(Ok(0)) => return Ok(Answer::Deny),
-            Ok(Ok(count)) => line.extend(buffer.iter().take(count)),
-            Ok(Err(error)) => return Err(error),
-        }
-        if !line.ends_with(b"\n") && line.len() < ANSWER_LIMIT {
-            continue;
-        }
-        if let Some(answer) = understand(&String::from_utf8_lossy(&line)) {
+async fn ask(shown: Shown<'_>) -> io::Result<Answer> {
+    let screen = Screen::show(open_terminal()?, shown).await?;
+    let number = shown.number.then_some(shown.flow);
+    while let Some(line) = screen.line().await? {
+        if let Some(answer) = understand(&line, number) {
             return Ok(answer);
         }
-        line.clear();
-        terminal.get_ref().write_all(b"o, r, a or d > ")?;
+        match number {
+            Some(number) => screen.write(&format!("o, r or a with {number}, or d > "))?,
+            None => screen.write("o, r, a or d > ")?,
+        }
     }
+    Ok(Answer::Deny)
 }
 
 /// What a line says. An empty line is no answer: a person who hits return too often must not allow anything.
-fn understand(line: &str) -> Option<Answer> {
-    match line.trim().to_ascii_lowercase().as_str() {
-        "o" | "once" | "y" | "yes" => Some(Answer::Once),
-        "r" | "run" => Some(Answer::ThisRun),
-        "a" | "always" => Some(Answer::Always),
-        "d" | "deny" | "n" | "no" => Some(Answer::Deny),
-        _ => None,
-    }
+fn understand(line: &str, number: Option<u64>) -> Option<Answer> {
+    let line = line.trim().to_ascii_lowercase();
+    let (word, behind) = line.split_once(' ').unwrap_or((&line, ""));
+    let answer = match word {
+        "o" | "once" | "y" | "yes" => Answer::Once,
+        "r" | "run" => Answer::ThisRun,
+        "a" | "always" => Answer::Always,
+        "d" | "deny" | "n" | "no" => Answer::Deny,
+        _ => return None,
+    };
+    let expected = number.map(|number| number.to_string()).unwrap_or_default();
+    (behind.trim() == expected || (answer == Answer::Deny && behind.is_empty())).then_some(answer)
 }
 
 /// Writes a rule that allows what was asked into a policy file. In place: the sandbox sees this very file read-only,
@@ -174,16 +204,30 @@ mod tests {
 
     #[test]
     fn only_a_clear_word_is_an_answer() {
-        for (line, expected) in [
-            ("o\n", Some(Answer::Once)),
-            (" Run \n", Some(Answer::ThisRun)),
-            ("ALWAYS", Some(Answer::Always)),
-            ("n\n", Some(Answer::Deny)),
-            ("\n", None),
-            ("ok\n", None),
-            ("", None),
+        for (line, number, expected) in [
+            ("o\n", None, Some(Answer::Once)),
+            (" Run \n", None, Some(Answer::ThisRun)),
+            ("ALWAYS", None, Some(Answer::Always)),
+            ("n\n", None, Some(Answer::Deny)),
+            ("\n", None, None),
+            ("ok\n", None, None),
+            ("", None, None),
+            ("o 7", None, None),
+            ("o", Some(7), None),
+            ("o 8", Some(7), None),
+            ("o 7x", Some(7), None),
+            ("o  7\n", Some(7), Some(Answer::Once)),
+            ("d", Some(7), Some(Answer::Deny)),
         ] {
-            assert_eq!(understand(line), expected, "{line:?}");
+            assert_eq!(understand(line, number), expected, "{line:?}");
         }
+    }
+
+    #[test]
+    fn questions_are_bounded_in_time() {
+        let (mut asking, start) = (Asking::default(), Instant::now());
+        assert_eq!((0..100).filter(|_| asking.may_ask(start)).count(), AT_MOST);
+        assert!(!asking.may_ask(start + PER / 2));
+        assert!(asking.may_ask(start + PER));
     }
 }

@@ -153,6 +153,67 @@ fn always_writes_a_rule_and_the_next_run_does_not_ask() -> Result<()> {
 }
 
 #[test]
+fn a_question_stands_on_a_screen_of_its_own() -> Result<()> {
+    let (lab, world) = setting()?;
+    let script = "printf '\\033[8m\\033[5;6r\\033]0;unfinished'; \
+                  curl -s --max-time 60 -H 'x:                what  api.github.com:443' -o /dev/null -w 'answer-%{http_code}' http://allowed.test/";
+    let mut screen = Screen::start(&lab, &world, &["run", "--policy", "policy.yaml", "--", "sh", "-c", script])?;
+    screen.wait_for("unfinished")?;
+    screen.wait_for("\u{18}")?;
+    screen.wait_for("\u{1b}[?1049h\u{1b}[0m")?;
+    screen.wait_for("\u{1b}[r")?;
+    screen.wait_for("\u{1b}[2J\u{1b}[Hcofferdam asks: may this leave?")?;
+    screen.wait_for("what  GET allowed.test:80")?;
+    screen.wait_for("who   ")?;
+    screen.wait_for("deny")?;
+    // Typed ahead, for what stood there before.
+    screen.type_in("o\n")?;
+    screen.wait_for("> ")?;
+    screen.type_in("d\n")?;
+    screen.wait_for("\u{1b}[?1049l")?;
+    screen.wait_for("answer-403")?;
+    assert_eq!(screen.end()?, Some(0));
+    assert!(!lab.reached()?.iter().any(|one| one.holds("allowed.test")));
+    Ok(())
+}
+
+#[test]
+fn an_answer_to_a_question_that_was_taken_back_allows_nothing() -> Result<()> {
+    let (lab, world) = setting()?;
+    let script = r#"
+import os, socket, struct, time
+def ask(host):
+    one = socket.create_connection((host, 80))
+    one.sendall(b"GET / HTTP/1.1\r\nHost: " + host.encode() + b"\r\n\r\n")
+    return one
+first = ask("allowed.test")
+while not os.path.exists("seen"):
+    time.sleep(0.01)
+first.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+first.close()
+print(ask("second.test").recv(100).split(b"\r\n")[0])
+"#;
+    world.write("ask.py", script)?;
+    let mut screen = Screen::start(&lab, &world, &["run", "--policy", "policy.yaml", "--", "python3", "ask.py"])?;
+    screen.wait_for("what  GET allowed.test:80")?;
+    screen.wait_for("> ")?;
+    world.write("seen", "")?;
+    screen.wait_for("\u{1b}[?1049l")?;
+    screen.wait_for("too late: the flow is gone")?;
+    screen.wait_for("what  GET second.test:80")?;
+    screen.wait_for("add its number: o ")?;
+    screen.wait_for("\n")?;
+    screen.wait_for("> ")?;
+    screen.type_in("o\n")?;
+    screen.wait_for("o, r or a with ")?;
+    screen.wait_for("> ")?;
+    screen.type_in("d\n")?;
+    screen.wait_for("403")?;
+    assert_eq!(screen.end()?, Some(0));
+    Ok(())
+}
+
+#[test]
 fn without_a_terminal_it_is_a_deny() -> Result<()> {
     let (lab, world) = setting()?;
     let mut command = Command::new("setsid");

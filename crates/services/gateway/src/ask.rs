@@ -18,6 +18,8 @@ use crate::{
 
 /// The longest text of a question.
 const TEXT_LIMIT: usize = 300;
+/// The same for where it goes, with a method: the end of the longest host name must be seen.
+const WHAT_LIMIT: usize = 400;
 /// The most answers that are remembered.
 const REMEMBER_LIMIT: usize = 10_000;
 
@@ -60,7 +62,7 @@ pub(crate) async fn ask(shared: &Shared, flow: &Flow, decision: &Decision) -> As
     let (reply, answer) = oneshot::channel();
     let question = Question {
         flow: flow.id,
-        what: bounded(&what(flow), TEXT_LIMIT),
+        what: bounded(&what(flow), WHAT_LIMIT),
         host: bounded(&host, TEXT_LIMIT),
         port,
         who: flow.process.as_ref().map(who),

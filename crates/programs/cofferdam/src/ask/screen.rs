@@ -1,0 +1,197 @@
+//! A question as it stands on the terminal: on a screen of its own, in known colours, in fields that can't run into
+//! one another.
+//!
+//! The workload writes to the same terminal before and after, and chooses parts of the text (its own arguments). So
+//! nothing it left there may colour, move or hide a question, and no text of its may look like another field.
+
+use std::{
+    fs::File,
+    io::{self, Read as _, Write as _},
+    os::fd::AsFd as _,
+    path::Path,
+    time::Duration,
+};
+
+use rustix::termios::{QueueSelector, tcflush, tcgetwinsize};
+use tokio::io::unix::AsyncFd;
+
+/// Ends a half-written sequence, takes the alternate screen, and puts back whatever could hide text: colours and
+/// their palette, character set, scroll margins, origin, wrapping, insertion, cursor. Then clears.
+const ENTER: &str = "\x18\x1b\\\x1b[?1049h\x1b[0m\x1b]104\x07\x1b]110\x07\x1b]111\x07\x1b(B\x0f\x1b[r\x1b[?6l\x1b[?7h\x1b[4l\x1b[?5l\x1b[?25h\x1b[2J\x1b[H";
+/// Gives the screen back.
+const LEAVE: &str = "\x1b[0m\x1b[?1049l";
+/// How long what is typed after a question appeared is thrown away: it was meant for something else.
+const NOT_YET: Duration = Duration::from_secs(1);
+/// The narrowest terminal on which a question can be read.
+const NARROWEST: usize = 40;
+/// The longest answer that is read.
+const ANSWER_LIMIT: usize = 64;
+
+/// What a person is told.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shown<'a> {
+    pub(super) flow: u64,
+    pub(super) what: &'a str,
+    pub(super) who: Option<&'a str>,
+    pub(super) why: &'a str,
+    /// The policy file that can take a rule.
+    pub(super) always: Option<&'a Path>,
+    /// A yes must name the flow.
+    pub(super) number: bool,
+}
+
+/// A terminal that shows a question. Dropping it gives the screen back.
+pub(super) struct Screen {
+    terminal: AsyncFd<File>,
+}
+
+impl Screen {
+    /// Shows a question, and takes answers from a moment later on. An error where it can't be shown whole.
+    pub(super) async fn show(terminal: File, shown: Shown<'_>) -> io::Result<Self> {
+        let size = tcgetwinsize(&terminal)?;
+        // Some terminals do not know their size.
+        let or = |value: u16, usual| if value == 0 { usual } else { usize::from(value) };
+        let (rows, columns) = (or(size.ws_row, 24), or(size.ws_col, 80));
+        let text = layout(shown, columns);
+        if columns < NARROWEST || text.lines().count() + 2 > rows {
+            return Err(io::Error::other("the terminal is too small for the question"));
+        }
+        #[expect(deprecated, reason = "the safe form; a File owns its descriptor for as long as this lives")]
+        let screen = Self { terminal: AsyncFd::new(terminal)? };
+        screen.write(ENTER)?;
+        screen.write(&text)?;
+        tokio::time::sleep(NOT_YET).await;
+        tcflush(screen.terminal.get_ref().as_fd(), QueueSelector::IFlush)?;
+        screen.write("> ")?;
+        Ok(screen)
+    }
+
+    /// Writes a text of ours.
+    pub(super) fn write(&self, text: &str) -> io::Result<()> {
+        self.terminal.get_ref().write_all(text.as_bytes())
+    }
+
+    /// Reads a line; `None` at the end of the terminal.
+    pub(super) async fn line(&self) -> io::Result<Option<String>> {
+        let mut line = Vec::new();
+        loop {
+            let mut ready = self.terminal.readable().await?;
+            let mut buffer = [0; ANSWER_LIMIT];
+            match ready.try_io(|terminal| terminal.get_ref().read(&mut buffer)) {
+                Err(_would_block) => continue,
+                Ok(Ok(0)) => return Ok(None),
+                Ok(Ok(count)) => line.extend(buffer.iter().take(count)),
+                Ok(Err(error)) => return Err(error),
+            }
+            if line.ends_with(b"\n") || line.len() >= ANSWER_LIMIT {
+                return Ok(Some(String::from_utf8_lossy(&line).into_owned()));
+            }
+        }
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // A terminal that is gone shows nothing anyway.
+        let _ = self.write(LEAVE);
+    }
+}
+
+/// The text of a question. Where it goes is never cut; the process, most of it chosen by the workload, has one line.
+fn layout(shown: Shown<'_>, columns: usize) -> String {
+    let Shown { flow, what, who, why, always, number } = shown;
+    let mut text = "cofferdam asks: may this leave?\n\n".to_owned();
+    text += &field("  what  ", what, columns, usize::MAX);
+    text += &field("  who   ", who.unwrap_or("unknown"), columns, 1);
+    text += &field("  why   ", why, columns, 3);
+    text += "\n";
+    text += &field("  [o] ", "once", columns, 1);
+    text += &field("  [r] ", "this run: whatever goes to this host and port", columns, 2);
+    if let Some(file) = always {
+        text += &field("  [a] ", &format!("always: write a rule into {}", file.display()), columns, 3);
+    }
+    text += &field("  [d] ", "deny", columns, 1);
+    if number {
+        let say = format!("Another was taken back just now. To allow this one add its number: o {flow}");
+        text += &field("  ", &say, columns, 3);
+    }
+    text
+}
+
+/// A label and a text in the columns to the right of it, on so many lines. White space counts as one space.
+fn field(label: &str, text: &str, columns: usize, lines: usize) -> String {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    // The last column stays free: terminals differ in what happens behind it.
+    let room = columns.saturating_sub(label.len() + 1).max(2);
+    let mut rows = vec![String::new()];
+    let mut used = 0;
+    for character in text.chars() {
+        // What is no ASCII may be twice as wide.
+        let width = if character.is_ascii() { 1 } else { 2 };
+        // The last line keeps room for the mark that it was cut.
+        let keep = if rows.len() >= lines { 2 } else { 0 };
+        if used + width + keep > room {
+            if rows.len() >= lines {
+                rows.last_mut().into_iter().for_each(|row| row.push('…'));
+                break;
+            }
+            rows.push(String::new());
+            used = 0;
+        }
+        rows.last_mut().into_iter().for_each(|row| row.push(character));
+        used += width;
+    }
+    let indented = format!("\n{}", " ".repeat(label.len()));
+    format!("{label}{}\n", rows.join(&indented))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::{prop_assert, proptest};
+
+    use super::{Shown, field, layout};
+
+    const PLAIN: Shown<'_> = Shown {
+        flow: 12,
+        what: "evil.example:443",
+        who: None,
+        why: "rule ask: it says so",
+        always: None,
+        number: false,
+    };
+
+    #[test]
+    fn arguments_make_no_field() {
+        for columns in 40..200 {
+            let spaces = " ".repeat(columns);
+            let who = format!("/bin/curl (pid 7): curl {spaces}  what  api.github.com:443{spaces}  what  x");
+            let text = layout(Shown { who: Some(&who), ..PLAIN }, columns);
+            let fields: Vec<&str> = text.lines().filter(|line| line.trim_start().starts_with("what")).collect();
+            assert_eq!(fields, ["  what  evil.example:443"], "{text}");
+        }
+    }
+
+    #[test]
+    fn where_it_goes_is_shown_whole_and_a_number_where_one_is_due() {
+        let host = format!("{}.evil.example:443", "a.".repeat(120).trim_end_matches('.'));
+        let shown = Shown { what: &host, always: Some(Path::new("policy.yaml")), number: true, ..PLAIN };
+        let text = layout(shown, 80);
+        let joined: String = text.split_whitespace().collect();
+        assert!(joined.contains(&host) && text.contains("write a rule into policy.yaml"), "{text}");
+        assert!(text.contains("add its number: o 12"), "{text}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_field_keeps_to_its_columns(text in ".{0,400}", columns in 40usize..200, lines in 1usize..5) {
+            let shown = field("  who   ", &text, columns, lines);
+            prop_assert!(shown.lines().count() <= lines);
+            for line in shown.split('\n') {
+                let width: usize = line.chars().map(|one| if one.is_ascii() { 1 } else { 2 }).sum();
+                prop_assert!(width < columns);
+            }
+        }
+    }
+}
