@@ -120,3 +120,16 @@ fn a_name_on_the_port_of_http_speaks_http() {
     let refused = world.events().iter().filter(|event| event["rule"] == "guard:malformed").count();
     assert_eq!(refused, 4);
 }
+
+#[test]
+fn what_servers_read_differently_is_left_out() {
+    let (origin, told) = Origin::http();
+    let world = World::new(vec![loopback("local", 10, Action::Allow, &["web.test"])]);
+    let mut stream = world.granted(&format!("web.test:{}", origin.port()));
+    for expect in ["100-continue", "y 100-continue", "x"] {
+        let request = format!("POST / HTTP/1.1\r\nHost: web.test\r\nExpect: {expect}\r\nContent-Length: 2\r\n\r\nab");
+        stream.write_all(request.as_bytes()).unwrap();
+        assert_eq!(support::read_response(&mut stream).1, "ok");
+        assert_eq!(told.recv().unwrap(), "POST / HTTP/1.1\r\nHost: web.test\r\nContent-Length: 2\r\n\r\nab");
+    }
+}

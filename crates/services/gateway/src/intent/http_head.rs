@@ -43,6 +43,10 @@ const METHODS: [&str; 16] = [
 /// Fields whose presence beside the real method could make an origin use another one.
 const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
+/// Fields that the origin doesn't get: those for a proxy, and `Expect`, which servers behind one another read
+/// differently. A client that waits for the answer to it sends its body soon without.
+const LEFT_OUT: [&str; 3] = ["proxy-connection", "proxy-authorization", "expect"];
+
 /// What the first bytes are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Head {
@@ -327,11 +331,10 @@ impl RequestHead {
         out.extend_from_slice(self.origin_target().as_bytes());
         out.extend_from_slice(if self.version_1_1 { b" HTTP/1.1\r\n" } else { b" HTTP/1.0\r\n" });
         for (name, value) in &self.fields {
-            let hop_by_hop =
-                ["proxy-connection", "proxy-authorization"].iter().any(|hop| name.eq_ignore_ascii_case(hop))
-                    || (last
-                        && (name.eq_ignore_ascii_case("keep-alive")
-                            || (name.eq_ignore_ascii_case("connection") && !self.websocket)));
+            let hop_by_hop = LEFT_OUT.iter().any(|hop| name.eq_ignore_ascii_case(hop))
+                || (last
+                    && (name.eq_ignore_ascii_case("keep-alive")
+                        || (name.eq_ignore_ascii_case("connection") && !self.websocket)));
             if !hop_by_hop {
                 out.extend_from_slice(name.as_bytes());
                 out.extend_from_slice(b": ");
