@@ -6,6 +6,7 @@
 //!   away (rename(2), EBUSY) and what holds one can;
 //! - mounts are sorted, parents first, and a plan in which a mount covers an earlier one is refused.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,9 +16,7 @@ use crate::plan::PlanError;
 use crate::repository;
 
 /// Entries of one writable folder that are looked at for repositories.
-const MOST_ENTRIES: usize = 5_000;
-/// How deep repositories are looked for.
-const MOST_DEPTH: usize = 4;
+const MOST_ENTRIES: usize = 10_000;
 /// Repositories below a writable folder that are protected one by one.
 const MOST_REPOSITORIES: usize = 32;
 
@@ -212,9 +211,8 @@ fn depth(path: &Path) -> usize {
 fn repositories_below(folder: &Path) -> (Vec<PathBuf>, bool) {
     let mut found = Vec::new();
     let mut left = MOST_ENTRIES;
-    let mut complete = true;
-    let mut folders = std::collections::VecDeque::from([(folder.to_owned(), 0)]);
-    while let Some((folder, depth)) = folders.pop_front() {
+    let mut folders = VecDeque::from([folder.to_owned()]);
+    while let Some(folder) = folders.pop_front() {
         if fs::symlink_metadata(folder.join(".git")).is_ok() {
             found.push(folder.clone());
         }
@@ -224,17 +222,12 @@ fn repositories_below(folder: &Path) -> (Vec<PathBuf>, bool) {
             }
             left -= 1;
             let skipped = ["node_modules", "target", ".git", ".venv"].iter().any(|name| entry.file_name() == *name);
-            if skipped || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                continue;
-            }
-            if depth < MOST_DEPTH {
-                folders.push_back((entry.path(), depth + 1));
-            } else {
-                complete = false;
+            if !skipped && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push_back(entry.path());
             }
         }
     }
-    (found, complete)
+    (found, true)
 }
 
 #[cfg(test)]
