@@ -6,7 +6,6 @@ use std::{
     io::Read,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::Path,
-    time::SystemTime,
 };
 
 use audit_event::{Process, bounded_bytes};
@@ -38,7 +37,8 @@ struct FileId {
     device: u64,
     inode: u64,
     size: u64,
-    modified: Option<SystemTime>,
+    /// The time of the last change, of the kind that nobody can set.
+    changed: (i64, i64),
 }
 
 impl Holders {
@@ -90,7 +90,7 @@ impl Holders {
             device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.size(),
-            modified: metadata.modified().ok(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         };
         if let Some(known) = self.digests.get(&id) {
             return Some(known.clone());
@@ -176,6 +176,7 @@ fn hash(file: &mut fs::File) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use std::{
+        fs,
         net::{TcpListener, TcpStream},
         os::{fd::AsFd, linux::fs::MetadataExt},
     };
@@ -195,5 +196,24 @@ mod tests {
         let process = holders.describe(std::process::id(), true).unwrap();
         assert_eq!(process.digest.as_ref().map(String::len), Some(64));
         assert_eq!(holders.describe(std::process::id(), true), Some(process));
+    }
+
+    #[test]
+    fn a_file_whose_time_was_set_back_is_digested_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tool");
+        fs::write(&path, b"one").unwrap();
+        let before = fs::metadata(&path).unwrap();
+        let mut holders = Holders::new(std::process::id());
+        let first = holders.digest(&path).unwrap();
+        assert_eq!(holders.digest(&path).as_ref(), Some(&first));
+        // The kernel's clock of files is coarse: what it says has to move on.
+        while fs::metadata(&path).unwrap().st_ctime_nsec() == before.st_ctime_nsec() {
+            fs::write(&path, b"two").unwrap();
+        }
+        let time = before.modified().unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), time);
+        assert_ne!(holders.digest(&path).unwrap(), first);
     }
 }
