@@ -108,7 +108,7 @@ pub(crate) async fn establish(
         Ok(dialled) => {
             open.facts.address = policy::Fact::Known(dialled.address);
             if let Some(name) = open.facts.host_name() {
-                open.binding = Some(shared.names.hold(name, dialled.address));
+                open.binding = shared.names.hold(name, dialled.address);
             }
             Ok(Established { permit, recorded, upstream: dialled.stream, open, in_force: judged.in_force })
         }

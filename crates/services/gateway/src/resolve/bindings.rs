@@ -86,9 +86,13 @@ impl Bindings {
         table.shrink(name, self.clock(now));
     }
 
-    /// Keeps the binding of this pair alive, making it where there is none.
-    pub(super) fn hold(&self, name: &HostName, address: IpAddr) -> BindingGuard {
-        BindingGuard { _bound: Arc::clone(self.table().bound(name, address)) }
+    /// Keeps the binding of this pair alive; `None` where there is none, as for a name that only a proxy request spoke of.
+    pub(super) fn hold(&self, name: &HostName, address: IpAddr, now: Instant) -> Option<BindingGuard> {
+        let clock = self.clock(now);
+        let table = self.table();
+        let mut all = table.by_address.get(&address)?.iter();
+        let bound = all.find(|bound| bound.name == *name && is_alive(bound, clock))?;
+        Some(BindingGuard { _bound: Arc::clone(bound) })
     }
 
     /// The names that are bound to an address, the last answered first.

@@ -201,8 +201,8 @@ impl Names {
     }
 
     /// Keeps a binding alive as long as the guard is.
-    pub(crate) fn hold(&self, name: &HostName, address: IpAddr) -> BindingGuard {
-        self.bindings.hold(name, address)
+    pub(crate) fn hold(&self, name: &HostName, address: IpAddr) -> Option<BindingGuard> {
+        self.bindings.hold(name, address, Instant::now())
     }
 
     /// The name that a synthetic address stands for.
