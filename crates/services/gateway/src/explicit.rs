@@ -8,19 +8,18 @@ use tokio::{
     net::TcpStream,
     time::Instant,
 };
+use wire::{
+    exchange::Exchange,
+    http_head::{self, Form, Head, RequestHead},
+    intent::Intent,
+    socks5::{self, Reply},
+};
 
 use crate::{
     decide::{self, Limits},
     establish::{self, Refusal},
     flow::{Counted, Ends, Flow},
-    forward,
-    http::exchange::Exchange,
-    intent::{
-        Intent,
-        http_head::{self, Form, Head, RequestHead},
-        socks5::{self, Reply},
-    },
-    late,
+    forward, late,
     pump::{Gate, Start},
     readings,
     refuse::{self, Status},

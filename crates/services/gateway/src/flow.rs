@@ -14,8 +14,9 @@ use policy::{
 };
 use tokio::sync::Notify;
 use values::{Revision, RuleName};
+use wire::http_head::RequestHead;
 
-use crate::{in_force::InForce, intent::http_head::RequestHead, resolve::BindingGuard, summary::Tally};
+use crate::{in_force::InForce, resolve::BindingGuard, summary::Tally};
 
 /// What the policy judges, without the sandbox and the clock, so that it can be judged again.
 #[derive(Debug, Clone)]

@@ -8,13 +8,12 @@ use std::rc::Rc;
 use audit_event::{EndedBy, Transfer};
 use policy::{Decision, EchState, Fact, Guard, Layer, NameSource, NamedHost, Target, TlsFacts};
 use tokio::net::TcpStream;
+use wire::{exchange::Exchange, http_head::RequestHead, intent::Intent};
 
 use crate::{
     decide,
     establish::{self, Refusal},
     flow::{Counted, Ends, Flow, OpenFlow, Seen},
-    http::exchange::Exchange,
-    intent::{Intent, http_head::RequestHead},
     pump::{self, Asked, Gate, Key},
     readings,
     record::{self, End},

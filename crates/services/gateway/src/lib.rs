@@ -10,6 +10,7 @@
 //! ```
 //! `forward` alone puts a connection into the pump, and it uses up a `policy::Permit` and an `audit_log::Recorded`
 //! (invariants *No permit, no bytes* and *Written before it leaves*). `(inspect)` is where TLS will be opened.
+//! What a client wants, its intent, is read out of its bytes by `wire`; here is the I/O around that.
 
 /// A gateway: started, changed, stopped.
 mod gateway;
@@ -29,8 +30,6 @@ mod identify;
 mod transparent;
 /// The life of a connection to the explicit proxy.
 mod explicit;
-/// What a client wants, from its first bytes.
-mod intent;
 /// One connection, and everything known of it.
 mod flow;
 /// The ways in which name and address can be read together.
@@ -51,8 +50,6 @@ mod refuse;
 mod forward;
 /// Moves the bytes of decided connections.
 mod pump;
-/// Plain HTTP from message to message.
-mod http;
 /// What is judged after a connection was taken up.
 mod late;
 /// A new policy goes over the open connections.

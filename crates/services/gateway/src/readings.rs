@@ -4,12 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use policy::{EchState, Fact, Guard, HostName, Layer, NameSource, NamedHost, Target, TlsFacts, model::StrictBinding};
 use smallvec::{SmallVec, smallvec};
+use wire::{client_hello::ClientHello, http_head::RequestHead, intent::Intent};
 
 use crate::{
     decide::{self, Judged, Limits, Reading},
     ech,
     flow::Flow,
-    intent::{Intent, client_hello::ClientHello, http_head::RequestHead},
     shared::Shared,
 };
 

@@ -4,15 +4,16 @@ use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use policy::{Fact, Guard, Layer, Step, Verdict};
 use tokio::{io::AsyncReadExt, net::TcpStream, time::Instant};
+use wire::{
+    exchange::Exchange,
+    intent::{self, Intent},
+};
 
 use crate::{
     decide::{Judged, Reading},
     establish::{self, Established, Refusal},
     flow::{Counted, Ends, Flow},
-    forward,
-    http::exchange::Exchange,
-    identify,
-    intent::{self, Intent},
+    forward, identify,
     pump::{Gate, Start},
     readings,
     refuse::{self, Status},

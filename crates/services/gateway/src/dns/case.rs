@@ -10,10 +10,11 @@ use std::{
 use policy::{NameDecision, QueryType};
 use smallvec::SmallVec;
 
-use super::{
+use wire::dns::{
     question::{Question, ResponseCode, type_text},
     reply::{self, Transport},
 };
+
 use crate::{
     in_force::InForce,
     resolve::{DnsRecord, verdict},

@@ -16,11 +16,14 @@ use jiff::Timestamp;
 use policy::{CompiledPolicy, Guard, HostName, NameAnswer, NameDecision, QueryType, Verdict};
 use values::RuleName;
 
+use wire::dns::{
+    question::{Parsed, Question, ResponseCode, parse, type_text},
+    reply::{self, Transport},
+};
+
 use super::{
     DnsContext,
     case::{Case, of_type, write},
-    question::{Parsed, Question, ResponseCode, parse, type_text},
-    reply::{self, Transport},
 };
 use crate::{
     in_force::InForce,

@@ -15,10 +15,6 @@
 mod case;
 /// What is done about a question.
 mod decide;
-/// One question out of a message, read strictly.
-mod question;
-/// Answers on the wire.
-mod reply;
 /// DNS over TCP.
 mod tcp;
 /// DNS over UDP.
@@ -28,7 +24,6 @@ use std::sync::Arc;
 
 use audit_log::AuditLog;
 
-pub(crate) use question::type_text;
 pub(crate) use tcp::serve_tcp;
 pub(crate) use udp::serve_udp;
 

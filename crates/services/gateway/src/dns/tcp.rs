@@ -12,11 +12,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{
-    DnsContext,
-    decide::First,
-    reply::{self, Transport},
-};
+use wire::dns::reply::{self, Transport};
+
+use super::{DnsContext, decide::First};
 
 /// The most connections of one worker.
 const CONNECTION_LIMIT: usize = 64;

@@ -17,7 +17,9 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{DnsContext, reply::Transport, serve_tcp, serve_udp};
+use wire::dns::reply::Transport;
+
+use super::{DnsContext, serve_tcp, serve_udp};
 use crate::resolve::{
     scripted::{Over, Server, a, aaaa, bytes, cname, code, name, response},
     world::{World, in_force, rule, spec},

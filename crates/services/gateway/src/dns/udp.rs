@@ -9,11 +9,14 @@ use audit_event::Event;
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, addr::SocketAddrArg, sendmmsg};
 use tokio::{net::UdpSocket, task::JoinSet};
 
+use wire::dns::{
+    question::{Parsed, ResponseCode, parse},
+    reply::{self, Transport},
+};
+
 use super::{
     DnsContext,
     decide::{First, Pending},
-    question::{Parsed, ResponseCode, parse},
-    reply::{self, Transport},
 };
 
 /// The largest question; none that a resolver sends comes near.

@@ -1,12 +1,10 @@
 //! What may pass from a client.
 
-use crate::{
-    http::exchange::{ClientStep, Exchange},
-    intent::{
-        self, Intent,
-        hidden_request::{Look, Scan},
-        http_head::RequestHead,
-    },
+use wire::{
+    exchange::{ClientStep, Exchange},
+    hidden_request::{Look, Scan},
+    http_head::RequestHead,
+    intent::{self, Intent},
 };
 
 /// What may pass from a client, and what is looked at on the way.

@@ -32,7 +32,7 @@ use pipes::Pipes;
 use tunnel::{Side, Tunnel};
 
 /// How many bytes are read at once.
-pub(crate) const READ_SIZE: usize = 64 * 1024;
+pub(crate) const READ_SIZE: usize = wire::exchange::PIECE_LIMIT;
 /// How many events are taken at once.
 const EVENT_LIMIT: usize = 256;
 
@@ -244,7 +244,7 @@ impl<F> Pump<F> {
     }
 
     /// A request head was judged: it goes on.
-    pub(crate) fn pass_request(&mut self, key: Key, head: &crate::intent::http_head::RequestHead) {
+    pub(crate) fn pass_request(&mut self, key: Key, head: &wire::http_head::RequestHead) {
         if let Some(tunnel) = self.tunnel(key) {
             tunnel.pass_request(head);
             self.advance(key);

@@ -10,8 +10,9 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use wire::intent::Intent;
+
 use super::{Asked, Bounds, By, Gate, Pump, Start};
-use crate::intent::Intent;
 
 const LIMIT: usize = 64 * 1024;
 

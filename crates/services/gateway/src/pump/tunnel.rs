@@ -10,7 +10,7 @@ use super::{
     gate::{Asked, Gate, Step},
     pipes::Pipes,
 };
-use crate::intent::http_head::RequestHead;
+use wire::http_head::RequestHead;
 
 /// How often one connection may read in a turn before others have theirs.
 const READS_PER_TURN: usize = 16;

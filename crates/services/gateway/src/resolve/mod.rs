@@ -358,7 +358,7 @@ fn record_of<'a>(
         reason: Cow::Borrowed(reason),
         would: &decision.would,
         name: Cow::Borrowed(asked.name.as_str()),
-        record_type: crate::dns::type_text(asked.record.number()),
+        record_type: wire::dns::question::type_text(asked.record.number()),
         answers: &[],
         response,
         route: asked.route,

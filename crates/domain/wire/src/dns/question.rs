@@ -15,19 +15,27 @@ const WIRE_NAME_LIMIT: usize = 255;
 
 /// Response codes that this server gives (RFC 1035, RFC 6891).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ResponseCode {
+pub enum ResponseCode {
+    /// Answered.
     NoError,
+    /// The message is malformed.
     FormErr,
+    /// No server could be asked, or none answered.
     ServFail,
+    /// There is no such name, or it is not to be known.
     NxDomain,
+    /// Another operation than a query.
     NotImp,
+    /// By policy.
     Refused,
+    /// Another version of EDNS than 0.
     BadVers,
 }
 
 impl ResponseCode {
     /// Its number; the upper bits go into the OPT record.
-    pub(crate) fn number(self) -> u16 {
+    #[inline]
+    pub fn number(self) -> u16 {
         match self {
             ResponseCode::NoError => 0,
             ResponseCode::FormErr => 1,
@@ -40,7 +48,7 @@ impl ResponseCode {
     }
 
     /// As records write it.
-    pub(crate) fn text(self) -> &'static str {
+    pub fn text(self) -> &'static str {
         match self {
             ResponseCode::NoError => "NOERROR",
             ResponseCode::FormErr => "FORMERR",
@@ -55,47 +63,51 @@ impl ResponseCode {
 
 /// What of a message's head is mirrored in its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Head {
+pub struct Head {
     /// The message's id.
-    pub(crate) id: u16,
+    pub id: u16,
     /// The operation code, 4 bits.
-    pub(crate) opcode: u8,
+    pub opcode: u8,
     /// Recursion desired.
-    pub(crate) recursion_desired: bool,
+    pub recursion_desired: bool,
     /// Checking disabled.
-    pub(crate) checking_disabled: bool,
+    pub checking_disabled: bool,
 }
 
 /// What the OPT record says. Its options (client subnet, cookie, padding …) are read past and go nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Edns {
+pub struct Edns {
     /// The largest UDP answer the client takes.
-    pub(crate) payload: u16,
+    pub payload: u16,
 }
 
 /// A well-formed question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Question<'m> {
-    pub(crate) head: Head,
+pub struct Question<'m> {
+    /// What of the head the answer mirrors.
+    pub head: Head,
     /// Name, type and class as they came: the answer echoes them, letter case included (0x20).
-    pub(crate) wire: &'m [u8],
+    pub wire: &'m [u8],
     /// The record type's number.
-    pub(crate) number: u16,
+    pub number: u16,
     /// The OPT record, where there is one.
-    pub(crate) edns: Option<Edns>,
+    pub edns: Option<Edns>,
 }
 
 /// What a message turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Parsed<'m> {
+pub enum Parsed<'m> {
     /// A question to be judged.
     Question(Question<'m>),
     /// A message that gets an error and is judged by nobody.
     Reject {
+        /// What of the head the answer mirrors.
         head: Head,
         /// The question, where it could be read: the answer echoes it.
         question: Option<Question<'m>>,
+        /// What the answer says.
         code: ResponseCode,
+        /// Why, for the record.
         reason: &'static str,
     },
     /// Not even a head, or no query at all: no answer, so that two servers can't be set upon each other.
@@ -104,13 +116,15 @@ pub(crate) enum Parsed<'m> {
 
 /// A name in text: lower case, dots between labels. Escaped where it is no host name.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct NameText {
+pub struct NameText {
     bytes: [u8; WIRE_NAME_LIMIT],
     length: usize,
 }
 
 impl NameText {
-    pub(crate) fn as_str(&self) -> &str {
+    /// The text: visible ASCII.
+    #[inline]
+    pub fn as_str(&self) -> &str {
         let text = self.bytes.get(..self.length).unwrap_or_default();
         std::str::from_utf8(text).unwrap_or_default()
     }
@@ -125,13 +139,14 @@ impl NameText {
 
 impl<'m> Question<'m> {
     /// The record type asked for.
-    pub(crate) fn record(&self) -> QueryType {
+    #[inline]
+    pub fn record(&self) -> QueryType {
         QueryType::from(self.number)
     }
 
     /// The name as text, or nothing where a label holds what no host name can: a control character, a dot,
     /// a blank, or bytes beyond ASCII.
-    pub(crate) fn name(&self) -> Option<NameText> {
+    pub fn name(&self) -> Option<NameText> {
         let mut text = NameText { bytes: [0; WIRE_NAME_LIMIT], length: 0 };
         for label in self.labels() {
             if text.length > 0 {
@@ -148,7 +163,7 @@ impl<'m> Question<'m> {
     }
 
     /// The name for people and records, whatever its bytes are.
-    pub(crate) fn escaped_name(&self) -> String {
+    pub fn escaped_name(&self) -> String {
         let labels = self.labels().map(|label| label.escape_ascii().to_string());
         let text = labels.collect::<Vec<_>>().join(".");
         if text.is_empty() { ".".to_owned() } else { text }
@@ -166,7 +181,7 @@ impl<'m> Question<'m> {
 }
 
 /// The name of a record type for records.
-pub(crate) fn type_text(number: u16) -> String {
+pub fn type_text(number: u16) -> String {
     let known = match number {
         1 => "A",
         2 => "NS",
@@ -230,8 +245,12 @@ impl<'m> Cursor<'m> {
     }
 }
 
-/// Reads a message.
-pub(crate) fn parse(message: &[u8]) -> Parsed<'_> {
+/// Reads a message (RFC 1035, 4.1; EDNS by RFC 6891).
+///
+/// Taken is a standard query with one question of class IN, a name without compression (labels to 63 bytes, 255 in
+/// all), and at most an OPT record of version 0, with no byte behind it. All else is [`Parsed::Reject`] with what to
+/// answer, or [`Parsed::Ignore`] where an answer could set two servers upon each other.
+pub fn parse(message: &[u8]) -> Parsed<'_> {
     let mut cursor = Cursor { message, at: 0 };
     let Some((head, counts)) = parse_head(&mut cursor) else { return Parsed::Ignore };
     let reject = |question, code, reason| Parsed::Reject { head, question, code, reason };

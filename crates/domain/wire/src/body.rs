@@ -1,4 +1,6 @@
 //! Where the body of an HTTP/1.1 message ends (RFC 9112, 6 and 7).
+//!
+//! A state machine of a few words: it keeps no byte of the body.
 
 /// The most bytes of a chunk's size line or of one trailer line.
 const LINE_LIMIT: u32 = 8 * 1024;
@@ -7,7 +9,7 @@ const TRAILER_LIMIT: u32 = 64 * 1024;
 
 /// What is left of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Body {
+pub enum Body {
     /// Nothing.
     Done,
     /// So many bytes.
@@ -20,7 +22,7 @@ pub(crate) enum Body {
 
 /// Within a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Chunks {
+pub struct Chunks {
     state: State,
     /// Whether extensions are passed over: responses; in requests they are refused.
     extensions: bool,
@@ -54,12 +56,17 @@ enum State {
 
 impl Body {
     /// A chunked body from its start; `strict` for requests.
-    pub(crate) fn chunked(strict: bool) -> Self {
+    pub fn chunked(strict: bool) -> Self {
         Body::Chunked(Chunks { state: State::Size { size: 0, digits: 0 }, extensions: !strict })
     }
 
     /// How many of these bytes belong to the body. After that many, [`Body::is_done`] tells whether it is over.
-    pub(crate) fn advance(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
+    ///
+    /// Errors: a chunk whose size is no number of at most 15 hexadecimal digits, or that does not end where it says;
+    /// a line that does not end with CRLF; more than 64 KiB of trailers; in a strict body a chunk extension, else one
+    /// of more than 8 KiB. After an error the body must not be asked again.
+    #[inline]
+    pub fn advance(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
         match self {
             Body::Done => Ok(0),
             Body::UntilClose => Ok(bytes.len()),
@@ -79,12 +86,14 @@ impl Body {
     }
 
     /// Whether nothing of it is left.
-    pub(crate) fn is_done(&self) -> bool {
+    #[inline]
+    pub fn is_done(&self) -> bool {
         *self == Body::Done
     }
 
     /// How many bytes may be moved without looking at them.
-    pub(crate) fn unseen(&self) -> u64 {
+    #[inline]
+    pub fn unseen(&self) -> u64 {
         match self {
             Body::Done => 0,
             Body::UntilClose => u64::MAX,
@@ -97,7 +106,8 @@ impl Body {
     }
 
     /// So many bytes, at most [`Body::unseen`], were moved without looking at them.
-    pub(crate) fn skip(&mut self, count: u64) {
+    #[inline]
+    pub fn skip(&mut self, count: u64) {
         match self {
             Body::Done | Body::UntilClose => {}
             Body::Length(left) => {

@@ -6,21 +6,23 @@
 use super::question::{Head, Question, ResponseCode};
 
 /// The largest UDP answer, whatever the client says it takes: it then crosses no path in fragments.
-pub(crate) const UDP_LIMIT: usize = 1232;
+pub const UDP_LIMIT: usize = 1232;
 /// The largest UDP answer to a client without EDNS (RFC 1035, 4.2.1).
 const PLAIN_UDP_LIMIT: usize = 512;
 /// The largest answer over TCP.
-pub(crate) const TCP_LIMIT: usize = 65_535;
+pub const TCP_LIMIT: usize = 65_535;
 
 /// The transport an answer leaves by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Transport {
+pub enum Transport {
+    /// Datagrams: an answer that is too long is cut to none, and the client comes back by TCP.
     Udp,
+    /// A stream.
     Tcp,
 }
 
 /// Writes an answer with these records.
-pub(crate) fn answer(
+pub fn answer(
     out: &mut Vec<u8>,
     question: &Question<'_>,
     code: ResponseCode,
@@ -50,12 +52,12 @@ pub(crate) fn answer(
 }
 
 /// Writes an answer without records.
-pub(crate) fn bare(out: &mut Vec<u8>, question: &Question<'_>, code: ResponseCode) {
+pub fn bare(out: &mut Vec<u8>, question: &Question<'_>, code: ResponseCode) {
     answer(out, question, code, std::iter::empty::<(u16, [u8; 0])>(), 0, Transport::Tcp);
 }
 
 /// Writes the answer to a message whose question could not be read.
-pub(crate) fn headless(out: &mut Vec<u8>, head: Head, code: ResponseCode) {
+pub fn headless(out: &mut Vec<u8>, head: Head, code: ResponseCode) {
     write_head(out, head, code, false, Counts { question: 0, answers: 0, opt: false });
 }
 
@@ -102,7 +104,7 @@ fn write_opt(out: &mut Vec<u8>, code: ResponseCode) {
 }
 
 /// What goes out in place of an answer whose record could not be written: SERVFAIL and the question, nothing else.
-pub(crate) fn withheld(answer: &[u8]) -> Vec<u8> {
+pub fn withheld(answer: &[u8]) -> Vec<u8> {
     let Some(head) = answer.first_chunk::<HEAD_LENGTH>() else { return Vec::new() };
     let [id_high, id_low, high, low, _, questions, ..] = *head;
     let mut out = vec![id_high, id_low, high & !0x02, (low & 0xF0) | 2, 0, questions, 0, 0, 0, 0, 0, 0];

@@ -1,17 +1,17 @@
 //! SOCKS5 requests (RFC 1928): greeting without authentication, then CONNECT.
 //!
-//! No I/O. Names and addresses are read as they stand; BIND and UDP ASSOCIATE are refused.
+//! Names and addresses are read as they stand; BIND and UDP ASSOCIATE are refused.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use policy::Target;
 
 /// The first byte of every message.
-pub(crate) const VERSION: u8 = 5;
+pub const VERSION: u8 = 5;
 
 /// What a server answers to a request (RFC 1928, 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reply {
+pub enum Reply {
     /// Connected.
     Succeeded = 0,
     /// General failure.
@@ -28,7 +28,7 @@ pub(crate) enum Reply {
 
 /// A step of reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Read<T> {
+pub enum Read<T> {
     /// More bytes are needed.
     Incomplete,
     /// This, and how many bytes it took.
@@ -37,8 +37,8 @@ pub(crate) enum Read<T> {
     Refused(Option<Reply>, &'static str),
 }
 
-/// Reads the greeting: whether the client offers to go without authentication.
-pub(crate) fn greeting(bytes: &[u8]) -> Read<bool> {
+/// Reads the greeting: whether the client offers to go without authentication. The longest is 257 bytes.
+pub fn greeting(bytes: &[u8]) -> Read<bool> {
     match bytes {
         [version, ..] if *version != VERSION => Read::Refused(None, "no SOCKS5 greeting"),
         [_, 0, ..] => Read::Refused(None, "a SOCKS5 greeting without a method"),
@@ -51,12 +51,14 @@ pub(crate) fn greeting(bytes: &[u8]) -> Read<bool> {
 }
 
 /// The answer to a greeting: no authentication, or none of the methods.
-pub(crate) fn greeting_answer(accepted: bool) -> [u8; 2] {
+#[inline]
+pub fn greeting_answer(accepted: bool) -> [u8; 2] {
     [VERSION, if accepted { 0 } else { 0xff }]
 }
 
-/// Reads the request: the target and port of a CONNECT.
-pub(crate) fn request(bytes: &[u8]) -> Read<(Target, u16)> {
+/// Reads the request: the target and port of a CONNECT. The longest is 262 bytes; a name is a host or an address in
+/// text, in the sense of [`Target::parse`].
+pub fn request(bytes: &[u8]) -> Read<(Target, u16)> {
     let &[version, command, reserved, kind, ref rest @ ..] = bytes else { return Read::Incomplete };
     if version != VERSION || reserved != 0 {
         return Read::Refused(Some(Reply::Failed), "a broken SOCKS5 request");
@@ -92,7 +94,7 @@ pub(crate) fn request(bytes: &[u8]) -> Read<(Target, u16)> {
 }
 
 /// The reply to a request. The bound address is not told.
-pub(crate) fn reply(reply: Reply) -> [u8; 10] {
+pub fn reply(reply: Reply) -> [u8; 10] {
     [VERSION, reply as u8, 0, 1, 0, 0, 0, 0, 0, 0]
 }
 

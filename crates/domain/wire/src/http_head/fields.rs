@@ -50,7 +50,7 @@ pub(super) fn match_target(
 }
 
 /// `host` or `host:port`, no user information; the port in canonical decimal.
-pub(crate) fn authority(text: &str) -> Result<Authority, &'static str> {
+pub fn authority(text: &str) -> Result<Authority, &'static str> {
     let after_bracket = text.rfind(']').map_or(0, |at| at + 1);
     let (host, port) = match text.get(after_bracket..).and_then(|rest| rest.rfind(':')) {
         Some(at) => {

@@ -6,19 +6,20 @@
 //! ```
 //! A request is taken up only when the response to the one before is complete, so that a refusal stands
 //! in its place, no request hides in another's body, and a switch to WebSocket is seen. Memory is held
-//! only while a head is cut or a client runs ahead.
+//! only while a head is cut or a client runs ahead, and no more than a head and [`PIECE_LIMIT`].
 
 use crate::{
-    http::{
-        body::Body,
-        response::{self, ResponseHead},
-    },
-    intent::http_head::{self, Framing, Head, RequestHead},
+    body::Body,
+    http_head::{self, Framing, Head, RequestHead},
+    response::{self, ResponseHead},
 };
+
+/// The most bytes that are handed over at once.
+pub const PIECE_LIMIT: usize = 64 * 1024;
 
 /// The state of one connection.
 #[derive(Debug)]
-pub(crate) struct Exchange {
+pub struct Exchange {
     /// Whether no request may follow this one.
     last: bool,
     /// The longest head.
@@ -63,7 +64,7 @@ enum Response {
 
 /// What to do with bytes of the client.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum ClientStep {
+pub enum ClientStep {
     /// Forward so many, then ask about the rest.
     Forward(usize),
     /// All were taken in; more are needed, or the server must answer first.
@@ -74,7 +75,7 @@ pub(crate) enum ClientStep {
 
 impl Exchange {
     /// After the first head was judged. The caller forwards [`RequestHead::write`] and feeds what followed the head.
-    pub(crate) fn new(head: &RequestHead, last: bool, limit: usize) -> Self {
+    pub fn new(head: &RequestHead, last: bool, limit: usize) -> Self {
         let mut exchange = Self {
             last,
             limit,
@@ -90,12 +91,13 @@ impl Exchange {
     }
 
     /// Whether a request was taken up whose response is not complete.
-    pub(crate) fn is_answering(&self) -> bool {
+    #[inline]
+    pub fn is_answering(&self) -> bool {
         self.response != Response::Idle
     }
 
     /// A head was judged and is forwarded by the caller; returns what the client sent after it, to be fed again.
-    pub(crate) fn pass(&mut self, head: &RequestHead) -> Vec<u8> {
+    pub fn pass(&mut self, head: &RequestHead) -> Vec<u8> {
         self.to_head = head.method == "HEAD";
         self.upgrade = head.websocket;
         self.response = Response::Head;
@@ -109,7 +111,7 @@ impl Exchange {
     }
 
     /// Bytes of the client.
-    pub(crate) fn client(&mut self, bytes: &[u8]) -> Result<ClientStep, &'static str> {
+    pub fn client(&mut self, bytes: &[u8]) -> Result<ClientStep, &'static str> {
         match &mut self.request {
             Request::Tunnel => Ok(ClientStep::Forward(bytes.len())),
             Request::Body(body) => {
@@ -142,7 +144,8 @@ impl Exchange {
     }
 
     /// Whether the client should not be read for now: it ran ahead.
-    pub(crate) fn is_full(&self) -> bool {
+    #[inline]
+    pub fn is_full(&self) -> bool {
         match self.request {
             Request::Judging => true,
             Request::Head => self.response != Response::Idle && !self.held.is_empty() && !self.last,
@@ -152,12 +155,13 @@ impl Exchange {
     }
 
     /// What was held, to be fed again once a response is complete.
-    pub(crate) fn take_held(&mut self) -> Vec<u8> {
+    pub fn take_held(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.held)
     }
 
     /// Whether something is held that may now be taken up.
-    pub(crate) fn has_due(&self) -> bool {
+    #[inline]
+    pub fn has_due(&self) -> bool {
         !self.held.is_empty()
             && match self.request {
                 Request::Tunnel | Request::Body(_) => true,
@@ -167,7 +171,7 @@ impl Exchange {
     }
 
     /// Bytes of the server; returns how many to forward before asking about the rest.
-    pub(crate) fn server(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
+    pub fn server(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
         match &mut self.response {
             Response::Tunnel | Response::Opaque => Ok(bytes.len()),
             // Unasked for, such as a 408 before a close: goes on, and no request follows.
@@ -232,7 +236,8 @@ impl Exchange {
     }
 
     /// How many bytes of the client may be moved without looking at them.
-    pub(crate) fn unseen_from_client(&self) -> u64 {
+    #[inline]
+    pub fn unseen_from_client(&self) -> u64 {
         match self.request {
             Request::Tunnel => u64::MAX,
             Request::Body(body) => body.unseen(),
@@ -241,7 +246,8 @@ impl Exchange {
     }
 
     /// So many bytes of the client were moved without looking at them.
-    pub(crate) fn skip_from_client(&mut self, count: u64) {
+    #[inline]
+    pub fn skip_from_client(&mut self, count: u64) {
         if let Request::Body(body) = &mut self.request {
             body.skip(count);
             if body.is_done() {
@@ -251,7 +257,8 @@ impl Exchange {
     }
 
     /// How many bytes of the server may be moved without looking at them.
-    pub(crate) fn unseen_from_server(&self) -> u64 {
+    #[inline]
+    pub fn unseen_from_server(&self) -> u64 {
         match self.response {
             Response::Tunnel | Response::Opaque => u64::MAX,
             Response::Body(body) => body.unseen(),
@@ -260,7 +267,8 @@ impl Exchange {
     }
 
     /// So many bytes of the server were moved without looking at them.
-    pub(crate) fn skip_from_server(&mut self, count: u64) {
+    #[inline]
+    pub fn skip_from_server(&mut self, count: u64) {
         if let Response::Body(body) = &mut self.response {
             body.skip(count);
             if body.is_done() {
@@ -270,8 +278,8 @@ impl Exchange {
     }
 
     fn hold(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
-        // One read of the pump beyond a head: the pump stops reading once something is held.
-        if self.held.len() + bytes.len() > self.limit + crate::pump::READ_SIZE {
+        // One piece beyond a head: the caller stops reading once something is held.
+        if self.held.len() + bytes.len() > self.limit + PIECE_LIMIT {
             return Err("a request head longer than the bound");
         }
         self.held.extend_from_slice(bytes);
@@ -282,7 +290,7 @@ impl Exchange {
 #[cfg(test)]
 mod tests {
     use super::{ClientStep, Exchange};
-    use crate::intent::http_head::{Head, RequestHead, read};
+    use crate::http_head::{Head, RequestHead, read};
 
     const LIMIT: usize = 64 * 1024;
 

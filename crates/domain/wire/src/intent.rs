@@ -1,24 +1,18 @@
 //! What a client wants, from its first bytes.
 //!
-//! [`classify`] has no I/O: it is asked whenever more bytes came, and once it answers, no further byte
+//! [`classify`] is asked whenever more bytes came, and once it answers, no further byte
 //! changes the answer. So the verdict on a connection is the same wherever its bytes are cut.
 
-/// The ClientHello reader.
-pub(crate) mod client_hello;
-/// The HTTP/1 request head reader.
-pub(crate) mod http_head;
-/// A request line behind something that is no HTTP.
-pub(crate) mod hidden_request;
-/// SOCKS5 requests.
-pub(crate) mod socks5;
-
-use client_hello::{ClientHello, Hello};
-use http_head::{Head, RequestHead};
 use policy::Layer;
+
+use crate::{
+    client_hello::{self, ClientHello, Hello},
+    http_head::{self, Head, RequestHead},
+};
 
 /// What the first bytes are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Intent {
+pub enum Intent {
     /// TLS.
     Tls(ClientHello),
     /// A plain HTTP/1 request, and the length of its head.
@@ -33,8 +27,8 @@ pub(crate) enum Intent {
     Malformed(Layer, &'static str),
 }
 
-/// What these first bytes are; `None` while more could tell.
-pub(crate) fn classify(bytes: &[u8], limit: usize) -> Option<Intent> {
+/// What these first bytes are; `None` while more could tell. `limit` bounds what is read of them.
+pub fn classify(bytes: &[u8], limit: usize) -> Option<Intent> {
     match client_hello::read(bytes, limit) {
         Hello::Incomplete => None,
         Hello::Complete(hello) => Some(Intent::Tls(hello)),
@@ -50,7 +44,7 @@ pub(crate) fn classify(bytes: &[u8], limit: usize) -> Option<Intent> {
 }
 
 /// What these bytes are when no more will come.
-pub(crate) fn classify_whole(bytes: &[u8], limit: usize) -> Intent {
+pub fn classify_whole(bytes: &[u8], limit: usize) -> Intent {
     match classify(bytes, limit) {
         Some(intent) => intent,
         None if bytes.is_empty() => Intent::Silent,

@@ -1,6 +1,6 @@
 //! Reads a TLS ClientHello (RFC 8446, 4.1.2; RFC 5246, 7.4.1.2) from the first bytes of a connection.
 //!
-//! No I/O. It is asked again whenever more bytes are there, and its verdict on a stream does not depend
+//! It is asked again whenever more bytes are there, and its verdict on a stream does not depend
 //! on where the stream was cut: once it is not [`Hello::Incomplete`] no further byte changes it, and
 //! TLS records are joined. It takes only what has one meaning: two server names, an address as a name,
 //! a doubled extension or a byte left over are malformed, because peers differ in what they would use.
@@ -9,7 +9,7 @@ use policy::{HostName, Target};
 
 /// What the first bytes are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Hello {
+pub enum Hello {
     /// Could become a ClientHello: read on.
     Incomplete,
     /// The first byte is no TLS handshake record's.
@@ -22,13 +22,13 @@ pub(crate) enum Hello {
 
 /// What it says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ClientHello {
+pub struct ClientHello {
     /// The server name indication (RFC 6066, 3), normalised.
-    pub(crate) server_name: Option<HostName>,
+    pub server_name: Option<HostName>,
     /// The protocols offered (RFC 7301), in order.
-    pub(crate) alpn: Vec<String>,
+    pub alpn: Vec<String>,
     /// Whether an `encrypted_client_hello` extension (RFC 9849) or a draft of it is there.
-    pub(crate) encrypted: bool,
+    pub encrypted: bool,
 }
 
 const RECORD_HANDSHAKE: u8 = 22;
@@ -43,8 +43,12 @@ const EXTENSION_ALPN: u16 = 16;
 /// RFC 9849, and the numbers of the drafts and of ESNI before it that clients in the field still send.
 const EXTENSIONS_ENCRYPTED: [u16; 7] = [0xfe0d, 0xfe0c, 0xfe0b, 0xfe0a, 0xfe09, 0xfe08, 0xffce];
 
-/// Reads what is there; `limit` bounds the message.
-pub(crate) fn read(bytes: &[u8], limit: usize) -> Hello {
+/// Reads what is there of a stream, from its start.
+///
+/// `limit` bounds the handshake message, header and all; a message that announces more is malformed. One record
+/// carries at most 16 KiB, none is empty, and none holds a byte behind the ClientHello. A server name is a host name
+/// in the sense of [`HostName::parse`]; one name or none.
+pub fn read(bytes: &[u8], limit: usize) -> Hello {
     match message(bytes, limit) {
         Ok(Some(message)) => match client_hello(&message) {
             Ok(hello) => Hello::Complete(hello),

@@ -1,6 +1,6 @@
 //! Reads one plain HTTP/1 request head (RFC 9112), strictly.
 //!
-//! No I/O; as with the ClientHello, a verdict once reached is changed by no later byte. Where two
+//! As with the ClientHello, a verdict once reached is changed by no later byte. Where two
 //! recipients could read a head differently it is refused, with the reason: bare line feeds, folded
 //! lines, two `Host` or `Content-Length` fields, a length beside a transfer coding, and so on
 //! (spec/egress.md 6). What passes is written out again from its parts, never forwarded raw.
@@ -49,7 +49,7 @@ const LEFT_OUT: [&str; 3] = ["proxy-connection", "proxy-authorization", "expect"
 
 /// What the first bytes are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Head {
+pub enum Head {
     /// Could become a request head: read on.
     Incomplete,
     /// Some other protocol.
@@ -64,7 +64,7 @@ pub(crate) enum Head {
 
 /// How the request names its target (RFC 9112, 3.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Form {
+pub enum Form {
     /// `/path?query`, or `*` with OPTIONS.
     Origin,
     /// `http://host:port/path`; the offset at which the path begins in the target.
@@ -75,7 +75,7 @@ pub(crate) enum Form {
 
 /// How the body is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Framing {
+pub enum Framing {
     /// There is none.
     Empty,
     /// So many bytes.
@@ -86,36 +86,39 @@ pub(crate) enum Framing {
 
 /// A host, and a port where one was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Authority {
+pub struct Authority {
     /// The host.
-    pub(crate) host: Target,
+    pub host: Target,
     /// The port.
-    pub(crate) port: Option<u16>,
+    pub port: Option<u16>,
 }
 
 /// A request head with one meaning.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RequestHead {
+pub struct RequestHead {
     /// The method, as sent.
-    pub(crate) method: String,
+    pub method: String,
     /// The target, as sent: visible ASCII.
-    pub(crate) target: String,
+    pub target: String,
     /// How the target is written.
-    pub(crate) form: Form,
+    pub form: Form,
     /// Whether it is HTTP/1.1, not 1.0.
-    pub(crate) version_1_1: bool,
+    pub version_1_1: bool,
     /// `Host`, or the target of CONNECT.
-    pub(crate) authority: Authority,
+    pub authority: Authority,
     /// The fields in order, names as sent.
-    pub(crate) fields: Vec<(String, Vec<u8>)>,
+    pub fields: Vec<(String, Vec<u8>)>,
     /// The body.
-    pub(crate) framing: Framing,
+    pub framing: Framing,
     /// Whether it asks to become a WebSocket (RFC 6455).
-    pub(crate) websocket: bool,
+    pub websocket: bool,
 }
 
-/// Reads what is there. `limit` bounds the whole head; `proxy` allows CONNECT and the absolute form with any host.
-pub(crate) fn read(bytes: &[u8], limit: usize, proxy: bool) -> Head {
+/// Reads what is there of a stream, from the start of a request.
+///
+/// `limit` bounds the whole head; within it a request line has at most 16 KiB, a method 64 bytes, and there are at most
+/// 256 fields. `proxy` allows CONNECT. The absolute form is taken in both cases, and its host must be that of `Host`.
+pub fn read(bytes: &[u8], limit: usize, proxy: bool) -> Head {
     match first_line(bytes) {
         FirstLine::Undecided if bytes.len() >= LINE_LIMIT.min(limit) => Head::Malformed("a request line too long"),
         FirstLine::Undecided => Head::Incomplete,
@@ -131,7 +134,7 @@ pub(crate) fn read(bytes: &[u8], limit: usize, proxy: bool) -> Head {
 }
 
 /// Whether bytes that are no whole first line could be the start of a request.
-pub(crate) fn could_be_http(bytes: &[u8]) -> bool {
+pub fn could_be_http(bytes: &[u8]) -> bool {
     let end = bytes.iter().position(|byte| !is_token(*byte)).unwrap_or(bytes.len());
     let token = bytes.get(..end).unwrap_or_default();
     has_version(bytes)
@@ -291,13 +294,14 @@ fn field(line: &[u8]) -> Result<(String, Vec<u8>), &'static str> {
 }
 
 /// RFC 9110, 5.6.2.
+#[inline]
 pub(super) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 impl RequestHead {
     /// The path and query as an origin gets them.
-    pub(crate) fn origin_target(&self) -> String {
+    pub fn origin_target(&self) -> String {
         match self.form {
             Form::Origin | Form::Authority => self.target.clone(),
             Form::Absolute(at) => match self.target.get(at..).unwrap_or_default() {
@@ -309,7 +313,7 @@ impl RequestHead {
     }
 
     /// What the policy judges.
-    pub(crate) fn facts(&self) -> HttpFacts {
+    pub fn facts(&self) -> HttpFacts {
         let headers = self
             .fields
             .iter()
@@ -319,12 +323,12 @@ impl RequestHead {
     }
 
     /// Whether a field asks an origin to act on another method than the one sent.
-    pub(crate) fn overrides_method(&self) -> bool {
+    pub fn overrides_method(&self) -> bool {
         METHOD_OVERRIDES.iter().any(|name| values(&self.fields, name).any(|value| value != self.method.as_bytes()))
     }
 
     /// The head as the origin gets it. `last` asks the origin to close after its answer.
-    pub(crate) fn write(&self, last: bool) -> Vec<u8> {
+    pub fn write(&self, last: bool) -> Vec<u8> {
         let mut out = Vec::with_capacity(256 + self.fields.iter().map(|(n, v)| n.len() + v.len() + 4).sum::<usize>());
         out.extend_from_slice(self.method.as_bytes());
         out.push(b' ');

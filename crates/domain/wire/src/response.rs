@@ -1,15 +1,15 @@
-//! The head of a response, as far as it says where the response ends.
+//! The head of a response, as far as it says where the response ends (RFC 9112, 4 and 6).
 
-use crate::http::body::Body;
+use crate::body::Body;
 
 /// The longest response head.
-pub(crate) const HEAD_LIMIT: usize = 256 * 1024;
+pub const HEAD_LIMIT: usize = 256 * 1024;
 /// The most header fields.
 const FIELD_LIMIT: usize = 512;
 
 /// What the first bytes of a response say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ResponseHead {
+pub enum ResponseHead {
     /// Read on.
     Incomplete,
     /// It has no one meaning.
@@ -25,8 +25,11 @@ pub(crate) enum ResponseHead {
     },
 }
 
-/// Reads what is there; `to_head` where the request was a HEAD.
-pub(crate) fn read(bytes: &[u8], to_head: bool) -> ResponseHead {
+/// Reads what is there of a stream, from the start of a response; `to_head` where the request was a HEAD.
+///
+/// A head has at most [`HEAD_LIMIT`] bytes and 512 fields. What servers in the field send is taken (a length given
+/// twice alike, no reason phrase); two ways to frame the body are not.
+pub fn read(bytes: &[u8], to_head: bool) -> ResponseHead {
     let mut fields = [httparse::EMPTY_HEADER; FIELD_LIMIT];
     let mut parsed = httparse::Response::new(&mut fields);
     let length = match parsed.parse(bytes) {
@@ -82,7 +85,7 @@ fn framing(fields: &[httparse::Header<'_>]) -> Result<Body, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::{ResponseHead, read};
-    use crate::http::body::Body;
+    use crate::body::Body;
 
     fn complete(text: &str, to_head: bool) -> (u16, Body) {
         match read(text.as_bytes(), to_head) {

@@ -4,7 +4,7 @@
 //! before that end is passed on: without it no server has a request. What is looked for is the shape alone, a token
 //! first and a version last, so a line of a log that quotes a request is none.
 
-use super::http_head::is_token;
+use crate::http_head::is_token;
 
 /// So many bytes are looked at.
 const LOOK: usize = 4 * 1024;
@@ -15,7 +15,7 @@ const VERSION: usize = b"HTTP/1".len();
 
 /// What was found so far.
 #[derive(Debug, Default)]
-pub(crate) struct Scan {
+pub struct Scan {
     seen: usize,
     /// The words of this line so far, two at most.
     words: u8,
@@ -29,7 +29,7 @@ pub(crate) struct Scan {
 
 /// What a look at bytes led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Look {
+pub enum Look {
     /// A request line is among them.
     Found,
     /// None so far.
@@ -39,8 +39,9 @@ pub(crate) enum Look {
 }
 
 impl Scan {
-    /// Looks at the next bytes of the stream.
-    pub(crate) fn look(&mut self, bytes: &[u8]) -> Look {
+    /// Looks at the next bytes of the stream: its first 4 KiB, and a line that began there up to 2 MiB. Once it said
+    /// [`Look::Found`] or [`Look::Done`] it must not be asked again.
+    pub fn look(&mut self, bytes: &[u8]) -> Look {
         for byte in bytes {
             if self.seen >= FOLLOW || (self.seen >= LOOK && (self.words == 0 || self.no_method)) {
                 return Look::Done;
