@@ -307,6 +307,35 @@ pub enum Event {
     },
 }
 
+/// An event that tells of the workload's traffic.
+#[derive(Debug, Clone, Copy)]
+pub enum Traffic<'a> {
+    /// A flow was judged.
+    Decided(&'a FlowDecided),
+    /// A flow ended.
+    Ended(&'a FlowEnded),
+    /// A DNS question was judged.
+    Question(&'a DnsDecided),
+}
+
+impl Event {
+    /// What it tells of the workload's traffic; `None` for one about the policy, the sandbox, a person or the record.
+    pub fn traffic(&self) -> Option<Traffic<'_>> {
+        match self {
+            Event::FlowDecided(flow) => Some(Traffic::Decided(flow)),
+            Event::FlowEnded(flow) => Some(Traffic::Ended(flow)),
+            Event::DnsDecided(question) => Some(Traffic::Question(question)),
+            Event::PolicyApplied(_)
+            | Event::PolicyRefused(_)
+            | Event::SandboxStarted(_)
+            | Event::SandboxEnded(_)
+            | Event::ApprovalAnswered { .. }
+            | Event::AuditCheckpoint { .. }
+            | Event::AuditRecovered { .. } => None,
+        }
+    }
+}
+
 /// A duration in whole microseconds, for `duration_us` fields.
 pub fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)

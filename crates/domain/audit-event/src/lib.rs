@@ -36,7 +36,7 @@ pub use encode::EncodeError;
 pub use erasable::SaltKey;
 pub use event::{
     Destination, DnsDecided, EndedBy, Event, FlowDecided, FlowEnded, HttpRequest, PolicyApplied, PolicyRefused,
-    Process, RunContext, SandboxChanged, TlsSeen, Transfer, WouldRecord, microseconds,
+    Process, RunContext, SandboxChanged, TlsSeen, Traffic, Transfer, WouldRecord, microseconds,
 };
 pub use filter::{Condition, Filter, FilterError, Flag};
 pub use ocsf::{OCSF_VERSION, to_ocsf};

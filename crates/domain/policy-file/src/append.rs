@@ -45,30 +45,14 @@ impl NewRule {
         }
         let label: String = to.to_string().chars().filter(|c| !matches!(c, '[' | ']')).take(100).collect();
         let rule = wire::Rule {
-            name: format!("always-{label}"),
-            priority: 0,
-            from: None,
-            to: wire::To::Group(group),
-            names: Vec::new(),
             protocol: Some(match protocol {
                 Protocol::Tcp => wire::Protocol::Tcp,
                 Protocol::Udp => wire::Protocol::Udp,
                 Protocol::Icmp => wire::Protocol::Icmp,
             }),
             ports: (protocol != Protocol::Icmp).then(|| wire::OneOrMany::Many(vec![wire::Port::One(i64::from(port))])),
-            http: Vec::new(),
-            process: None,
-            action: wire::Action::Allow,
-            enforcement: None,
-            tls: None,
-            ech: None,
-            route: None,
-            credential: None,
-            transform: None,
-            log: None,
-            record_types: Vec::new(),
             note,
-            expires: None,
+            ..wire::Rule::new(format!("always-{label}"), 0, wire::Action::Allow, wire::To::Group(group))
         };
         Self { rule, before: Some(asked_by.clone()) }
     }

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr};
 
-use audit_event::{DnsDecided, Event, FlowDecided};
+use audit_event::{DnsDecided, Event, FlowDecided, Traffic};
 use jiff::Timestamp;
 use policy::{
     CompiledPolicy, EchState, Fact, HostName, HttpFacts, Missing, NameAnswer, NameSource, NamedHost, ProcessFacts,
@@ -102,17 +102,10 @@ pub fn replay<'e>(
     let mut replayed = Replay::default();
     let mut changes: BTreeMap<(bool, Judged, Judged), Change> = BTreeMap::new();
     for event in events {
-        let again = match event {
-            Event::FlowDecided(flow) => again_flow(policy, from, now, flow),
-            Event::DnsDecided(question) => again_question(policy, from, now, question),
-            Event::FlowEnded(_)
-            | Event::PolicyApplied(_)
-            | Event::PolicyRefused(_)
-            | Event::SandboxStarted(_)
-            | Event::SandboxEnded(_)
-            | Event::ApprovalAnswered { .. }
-            | Event::AuditCheckpoint { .. }
-            | Event::AuditRecovered { .. } => continue,
+        let again = match event.traffic() {
+            Some(Traffic::Decided(flow)) => again_flow(policy, from, now, flow),
+            Some(Traffic::Question(question)) => again_question(policy, from, now, question),
+            Some(Traffic::Ended(_)) | None => continue,
         };
         let Some(again) = again else {
             replayed.passed_over += 1;

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, hint::black_box, net::IpAddr, time::Instant};
 use policy::{
     CompiledPolicy, Fact, Facts, HostName, HostPattern, NameSource, NamedHost, OwnAddresses, Protocol, QueryType,
     Source, Step, Verdict,
-    model::{Action, Feed, FeedFormat, From, Group, ListContent, Lists, PolicySpec, Rule, RuleEnforcement, To},
+    model::{Action, Feed, FeedFormat, Group, ListContent, Lists, PolicySpec, Rule, To},
 };
 use values::{GroupName, Labels, Revision, RuleName};
 
@@ -43,26 +43,7 @@ fn tool(n: usize) -> String {
 }
 
 fn rule(n: usize, action: Action, to: To) -> Rule {
-    Rule {
-        name: RuleName::new(&format!("rule-{n}")).unwrap(),
-        priority: n as i64,
-        from: From::Any,
-        to,
-        names: Vec::new(),
-        protocol: None,
-        ports: Vec::new(),
-        http: Vec::new(),
-        process: Vec::new(),
-        action,
-        enforcement: RuleEnforcement::Enforce,
-        tls: Default::default(),
-        ech: Default::default(),
-        route: None,
-        log: Default::default(),
-        record_types: Vec::new(),
-        note: None,
-        expires: None,
-    }
+    Rule::new(RuleName::new(&format!("rule-{n}")).unwrap(), n as i64, action, to)
 }
 
 /// `count` rules: a feed of names and one of ranges denied first, then hosts, wildcards, ranges and ports.

@@ -252,6 +252,33 @@ pub struct Rule {
     pub expires: Option<jiff::Timestamp>,
 }
 
+impl Rule {
+    /// A rule without further conditions: from every sandbox, any protocol and port, enforced, TLS passed through, all
+    /// logged, for ever.
+    pub fn new(name: RuleName, priority: i64, action: Action, to: To) -> Self {
+        Self {
+            name,
+            priority,
+            from: From::Any,
+            to,
+            names: Vec::new(),
+            protocol: None,
+            ports: Vec::new(),
+            http: Vec::new(),
+            process: Vec::new(),
+            action,
+            enforcement: RuleEnforcement::default(),
+            tls: TlsMode::default(),
+            ech: EchMode::default(),
+            route: None,
+            log: LogMode::default(),
+            record_types: Vec::new(),
+            note: None,
+            expires: None,
+        }
+    }
+}
+
 /// A DNS record type that only a rule opens (RFC 1035, RFC 2782).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RecordType {

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use package_managers::Manager;
 use policy::{
     HostPattern,
-    model::{Action, Group, ManagedHosts, PolicySpec, Rule, RuleEnforcement, To},
+    model::{Action, Group, ManagedHosts, PolicySpec, Rule, To},
 };
 use values::RuleName;
 
@@ -156,25 +156,13 @@ pub(crate) fn describe(registry: &Registry) -> Vec<String> {
 /// A rule behind all others that opens a registry in a private network at its exact addresses.
 fn private_rule(spec: &PolicySpec, managed: &Managed, names: Vec<HostPattern>) -> Result<Rule> {
     let last = spec.rules.iter().map(|rule| rule.priority).max().unwrap_or(0);
+    let name = RuleName::new(&format!("managed-{}", managed.name))?;
+    let to = To::Inline(Group { cidrs: managed.ranges.clone(), ..Default::default() });
     Ok(Rule {
-        name: RuleName::new(&format!("managed-{}", managed.name))?,
-        priority: last.saturating_add(1),
-        from: policy::model::From::Any,
-        to: To::Inline(Group { cidrs: managed.ranges.clone(), ..Default::default() }),
         names,
         protocol: Some(policy::Protocol::Tcp),
         ports: managed.ports.iter().map(|port| (*port, *port)).collect(),
-        http: Vec::new(),
-        process: Vec::new(),
-        action: Action::Allow,
-        enforcement: RuleEnforcement::Enforce,
-        tls: Default::default(),
-        ech: Default::default(),
-        route: None,
-        log: Default::default(),
-        record_types: Vec::new(),
-        note: None,
-        expires: None,
+        ..Rule::new(name, last.saturating_add(1), Action::Allow, to)
     })
 }
 

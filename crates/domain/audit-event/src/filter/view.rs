@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use crate::{
-    event::{Destination, Event, HttpRequest, Process, WouldRecord},
+    event::{Destination, HttpRequest, Process, Traffic, WouldRecord},
     parse::{Body, Entry},
 };
 
@@ -14,9 +14,9 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    fn event(&self) -> Option<&'a Event> {
+    fn traffic(&self) -> Option<Traffic<'a>> {
         match &self.entry.body {
-            Body::Known(event) => Some(event),
+            Body::Known(event) => event.traffic(),
             Body::Unknown(_) => None,
         }
     }
@@ -30,38 +30,19 @@ impl<'a> View<'a> {
     }
 
     pub(super) fn verdict(&self) -> Option<&'a str> {
-        match self.event() {
-            Some(Event::FlowDecided(flow)) => Some(&flow.verdict),
-            Some(Event::DnsDecided(dns)) => Some(&dns.verdict),
-            Some(
-                Event::FlowEnded(_)
-                | Event::PolicyApplied(_)
-                | Event::PolicyRefused(_)
-                | Event::SandboxStarted(_)
-                | Event::SandboxEnded(_)
-                | Event::ApprovalAnswered { .. }
-                | Event::AuditCheckpoint { .. }
-                | Event::AuditRecovered { .. },
-            ) => None,
+        match self.traffic() {
+            Some(Traffic::Decided(flow)) => Some(&flow.verdict),
+            Some(Traffic::Question(dns)) => Some(&dns.verdict),
+            Some(Traffic::Ended(_)) => None,
             None => self.unknown("verdict"),
         }
     }
 
     fn would(&self) -> &'a [WouldRecord] {
-        match self.event() {
-            Some(Event::FlowDecided(flow)) => &flow.would,
-            Some(Event::DnsDecided(dns)) => &dns.would,
-            Some(
-                Event::FlowEnded(_)
-                | Event::PolicyApplied(_)
-                | Event::PolicyRefused(_)
-                | Event::SandboxStarted(_)
-                | Event::SandboxEnded(_)
-                | Event::ApprovalAnswered { .. }
-                | Event::AuditCheckpoint { .. }
-                | Event::AuditRecovered { .. },
-            )
-            | None => &[],
+        match self.traffic() {
+            Some(Traffic::Decided(flow)) => &flow.would,
+            Some(Traffic::Question(dns)) => &dns.would,
+            Some(Traffic::Ended(_)) | None => &[],
         }
     }
 
@@ -70,67 +51,38 @@ impl<'a> View<'a> {
     }
 
     pub(super) fn rules(&self) -> Vec<&'a str> {
-        let deciding = match self.event() {
-            Some(Event::FlowDecided(flow)) => Some(flow.rule.as_str()),
-            Some(Event::FlowEnded(flow)) => Some(flow.rule.as_str()),
-            Some(Event::DnsDecided(dns)) => Some(dns.rule.as_str()),
-            Some(
-                Event::PolicyApplied(_)
-                | Event::PolicyRefused(_)
-                | Event::SandboxStarted(_)
-                | Event::SandboxEnded(_)
-                | Event::ApprovalAnswered { .. }
-                | Event::AuditCheckpoint { .. }
-                | Event::AuditRecovered { .. },
-            ) => None,
+        let deciding = match self.traffic() {
+            Some(Traffic::Decided(flow)) => Some(flow.rule.as_str()),
+            Some(Traffic::Ended(flow)) => Some(flow.rule.as_str()),
+            Some(Traffic::Question(dns)) => Some(dns.rule.as_str()),
             None => self.unknown("rule"),
         };
         deciding.into_iter().chain(self.would().iter().map(|would| would.rule.as_str())).collect()
     }
 
     fn destination(&self) -> Option<&'a Destination> {
-        match self.event() {
-            Some(Event::FlowDecided(flow)) => Some(&flow.destination),
-            Some(Event::FlowEnded(flow)) => Some(&flow.destination),
-            Some(
-                Event::DnsDecided(_)
-                | Event::PolicyApplied(_)
-                | Event::PolicyRefused(_)
-                | Event::SandboxStarted(_)
-                | Event::SandboxEnded(_)
-                | Event::ApprovalAnswered { .. }
-                | Event::AuditCheckpoint { .. }
-                | Event::AuditRecovered { .. },
-            )
-            | None => None,
+        match self.traffic()? {
+            Traffic::Decided(flow) => Some(&flow.destination),
+            Traffic::Ended(flow) => Some(&flow.destination),
+            Traffic::Question(_) => None,
         }
     }
 
     pub(super) fn hosts(&self) -> Vec<&'a str> {
         let mut hosts: Vec<&str> = self.destination().and_then(|to| to.name.as_deref()).into_iter().collect();
-        match self.event() {
-            Some(Event::FlowDecided(flow)) => {
+        match self.traffic() {
+            Some(Traffic::Decided(flow)) => {
                 hosts.extend(flow.tls.sni.as_deref());
                 hosts.extend(flow.http.as_ref().and_then(|http| http.host.as_deref()));
             }
-            Some(Event::DnsDecided(dns)) => hosts.push(dns.name.trim_end_matches('.')),
-            Some(
-                Event::FlowEnded(_)
-                | Event::PolicyApplied(_)
-                | Event::PolicyRefused(_)
-                | Event::SandboxStarted(_)
-                | Event::SandboxEnded(_)
-                | Event::ApprovalAnswered { .. }
-                | Event::AuditCheckpoint { .. }
-                | Event::AuditRecovered { .. },
-            )
-            | None => {}
+            Some(Traffic::Question(dns)) => hosts.push(dns.name.trim_end_matches('.')),
+            Some(Traffic::Ended(_)) | None => {}
         }
         hosts
     }
 
     pub(super) fn addresses(&self) -> Vec<IpAddr> {
-        if let Some(Event::DnsDecided(dns)) = self.event() {
+        if let Some(Traffic::Question(dns)) = self.traffic() {
             return dns.answers.clone();
         }
         self.destination().into_iter().flat_map(|to| [to.address, to.original_address]).flatten().collect()
@@ -141,56 +93,32 @@ impl<'a> View<'a> {
     }
 
     pub(super) fn protocols(&self) -> Vec<&'a str> {
-        match self.event() {
-            Some(Event::FlowDecided(flow)) => {
+        match self.traffic() {
+            Some(Traffic::Decided(flow)) => {
                 let tls = (flow.tls.mode != "none").then_some("tls");
                 let http = flow.http.is_some().then_some("http");
                 [Some(flow.protocol.as_str()), tls, http].into_iter().flatten().collect()
             }
-            Some(Event::FlowEnded(flow)) => vec![&flow.protocol],
-            Some(Event::DnsDecided(_)) => vec!["dns"],
-            Some(
-                Event::PolicyApplied(_)
-                | Event::PolicyRefused(_)
-                | Event::SandboxStarted(_)
-                | Event::SandboxEnded(_)
-                | Event::ApprovalAnswered { .. }
-                | Event::AuditCheckpoint { .. }
-                | Event::AuditRecovered { .. },
-            ) => Vec::new(),
+            Some(Traffic::Ended(flow)) => vec![&flow.protocol],
+            Some(Traffic::Question(_)) => vec!["dns"],
             None => self.unknown("protocol").into_iter().collect(),
         }
     }
 
     /// The executable and the process id.
     pub(super) fn process(&self) -> Option<(&'a str, u32)> {
-        let process: Option<&Process> = match self.event()? {
-            Event::FlowDecided(flow) => flow.process.as_ref(),
-            Event::FlowEnded(flow) => flow.process.as_ref(),
-            Event::DnsDecided(dns) => dns.process.as_ref(),
-            Event::PolicyApplied(_)
-            | Event::PolicyRefused(_)
-            | Event::SandboxStarted(_)
-            | Event::SandboxEnded(_)
-            | Event::ApprovalAnswered { .. }
-            | Event::AuditCheckpoint { .. }
-            | Event::AuditRecovered { .. } => None,
+        let process: Option<&Process> = match self.traffic()? {
+            Traffic::Decided(flow) => flow.process.as_ref(),
+            Traffic::Ended(flow) => flow.process.as_ref(),
+            Traffic::Question(dns) => dns.process.as_ref(),
         };
         process.map(|process| (process.exe.as_str(), process.pid))
     }
 
     pub(super) fn http(&self) -> Option<&'a HttpRequest> {
-        match self.event()? {
-            Event::FlowDecided(flow) => flow.http.as_ref(),
-            Event::FlowEnded(_)
-            | Event::DnsDecided(_)
-            | Event::PolicyApplied(_)
-            | Event::PolicyRefused(_)
-            | Event::SandboxStarted(_)
-            | Event::SandboxEnded(_)
-            | Event::ApprovalAnswered { .. }
-            | Event::AuditCheckpoint { .. }
-            | Event::AuditRecovered { .. } => None,
+        match self.traffic()? {
+            Traffic::Decided(flow) => flow.http.as_ref(),
+            Traffic::Ended(_) | Traffic::Question(_) => None,
         }
     }
 }

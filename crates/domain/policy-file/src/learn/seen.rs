@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use audit_event::{DnsDecided, Event, FlowDecided, Process};
+use audit_event::{DnsDecided, Event, FlowDecided, Process, Traffic};
 use jiff::Timestamp;
 use policy::{
     HostName, QueryType,
@@ -102,17 +102,10 @@ pub(super) struct Seen {
 
 impl Seen {
     pub(super) fn event(&mut self, time: Timestamp, event: &Event) {
-        match event {
-            Event::FlowDecided(flow) => self.flow(time, flow),
-            Event::DnsDecided(question) => self.question(time, question),
-            Event::FlowEnded(_)
-            | Event::PolicyApplied(_)
-            | Event::PolicyRefused(_)
-            | Event::SandboxStarted(_)
-            | Event::SandboxEnded(_)
-            | Event::ApprovalAnswered { .. }
-            | Event::AuditCheckpoint { .. }
-            | Event::AuditRecovered { .. } => {}
+        match event.traffic() {
+            Some(Traffic::Decided(flow)) => self.flow(time, flow),
+            Some(Traffic::Question(question)) => self.question(time, question),
+            Some(Traffic::Ended(_)) | None => {}
         }
     }
 

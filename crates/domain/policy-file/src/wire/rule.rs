@@ -69,6 +69,34 @@ pub struct Rule {
     pub expires: Option<String>,
 }
 
+impl Rule {
+    /// A rule with nothing written but what must be.
+    pub fn new(name: String, priority: i64, action: Action, to: To) -> Self {
+        Self {
+            name,
+            priority,
+            from: None,
+            to,
+            names: Vec::new(),
+            protocol: None,
+            ports: None,
+            http: Vec::new(),
+            process: None,
+            action,
+            enforcement: None,
+            tls: None,
+            ech: None,
+            route: None,
+            credential: None,
+            transform: None,
+            log: None,
+            record_types: Vec::new(),
+            note: None,
+            expires: None,
+        }
+    }
+}
+
 /// One value, or a list of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]

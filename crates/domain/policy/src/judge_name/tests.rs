@@ -6,32 +6,13 @@ use values::{Labels, Revision, RuleName};
 use super::QueryType;
 use crate::{
     CompiledPolicy, HostName, HostPattern, NameAnswer, OwnAddresses, Protocol,
-    model::{Action, From, Group, Lists, Mode, PolicySpec, RecordType, Rule, RuleEnforcement, To},
+    model::{Action, Group, Lists, Mode, PolicySpec, RecordType, Rule, RuleEnforcement, To},
 };
 
 fn rule(name: &str, priority: i64, action: Action, hosts: &[&str]) -> Rule {
     let hosts: Vec<HostPattern> = hosts.iter().map(|text| HostPattern::parse(text).unwrap()).collect();
     let to = if hosts.is_empty() { To::Any } else { To::Inline(Group { hosts, ..Group::default() }) };
-    Rule {
-        name: RuleName::new(name).unwrap(),
-        priority,
-        from: From::Any,
-        to,
-        names: Vec::new(),
-        protocol: None,
-        ports: Vec::new(),
-        http: Vec::new(),
-        process: Vec::new(),
-        action,
-        enforcement: RuleEnforcement::Enforce,
-        tls: Default::default(),
-        ech: Default::default(),
-        route: None,
-        log: Default::default(),
-        record_types: Vec::new(),
-        note: None,
-        expires: None,
-    }
+    Rule::new(RuleName::new(name).unwrap(), priority, action, to)
 }
 
 fn by_address(name: &str, priority: i64, range: &str, names: &[&str]) -> Rule {

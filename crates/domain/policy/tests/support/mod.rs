@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use policy::{
     CompiledPolicy, Fact, Facts, HostName, HostPattern, NameSource, NamedHost, OwnAddresses, Protocol, Source, Step,
-    model::{Action, Feed, FeedFormat, From, Group, Lists, PolicySpec, Rule, RuleEnforcement, To},
+    model::{Action, Feed, FeedFormat, Group, Lists, PolicySpec, Rule, To},
 };
 use values::{Labels, Revision, RuleName};
 
@@ -17,26 +17,7 @@ pub mod reference;
 
 /// A rule that allows everything, to be changed with struct update syntax.
 pub fn rule(name: &str, priority: i64, action: Action, to: To) -> Rule {
-    Rule {
-        name: RuleName::new(name).unwrap(),
-        priority,
-        from: From::Any,
-        to,
-        names: Vec::new(),
-        protocol: None,
-        ports: Vec::new(),
-        http: Vec::new(),
-        process: Vec::new(),
-        action,
-        enforcement: RuleEnforcement::Enforce,
-        tls: Default::default(),
-        ech: Default::default(),
-        route: None,
-        log: Default::default(),
-        record_types: Vec::new(),
-        note: None,
-        expires: None,
-    }
+    Rule::new(RuleName::new(name).unwrap(), priority, action, to)
 }
 
 pub fn hosts(patterns: &[&str]) -> To {

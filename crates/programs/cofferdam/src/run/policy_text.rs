@@ -96,27 +96,10 @@ fn place(name: String, priority: i64, hosts: &[String], ranges: &[IpNet], ports:
         ..Group::default()
     };
     Rule {
-        name,
-        priority,
-        from: None,
-        to: To::Group(group),
         names: if by_address { hosts.to_vec() } else { Vec::new() },
-        protocol: None,
         ports: (!ports.is_empty())
             .then(|| OneOrMany::Many(ports.iter().map(|port| Port::One(i64::from(*port))).collect())),
-        http: Vec::new(),
-        process: None,
-        action,
-        enforcement: None,
-        tls: None,
-        ech: None,
-        route: None,
-        credential: None,
-        transform: None,
-        log: None,
-        record_types: Vec::new(),
-        note: None,
-        expires: None,
+        ..Rule::new(name, priority, action, To::Group(group))
     }
 }
 

@@ -6,9 +6,7 @@ use audit_event::{DnsDecided, Event, RunContext};
 use audit_log::{AuditLog, Options};
 use policy::{
     CompiledPolicy, HostPattern, OwnAddresses,
-    model::{
-        Action, EchMode, From, Group, Lists, LogMode, Mode, PolicySpec, RecordType, Rule, RuleEnforcement, TlsMode, To,
-    },
+    model::{Action, Group, Lists, Mode, PolicySpec, RecordType, Rule, To},
 };
 use tempfile::TempDir;
 use values::{Labels, Revision, RuleName};
@@ -78,26 +76,7 @@ pub(crate) fn in_force(spec: PolicySpec, revision: u64) -> Arc<InForce> {
 
 pub(crate) fn rule(name: &str, priority: i64, action: Action, hosts: &[&str]) -> Rule {
     let hosts = hosts.iter().map(|host| HostPattern::parse(host).unwrap()).collect();
-    Rule {
-        name: RuleName::new(name).unwrap(),
-        priority,
-        from: From::Any,
-        to: To::Inline(Group { hosts, ..Group::default() }),
-        names: Vec::new(),
-        protocol: None,
-        ports: Vec::new(),
-        http: Vec::new(),
-        process: Vec::new(),
-        action,
-        enforcement: RuleEnforcement::Enforce,
-        tls: TlsMode::Passthrough,
-        ech: EchMode::DenySuspect,
-        route: None,
-        log: LogMode::All,
-        record_types: Vec::new(),
-        note: None,
-        expires: None,
-    }
+    Rule::new(RuleName::new(name).unwrap(), priority, action, To::Inline(Group { hosts, ..Group::default() }))
 }
 
 /// Names under `zone.example` are allowed, with text records; `asked.example` is asked about; `evil.zone.example`

@@ -20,7 +20,7 @@ use audit_log::{AuditLog, Options};
 use gateway::{Gateway, Question, SandboxSockets, Settings};
 use policy::{
     CompiledPolicy, HostPattern, OwnAddresses,
-    model::{Action, EchMode, From, Group, HttpMatch, Lists, LogMode, PolicySpec, Rule, RuleEnforcement, TlsMode, To},
+    model::{Action, Group, HttpMatch, Lists, PolicySpec, Rule, To},
 };
 use serde_json::Value;
 use values::{Labels, Revision, RuleName};
@@ -44,26 +44,7 @@ pub struct Dns {
 }
 
 pub fn rule(name: &str, priority: i64, action: Action, group: Group) -> Rule {
-    Rule {
-        name: RuleName::new(name).unwrap(),
-        priority,
-        from: From::Any,
-        to: To::Inline(group),
-        names: Vec::new(),
-        protocol: None,
-        ports: Vec::new(),
-        http: Vec::new(),
-        process: Vec::new(),
-        action,
-        enforcement: RuleEnforcement::Enforce,
-        tls: TlsMode::Passthrough,
-        ech: EchMode::DenySuspect,
-        route: None,
-        log: LogMode::All,
-        record_types: Vec::new(),
-        note: None,
-        expires: None,
-    }
+    Rule::new(RuleName::new(name).unwrap(), priority, action, To::Inline(group))
 }
 
 /// Opens loopback under these names, on every port.

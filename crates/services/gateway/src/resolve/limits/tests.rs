@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use policy::{
     CompiledPolicy, HostName, HostPattern,
-    model::{Action, DnsLimits, EchMode, From, Group, Lists, LogMode, PolicySpec, Rule, RuleEnforcement, TlsMode, To},
+    model::{Action, DnsLimits, Group, Lists, PolicySpec, Rule, To},
 };
 use values::{Revision, RuleName};
 
@@ -16,26 +16,7 @@ fn name(text: &str) -> HostName {
 
 fn rule(text: &str, priority: i64, hosts: &[&str]) -> Rule {
     let hosts = hosts.iter().map(|host| HostPattern::parse(host).unwrap()).collect();
-    Rule {
-        name: RuleName::new(text).unwrap(),
-        priority,
-        from: From::Any,
-        to: To::Inline(Group { hosts, ..Group::default() }),
-        names: Vec::new(),
-        protocol: None,
-        ports: Vec::new(),
-        http: Vec::new(),
-        process: Vec::new(),
-        action: Action::Allow,
-        enforcement: RuleEnforcement::Enforce,
-        tls: TlsMode::Passthrough,
-        ech: EchMode::DenySuspect,
-        route: None,
-        log: LogMode::All,
-        record_types: Vec::new(),
-        note: None,
-        expires: None,
-    }
+    Rule::new(RuleName::new(text).unwrap(), priority, Action::Allow, To::Inline(Group { hosts, ..Group::default() }))
 }
 
 fn policy(dns: DnsLimits) -> CompiledPolicy {
