@@ -53,6 +53,21 @@ pub fn read(bytes: &[u8], to_head: bool) -> ResponseHead {
     }
 }
 
+/// The most header fields of a proxy's answer.
+const PROXY_FIELD_LIMIT: usize = 64;
+
+/// The status of a whole head, such as a proxy's answer to CONNECT: at most 64 fields, and no byte behind it.
+pub fn status(head: &[u8]) -> Result<u16, &'static str> {
+    let mut fields = [httparse::EMPTY_HEADER; PROXY_FIELD_LIMIT];
+    let mut response = httparse::Response::new(&mut fields);
+    match response.parse(head) {
+        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
+        Ok(_) => return Err("its head is not whole"),
+        Err(_) => return Err("its head is no HTTP"),
+    }
+    response.code.ok_or("it has no status")
+}
+
 fn framing(fields: &[httparse::Header<'_>]) -> Result<Body, &'static str> {
     let mut length: Option<u64> = None;
     let mut chunked = None;

@@ -12,14 +12,12 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
+use wire::response;
 
 use super::{DialError, Fault};
 
 /// The longest answer head of an HTTP proxy.
 const HEAD_LIMIT: usize = 8 * 1024;
-
-/// The most header fields of an answer.
-const FIELD_LIMIT: usize = 64;
 
 /// What a proxy did instead of connecting us.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +99,7 @@ pub(super) async fn http_connect(stream: &mut TcpStream, target: SocketAddr) -> 
     let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.map_err(ProxyError::Closed)?;
     let head = read_head(stream).await?;
-    match status(&head)? {
+    match response::status(&head).map_err(ProxyError::Malformed)? {
         200..=299 => Ok(()),
         407 => Err(ProxyError::Authentication),
         other => Err(ProxyError::Status(other)),
@@ -134,18 +132,6 @@ async fn read_head(stream: &mut TcpStream) -> Result<Vec<u8>, ProxyError> {
             return Ok(head);
         }
     }
-}
-
-/// The status of a whole head.
-pub(super) fn status(head: &[u8]) -> Result<u16, ProxyError> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELD_LIMIT];
-    let mut response = httparse::Response::new(&mut fields);
-    match response.parse(head) {
-        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
-        Ok(_) => return Err(ProxyError::Malformed("its head is not whole")),
-        Err(_) => return Err(ProxyError::Malformed("its head is no HTTP")),
-    }
-    response.code.ok_or(ProxyError::Malformed("it has no status"))
 }
 
 /// Asks a SOCKS5 proxy for a connection, by address (RFC 1928).

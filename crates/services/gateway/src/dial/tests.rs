@@ -18,7 +18,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{DialError, Dialled, Fault, ProxyError, RouteError, connect, eyeballs, proxy, udp_socket};
+use super::{DialError, Dialled, Fault, ProxyError, RouteError, connect, eyeballs, udp_socket};
 
 /// Whether a proxy's failure is the expected one.
 type Expected = fn(&ProxyError) -> bool;
@@ -82,7 +82,7 @@ proptest! {
 
     #[test]
     fn any_answer_of_a_proxy_is_read_without_a_panic(head in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = proxy::status(&head);
+        let _ = wire::response::status(&head);
     }
 }
 

@@ -234,8 +234,8 @@ impl DnsContext {
         }
         let now = Instant::now();
         self.names.bind(name, found, passed, now);
-        let code = if found.exists { ResponseCode::NoError } else { ResponseCode::NxDomain };
-        write(out, case, code, passed, &found.records, found.ttl(now));
+        let code = if found.answer.exists { ResponseCode::NoError } else { ResponseCode::NxDomain };
+        write(out, case, code, passed, &found.answer.records, found.ttl(now));
         self.tally.dns(Verdict::Allowed, "", decision.rule.as_str());
         let reason = match kept_back {
             None => Cow::Borrowed(&*decision.reason),

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use audit_log::RecordError;
 use policy::{Guard, Reason};
 use values::{RouteName, RuleName};
+use wire::dns::answer::AnswerError;
 
 use super::{
-    found::AnswerError,
     limits::Crossed,
     upstream::{ServerError, UpstreamError},
 };

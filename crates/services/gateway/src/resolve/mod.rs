@@ -20,12 +20,10 @@ mod cache;
 mod error;
 /// The record of a DNS question.
 mod event;
-/// What an upstream server's message says about one name.
+/// An answer, and what is remembered with it.
 mod found;
 /// Bounds on what a sandbox can carry out in DNS questions.
 mod limits;
-/// HTTPS and SVCB records, cleaned for the sandbox.
-mod service_binding;
 /// Addresses that stand for a name which nobody was asked about yet.
 mod synthetic;
 /// Asks DNS servers: the route's own, or the host's.
@@ -44,6 +42,7 @@ use jiff::Timestamp;
 use policy::{CompiledPolicy, Guard, HostName, NameAnswer, NameDecision, QueryType, Verdict};
 use smallvec::{SmallVec, smallvec};
 use values::RouteName;
+use wire::dns::answer::{self, Reading};
 
 pub(crate) use bindings::BindingGuard;
 pub(crate) use error::ResolveError;
@@ -53,7 +52,6 @@ pub(crate) use limits::{Crossed, Rate};
 
 use crate::{in_force::InForce, settings::Settings, summary::Tally};
 use cache::{Outcome, Place};
-use found::Reading;
 use upstream::{Roots, Upstream};
 
 /// The name by which a sandbox reaches the host's loopback, where a rule opens it.
@@ -175,8 +173,8 @@ impl Names {
         };
         for _ in 0..ALIAS_LIMIT {
             let alias = match &outcome {
-                Ok(found) if found.ech => return true,
-                Ok(found) => found.alias.clone(),
+                Ok(found) if found.answer.ech => return true,
+                Ok(found) => found.answer.alias.clone(),
                 Err(error) => return !error.is_unknown_type(),
             };
             let Some(alias) = alias else { return false };
@@ -316,13 +314,13 @@ impl Names {
         loop {
             let message = self.upstream.ask(hop, &asked, kind).await;
             let message = message.map_err(|error| ResolveError::Upstream(Arc::new(error)))?;
-            let reading = found::read(&message, &asked, record, &mut links, Instant::now());
+            let reading = answer::read(&message, &asked, record, &mut links);
             match reading.map_err(|error| ResolveError::Answer(Arc::new(error)))? {
-                Reading::Whole(mut found) => {
-                    if links > 0 && found.canonical.is_none() {
-                        found.canonical = HostName::parse(&asked.to_ascii()).ok();
+                Reading::Whole(mut answer) => {
+                    if links > 0 && answer.canonical.is_none() {
+                        answer.canonical = HostName::parse(&asked.to_ascii()).ok();
                     }
-                    return Ok(Arc::new(found));
+                    return Ok(Arc::new(Found::new(answer, Instant::now())));
                 }
                 // Each turn adds a link, and the links are bounded.
                 Reading::GoOn(next) => asked = next,
@@ -377,9 +375,9 @@ fn combine(six: Outcome, four: Outcome) -> Result<Resolved, ResolveError> {
     for outcome in [six, four] {
         match outcome {
             Ok(found) => {
-                addresses.extend_from_slice(&found.addresses);
-                exists |= found.exists;
-                canonical = canonical.or_else(|| found.canonical.clone());
+                addresses.extend_from_slice(&found.answer.addresses);
+                exists |= found.answer.exists;
+                canonical = canonical.or_else(|| found.answer.canonical.clone());
                 expires = Some(expires.map_or(found.expires, |other| other.min(found.expires)));
             }
             // A denial says more than a failure.

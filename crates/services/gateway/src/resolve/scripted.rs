@@ -136,8 +136,3 @@ pub(crate) fn aaaa(owner: &str, ttl: u32, address: &str) -> Record {
 pub(crate) fn cname(owner: &str, ttl: u32, target: &str) -> Record {
     Record::from_rdata(name(owner), ttl, RData::CNAME(rdata::CNAME(name(target))))
 }
-
-pub(crate) fn soa(owner: &str, ttl: u32, minimum: u32) -> Record {
-    let data = rdata::SOA::new(name("ns.example."), name("root.example."), 1, 1, 1, 1, minimum);
-    Record::from_rdata(name(owner), ttl, RData::SOA(data))
-}

@@ -14,9 +14,10 @@ use hickory_proto::{
 use policy::model::{DnsServer, Hop, Route};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::client::TlsStream;
+use wire::dns::answer::{answers, is_cut_answer};
 
 use super::{
-    Roots, ServerError, answers, https,
+    Roots, ServerError, https,
     tls::{self, Protocol},
 };
 use crate::dial::{self, DialError};
@@ -158,14 +159,6 @@ async fn datagram(hop: &Hop, server: SocketAddr, query: &Message) -> Result<Opti
         }
     }
     Err(ServerError::Unrelated)
-}
-
-/// Whether the head of a message that can't be read whole says that it answers the query and was cut.
-fn is_cut_answer(bytes: &[u8], query: &Message) -> bool {
-    match bytes {
-        [high, low, flags, ..] => u16::from_be_bytes([*high, *low]) == query.metadata.id && flags & 0x82 == 0x82,
-        _ => false,
-    }
 }
 
 /// One question behind its length (RFC 1035, 4.2.2).

@@ -26,13 +26,13 @@ use std::{
 };
 
 use hickory_proto::{
-    op::{Edns, Message, MessageType, OpCode, Query},
+    op::{Edns, Message, Query},
     rr::{Name, RecordType},
 };
 use policy::model::{DnsServer, Hop, Route};
 use tokio::time::{timeout, timeout_at};
+use wire::dns::answer;
 
-use super::found;
 use crate::dial::DialError;
 
 pub(super) use tls::Roots;
@@ -133,7 +133,7 @@ impl Upstream {
                 Ok(Err(_)) | Err(_) => Err(ServerError::Silent),
             };
             match outcome {
-                Ok(message) if found::is_final(&message) => return Ok(message),
+                Ok(message) if answer::is_final(&message) => return Ok(message),
                 Ok(message) => {
                     let source = ServerError::Code(u16::from(message.metadata.response_code));
                     last = Err(UpstreamError::Failed { server: address(server), source });
@@ -178,14 +178,6 @@ fn query(name: &Name, record: RecordType) -> Message {
     edns.set_max_payload(PAYLOAD);
     message.set_edns(edns);
     message
-}
-
-/// Whether a message is a response to this query and no other.
-fn answers(response: &Message, query: &Message) -> bool {
-    response.metadata.id == query.metadata.id
-        && response.metadata.message_type == MessageType::Response
-        && response.metadata.op_code == OpCode::Query
-        && response.queries == query.queries
 }
 
 #[cfg(test)]
