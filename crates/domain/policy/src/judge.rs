@@ -205,7 +205,7 @@ impl CompiledPolicy {
                 (Verdict::Allowed, _) => "no rule matches; the mode allows".into(),
                 (Verdict::Asked | Verdict::Denied, Protocol::Tcp) => "no rule matches".into(),
                 (Verdict::Asked | Verdict::Denied, Protocol::Udp) => {
-                    "UDP passes only by a rule that lists its ports".into()
+                    "UDP passes only by a rule for it that lists its ports".into()
                 }
                 (Verdict::Asked | Verdict::Denied, Protocol::Icmp) => "ICMP passes only by a rule for it".into(),
             },

@@ -349,6 +349,13 @@ fn protocols_and_ports() {
             }),
         ],
     );
+    let ports = Rule { ports: vec![(53, 53)], ..rule("ports", 1, Action::Allow, hosts(&["a.test"])) };
+    check(
+        &limited(vec![ports]),
+        &[("denied by mode-default", |flow| {
+            (flow.name, flow.protocol, flow.port) = (sni("a.test"), Protocol::Udp, 53)
+        })],
+    );
     let open = PolicySpec { mode: Mode::Unrestricted, ..limited(vec![rule("all", 1, Action::Allow, To::Any)]) };
     check(&open, &[("denied by mode-default", |flow| flow.protocol = Protocol::Udp), ("allowed by all", |_| {})]);
 }

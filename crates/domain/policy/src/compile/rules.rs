@@ -137,8 +137,8 @@ impl CompiledRule {
         }
     }
 
-    /// Whether flows of this protocol can match at all. What allows or asks opens UDP only with ports
-    /// and ICMP only by name (spec/egress.md 8).
+    /// Whether flows of this protocol can match at all. What allows or asks opens UDP and ICMP only by name, and
+    /// UDP only with ports (spec/egress.md 8).
     pub(crate) fn reaches(&self, protocol: Protocol) -> bool {
         if self.protocol.is_some_and(|own| own != protocol) {
             return false;
@@ -146,7 +146,7 @@ impl CompiledRule {
         match (self.action, protocol) {
             (_, Protocol::Tcp) => true,
             (Action::Deny, Protocol::Udp) => true,
-            (Action::Allow | Action::Ask, Protocol::Udp) => self.lists_ports,
+            (Action::Allow | Action::Ask, Protocol::Udp) => self.protocol.is_some() && self.lists_ports,
             (Action::Deny, Protocol::Icmp) => !self.lists_ports,
             (Action::Allow | Action::Ask, Protocol::Icmp) => self.protocol.is_some(),
         }

@@ -115,7 +115,7 @@ fn why_not(rule: &CompiledRule, why: WhyNot, case: &Case<'_>) -> String {
             None => format!("it is not for {}", protocol(case.facts.protocol)),
         },
         WhyNot::Unopened => match case.facts.protocol {
-            Protocol::Udp => "UDP passes only by a rule that lists its ports".to_owned(),
+            Protocol::Udp => "UDP passes only by a rule for it that lists its ports".to_owned(),
             Protocol::Icmp | Protocol::Tcp => "ICMP passes only by a rule for it".to_owned(),
         },
         WhyNot::Port => format!("port {} is not among its ports", case.facts.port),

@@ -434,7 +434,7 @@ fn protocol_opened(rule: &Rule, protocol: Protocol) -> bool {
     rule.protocol.is_none_or(|own| own == protocol)
         && match protocol {
             Protocol::Tcp => true,
-            Protocol::Udp => denies || !rule.ports.is_empty(),
+            Protocol::Udp => denies || (rule.protocol.is_some() && !rule.ports.is_empty()),
             Protocol::Icmp if denies => rule.ports.is_empty(),
             Protocol::Icmp => rule.protocol.is_some(),
         }
