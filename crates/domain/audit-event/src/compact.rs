@@ -196,7 +196,8 @@ impl Line {
         if let Some(code) = sandbox.exit_code {
             self.word(&format!("exit {code}"));
         }
-        for (label, list) in [("without", &sandbox.missing), ("opened", &sandbox.opened)] {
+        for (label, list) in [("without", &sandbox.missing), ("opened", &sandbox.opened), ("found", &sandbox.findings)]
+        {
             if !list.is_empty() {
                 self.word(&format!("{label} {}", list.join(", ")));
             }

@@ -252,6 +252,10 @@ pub struct SandboxChanged {
     pub missing: Vec<String>,
     /// What was opened on purpose: mounts, presets, environment variables (names only).
     pub opened: Vec<String>,
+    /// What the end found changed in the writable folders that would have acted on the host: settings and hooks of
+    /// git, protected files that were replaced. Absent where there is nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<String>,
 }
 
 /// Everything that can be recorded.

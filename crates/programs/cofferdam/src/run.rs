@@ -42,6 +42,8 @@ mod guarded;
 mod mounts;
 /// What is said on standard error at the start.
 mod opening;
+/// What changed by the end that would act on the host.
+mod found;
 /// Flags as a policy file.
 mod policy_text;
 /// From standing walls to the end of the workload.
@@ -50,7 +52,11 @@ mod session;
 mod summary;
 
 pub(crate) use arguments::Arguments;
+pub(crate) use found::Found;
 pub(crate) use guarded::Guard;
+
+/// The longest line that is said about paths that others chose.
+const LONGEST_NOTE: usize = 4096;
 
 /// Runs a command, contained. Gives the command's own exit code, 125, 126 or 127.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
@@ -115,7 +121,7 @@ pub(crate) fn failed(error: &dyn std::error::Error, hint: Option<String>) -> Fai
         message.push_str(&format!(": {cause}"));
         source = cause.source();
     }
-    let failure = Failure::new(code::RUN_FAILED, message);
+    let failure = Failure::new(code::RUN_FAILED, audit_event::bounded(&message, LONGEST_NOTE));
     match hint {
         Some(hint) => failure.hint(hint),
         None => failure,
@@ -180,7 +186,8 @@ fn writable_folders(arguments: &Arguments, presets: &[Preset], working_directory
     let flags = arguments.mount.iter().filter(|mount| mount.writable).map(|mount| &mount.source);
     let mounts = presets.iter().flat_map(|preset| &preset.mounts);
     let presets = mounts.filter(|mount| mount.writable && mount.path.exists()).map(|mount| &mount.path);
-    for path in flags.chain(presets) {
+    let common = sandbox::common_folder(working_directory);
+    for path in flags.chain(presets).chain(&common) {
         let real = std::fs::canonicalize(path).map_err(|error| mounts::refuse(path, &error))?;
         folders.push(real);
     }
@@ -245,9 +252,11 @@ impl Live<'_> {
         record.guard = guarded.live(&planned.closed);
         self.run.write(record)?;
         lists.guard(record.guard.clone());
+        let repositories = planned.repositories;
         let said = opening::Said::new(&choice, &presets, &environment, &opened, &planned.notes);
         if !self.quiet() {
-            said.notes().iter().for_each(|text| note(text));
+            // Names of files in it may be an earlier workload's, and this is a terminal.
+            said.notes().iter().for_each(|text| note(&audit_event::bounded(text, LONGEST_NOTE)));
         }
         let spec = Spec {
             plan: planned.plan,
@@ -274,11 +283,13 @@ impl Live<'_> {
             command: self.arguments.command.join(" "),
             opened: said.opened(),
             guard: record.guard.clone(),
+            repositories: repositories.clone(),
             watch: self.arguments.watch,
             config: self.config.clone(),
         }
         .live(started)
-        .map(|ended| self.report(&ended, is_bare, &managed, &record.guard))
+        .inspect_err(|_| Found::new(&repositories, &record.guard).say(self.quiet()))
+        .map(|ended| self.report(&ended, is_bare, &managed))
     }
 
     fn compile(
@@ -303,25 +314,22 @@ impl Live<'_> {
         guarded: &guarded::Guarded,
         working_directory: &Path,
     ) -> Result<Planned> {
-        let refused = |error: sandbox::PlanError| failed(&error, None);
+        let refused = |error: sandbox::PlanError| failed(&error, error.hint());
         let mut request = PlanRequest::new(self.arguments.command.clone(), working_directory).map_err(refused)?;
         request.environment = environment.variables.clone().into_iter().collect();
         request.environment.push(("PWD".to_owned(), working_directory.display().to_string()));
         request.mounts = opened.mounts.clone();
         request.hidden.clone_from(&guarded.hidden);
         request.closed = guarded.closed();
+        request.allow_host_sockets = self.arguments.allow_host_sockets;
         if let Some((rows, columns)) = sandbox::console_size() {
             request.terminal = Terminal::New { rows, columns };
         }
         request.plan().map_err(|error| refused(error).into())
     }
 
-    fn report(&self, ended: &session::Ended, is_bare: bool, managed: &[String], guard: &Guard) -> u8 {
-        for path in guard.replaced() {
-            note(&format!(
-                "{path} was replaced while the command ran, which could write it from then on: read it before you use it"
-            ));
-        }
+    fn report(&self, ended: &session::Ended, is_bare: bool, managed: &[String]) -> u8 {
+        ended.found.say(self.quiet());
         if let Some(reason) = &ended.reason {
             note(reason);
         }

@@ -44,6 +44,8 @@ mod running;
 mod start;
 /// Standard streams.
 mod streams;
+/// What lies in mounted folders.
+mod survey;
 /// Which parts of the host's system.
 mod system_files;
 /// Mount trees opened for a sandbox of root.
@@ -56,6 +58,7 @@ pub use groups::GroupLimits;
 pub use init_protocol::{GatewayPorts, Limits, Mount, Plan, Terminal};
 pub use plan::{PlanError, PlanRequest, Planned};
 pub use probe::{Capabilities, Capability, State, probe};
+pub use repository::{AtTheEnd, RepositoryWatch, common_folder};
 pub use running::{Exit, Remote, Running, Sandbox};
 pub use start::{Sockets, Spec, Started, start};
 pub use streams::Streams;

@@ -19,7 +19,8 @@ use init_protocol::{GatewayPorts, Limits, Mount, Plan, Terminal};
 use rustix::process::{getegid, geteuid};
 
 use crate::protection::{self, Protection};
-use crate::{host_sockets, system_files};
+use crate::repository::RepositoryWatch;
+use crate::{host_sockets, survey, system_files};
 
 /// What somebody wants to run, before it is a plan.
 #[derive(Debug, Clone)]
@@ -40,6 +41,8 @@ pub struct PlanRequest {
     pub hidden: Vec<PathBuf>,
     /// Files and folders of the host that no mount may make writable. Each must be there.
     pub closed: Vec<PathBuf>,
+    /// Go on where not every socket of the host can be found or masked.
+    pub allow_host_sockets: bool,
     /// More lines for `/etc/hosts`.
     pub hosts: Vec<(IpAddr, String)>,
     /// The host's name inside.
@@ -61,6 +64,8 @@ pub struct Planned {
     pub notes: Vec<String>,
     /// Of what was to be closed: what a writable mount shows, and is read-only now.
     pub closed: Vec<PathBuf>,
+    /// For the end of the run.
+    pub repositories: RepositoryWatch,
 }
 
 /// Why there is no plan.
@@ -102,12 +107,34 @@ pub enum PlanError {
         /// By which.
         by: PathBuf,
     },
+    /// A socket of the host might be reachable.
+    #[error("{what}: the command could reach what listens there")]
+    Sockets {
+        /// Which, or why that is not known.
+        what: String,
+    },
     /// A name that can't stand in a file of names.
     #[error("`{name}` can't be a name in the sandbox")]
     Name {
         /// Which.
         name: String,
     },
+}
+
+impl PlanError {
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<String> {
+        let text = match self {
+            PlanError::Sockets { .. } => "mount a smaller folder (--workdir, --mount), or say --allow-host-sockets",
+            PlanError::WorkingDirectory { .. }
+            | PlanError::SystemDirectory { .. }
+            | PlanError::Target { .. }
+            | PlanError::Protected { .. }
+            | PlanError::Covered { .. }
+            | PlanError::Name { .. } => return None,
+        };
+        Some(text.to_owned())
+    }
 }
 
 /// Folders that a workload may not get writable as a whole.
@@ -139,6 +166,7 @@ impl PlanRequest {
             mounts: Vec::new(),
             hidden: Vec::new(),
             closed: Vec::new(),
+            allow_host_sockets: false,
             hosts: Vec::new(),
             hostname: "sandbox".to_owned(),
             terminal: Terminal::Inherit,
@@ -159,7 +187,13 @@ impl PlanRequest {
         // After a mount at the same place, or that would cover it.
         mounts.push(Mount::own(&self.working_directory, true));
         let mut protection = Protection::new(mounts);
-        protection.repositories(&self.working_directory);
+        let (mut windows, mut left) = (Vec::new(), survey::MOST_ENTRIES);
+        survey::add_windows(&mut windows, protection.mounts(), &mut left);
+        protection.repositories(&self.working_directory, &windows);
+        // What that added lies outside of the folders above: the repository of a worktree.
+        survey::add_windows(&mut windows, protection.mounts(), &mut left);
+        let writable = windows.iter().filter(|window| window.writable);
+        let repositories = RepositoryWatch::new(writable.map(|window| (window.source.as_path(), &window.survey)));
         // The outer first: one inside another is covered with it.
         let mut hidden = self.hidden.clone();
         hidden.sort();
@@ -170,8 +204,8 @@ impl PlanRequest {
         if self.home.starts_with(&self.working_directory) {
             notes.insert(0, format!("the whole home {} is writable in the sandbox", self.home.display()));
         }
+        let masked = host_sockets::mask(&windows, &protection, self.allow_host_sockets)?;
         let mut mounts = protection.finish();
-        let masked = host_sockets::mask(&mounts);
         mounts.extend(masked.mounts);
         notes.extend(masked.notes);
         protection::check_order(&mounts)?;
@@ -187,7 +221,7 @@ impl PlanRequest {
             uid,
             gid,
         };
-        Ok(Planned { plan, notes, closed })
+        Ok(Planned { plan, notes, closed, repositories })
     }
 
     fn check(&self) -> Result<(), PlanError> {

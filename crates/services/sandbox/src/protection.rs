@@ -6,17 +6,15 @@
 //!   away (rename(2), EBUSY) and what holds one can;
 //! - mounts are sorted, parents first, and a plan in which a mount covers an earlier one is refused.
 
-use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use init_protocol::Mount;
 
 use crate::plan::PlanError;
-use crate::repository;
+use crate::repository::{self, Protected};
+use crate::survey::Window;
 
-/// Entries of one writable folder that are looked at for repositories.
-const MOST_ENTRIES: usize = 10_000;
 /// Repositories below a writable folder that are protected one by one.
 const MOST_REPOSITORIES: usize = 32;
 
@@ -45,56 +43,79 @@ impl Protection {
     }
 
     /// Protects the repositories of each writable folder of the caller's, the one at its top and those below it.
-    pub(crate) fn repositories(&mut self, working_directory: &Path) {
-        let writable = |mount: &Mount| match mount {
-            Mount::Bind { source, target, writable: true, owned: true, .. } => Some((source.clone(), target.clone())),
-            Mount::Bind { .. } | Mount::Tmpfs { .. } | Mount::File { .. } | Mount::Symlink { .. } => None,
-        };
-        let windows: Vec<(PathBuf, PathBuf)> = self.mounts.iter().filter_map(writable).collect();
-        for (source, target) in windows {
-            let (mut found, complete) = repositories_below(&source);
-            if !complete || found.len() > MOST_REPOSITORIES {
+    pub(crate) fn repositories(&mut self, working_directory: &Path, windows: &[Window]) {
+        let writable: Vec<&Window> = windows.iter().filter(|window| window.writable).collect();
+        let sources: Vec<&Path> = writable.iter().map(|window| window.source.as_path()).collect();
+        for window in writable {
+            let (source, target) = (&window.source, &window.target);
+            let bare = window.survey.git_folders.iter().filter(|below| !below.iter().any(|part| part == ".git"));
+            let repositories = window.survey.repositories.len() + bare.clone().count();
+            if window.survey.unseen.is_some() || repositories > MOST_REPOSITORIES {
                 self.notes.push(format!(
-                    "{} is large: only the first {MOST_REPOSITORIES} repositories of its first {MOST_ENTRIES} entries \
-                     have their hooks and settings protected",
+                    "{} is large: only the nearest {MOST_REPOSITORIES} of the repositories that were found have their \
+                     hooks and settings protected; the others are compared at the end",
                     source.display()
                 ));
             }
-            found.truncate(MOST_REPOSITORIES);
-            for folder in found {
+            for below in window.survey.repositories.iter().take(MOST_REPOSITORIES) {
+                let folder = source.join(below);
                 let is_file = fs::symlink_metadata(folder.join(".git")).is_ok_and(|found| found.is_file());
                 if is_file && folder != *working_directory {
                     // A submodule or worktree: what it names is protected where it lies, if it is mounted at all.
-                    self.at(Mount::own(folder.join(".git"), false), &source, &target);
+                    self.at(Mount::own(folder.join(".git"), false), source, target);
                     continue;
                 }
-                let protected = repository::protect(&folder);
-                for mount in protected.mounts {
-                    let inside = mount.target().starts_with(&source);
-                    // The repository of a worktree lies elsewhere, and is mounted for the working directory only.
-                    if inside || folder == *working_directory {
-                        self.at(mount, &source, &target);
-                    }
-                }
-                self.notes.extend(protected.notes);
+                self.add_repository(
+                    repository::protect(&folder, &sources),
+                    source,
+                    target,
+                    folder == *working_directory,
+                );
+            }
+            for below in bare.take(MOST_REPOSITORIES.saturating_sub(window.survey.repositories.len())) {
+                self.add_repository(repository::protect_bare(&source.join(below)), source, target, false);
             }
         }
+    }
+
+    fn add_repository(&mut self, protected: Protected, source: &Path, target: &Path, is_worked_in: bool) {
+        for mount in protected.mounts {
+            // The repository of a worktree lies elsewhere, and is mounted for the working directory only.
+            if mount.target().starts_with(source) || is_worked_in {
+                self.at(mount, source, target);
+            }
+        }
+        self.notes.extend(protected.notes);
     }
 
     /// Adds a mount that stands at its own path, where a window shows that path.
     fn at(&mut self, mount: Mount, source: &Path, target: &Path) {
         let Mount::Bind { source: own, writable, optional, owned, .. } = mount else { return };
-        let Ok(below) = own.strip_prefix(source) else {
-            self.mounts.push(Mount::Bind { target: own.clone(), source: own, writable, optional, owned });
+        let place = match own.strip_prefix(source) {
+            Ok(below) => target.join(below),
+            Err(_) => own.clone(),
+        };
+        let Some(seen) = self.place(&own, place) else {
+            if !own.starts_with(source) {
+                self.mounts.push(Mount::Bind { target: own.clone(), source: own, writable, optional, owned });
+            }
             return;
         };
-        let place = target.join(below);
-        let Some(seen) = self.place(&own, place) else { return };
         self.pin(&own, &seen);
         let mount = Mount::Bind { source: own, target: seen.target, writable, optional, owned };
         if !self.mounts.contains(&mount) {
             self.mounts.push(mount);
         }
+    }
+
+    /// The mounts so far.
+    pub(crate) fn mounts(&self) -> &[Mount] {
+        &self.mounts
+    }
+
+    /// The place, where that is what is seen there, below a mount: what is mounted by its own path was asked for.
+    pub(crate) fn shown(&self, real: &Path, place: PathBuf) -> Option<PathBuf> {
+        self.place(real, place).filter(|seen| seen.target != seen.window).map(|seen| seen.target)
     }
 
     /// Covers a folder of the host wherever it would be seen.
@@ -205,29 +226,6 @@ fn below(real: &Path, source: &Path) -> Option<PathBuf> {
 
 fn depth(path: &Path) -> usize {
     path.components().count()
-}
-
-/// Folders that hold a repository, the outer first, and whether everything was looked at.
-fn repositories_below(folder: &Path) -> (Vec<PathBuf>, bool) {
-    let mut found = Vec::new();
-    let mut left = MOST_ENTRIES;
-    let mut folders = VecDeque::from([folder.to_owned()]);
-    while let Some(folder) = folders.pop_front() {
-        if fs::symlink_metadata(folder.join(".git")).is_ok() {
-            found.push(folder.clone());
-        }
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            if left == 0 {
-                return (found, false);
-            }
-            left -= 1;
-            let skipped = ["node_modules", "target", ".git", ".venv"].iter().any(|name| entry.file_name() == *name);
-            if !skipped && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                folders.push_back(entry.path());
-            }
-        }
-    }
-    (found, true)
 }
 
 #[cfg(test)]

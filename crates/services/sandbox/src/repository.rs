@@ -5,25 +5,41 @@
 //! and inside it hooks and settings are read-only. A worktree's `.git` is a file that names a folder elsewhere; that
 //! one is mounted too, if it names this working directory in turn: else any file could have a folder mounted.
 //!
-//! One file more could lead git elsewhere for its settings: `commondir`, which a main repository does not have. For the
-//! time of a run it gets one that says "here" (`.`), read-only inside; the last run that holds it takes it away.
+//! Two files more could give git other settings where they are missing: `commondir`, which a main repository does not
+//! have, and `config.worktree`. For the time of a run they stand there, saying "here" (`.`) and nothing, read-only
+//! inside; the last run that holds them takes them away.
 //!
-//! Not covered: a repository that the workload itself makes inside the working directory. Whoever runs git in such a
-//! folder on the host trusts what the workload wrote, as with a Makefile.
+//! Other worktrees of the repository: what says where they lie is read-only; one that no window shows can't be worked
+//! in, so its folder is read-only as a whole.
+//!
+//! Mounts can't hold what is not there yet: a repository that the workload makes, or what a program of the host
+//! replaces. That is `watch`'s, at the end.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use init_protocol::Mount;
 
 use crate::error::StartError;
 
+/// What settings a repository has, and which are harmless.
+mod settings;
+/// What changed at the end.
+mod watch;
+
+pub use watch::{AtTheEnd, RepositoryWatch};
+
 /// Folders of a repository that the host's git runs programs from, and files that name such programs.
 const PROTECTED: [(&str, Kind); 3] =
     [("hooks", Kind::Folder), ("config", Kind::File), ("config.worktree", Kind::OptionalFile)];
+/// What a worktree's folder has of such.
+const PROTECTED_IN_WORKTREE: [&str; 3] = ["commondir", "gitdir", "config.worktree"];
 /// More submodules than this are not looked at one by one.
 const MOST_MODULES: usize = 64;
+/// More worktrees neither.
+const MOST_WORKTREES: usize = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -37,7 +53,9 @@ enum Kind {
 
 /// Says where a repository's settings lie; in a main repository it is not there.
 const COMMON: &str = "commondir";
-/// What it holds where it stands for its absence.
+/// Settings of one worktree, where the repository has that extension.
+const OWN_CONFIG: &str = "config.worktree";
+/// What `commondir` holds where it stands for its absence.
 const HERE: &str = ".\n";
 
 /// The mounts over a working directory, and what could not be protected.
@@ -47,18 +65,30 @@ pub(crate) struct Protected {
     pub(crate) notes: Vec<String>,
 }
 
-/// What protects the repository in a working directory, if there is one.
-pub(crate) fn protect(working_directory: &Path) -> Protected {
+/// The repository of a worktree, which lies elsewhere and is mounted writable with it.
+pub fn common_folder(working_directory: &Path) -> Option<PathBuf> {
+    let git = working_directory.join(".git");
+    let is_file = fs::symlink_metadata(&git).is_ok_and(|found| found.is_file());
+    is_file.then(|| worktree(&git)).flatten().map(|(_, common)| common)
+}
+
+/// What protects the repository in a working directory, if there is one. `windows` are the writable folders.
+pub(crate) fn protect(working_directory: &Path, windows: &[&Path]) -> Protected {
     let git = working_directory.join(".git");
     let mut protected = Protected::default();
     let Ok(found) = fs::symlink_metadata(&git) else { return protected };
     if found.is_dir() {
         protected.mounts.push(Mount::own(&git, true));
         protected.folder(&git);
+        protected.worktrees(&git, windows);
     } else if found.is_file() {
         protected.mounts.push(Mount::own(&git, false));
         match worktree(&git) {
-            Some((own, common)) => protected.worktree(&own, &common),
+            Some((_, common)) => {
+                protected.mounts.push(Mount::own(&common, true));
+                protected.folder(&common);
+                protected.worktrees(&common, windows);
+            }
             None => protected.notes.push(format!("{} names a repository that is not mounted", git.display())),
         }
     } else {
@@ -102,67 +132,86 @@ impl Protected {
         }
     }
 
-    /// Mounts a worktree's repository; what says where it lies stays as it is.
-    fn worktree(&mut self, own: &Path, common: &Path) {
-        self.mounts.push(Mount::own(common, true));
-        self.folder(common);
-        for name in ["commondir", "gitdir"] {
-            self.mounts.push(Mount::own(own.join(name), false));
+    /// Keeps the worktrees of a repository where they are.
+    fn worktrees(&mut self, git: &Path, windows: &[&Path]) {
+        let entries = fs::read_dir(git.join("worktrees")).into_iter().flatten().flatten();
+        for (number, entry) in entries.enumerate() {
+            let own = entry.path();
+            if number == MOST_WORKTREES {
+                self.notes.push(format!("{} has more worktrees than are protected one by one", git.display()));
+                return;
+            }
+            let tree = read_path(&own.join("gitdir"), "", &own).and_then(|git| git.canonicalize().ok());
+            match tree.is_some_and(|tree| windows.iter().any(|window| tree.starts_with(window))) {
+                true => PROTECTED_IN_WORKTREE.iter().for_each(|name| self.entry(&own.join(name), Kind::OptionalFile)),
+                false => self.mounts.push(Mount::own(own, false)),
+            }
         }
-        self.entry(&own.join("config.worktree"), Kind::OptionalFile);
     }
+}
+
+/// Protects a repository that has no folder around it.
+pub(crate) fn protect_bare(git: &Path) -> Protected {
+    let mut protected = Protected::default();
+    protected.folder(git);
+    protected
 }
 
 /// Files that stand for their absence while a sandbox runs.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
-    files: Vec<(PathBuf, File)>,
+    files: Vec<Placeholder>,
 }
 
-/// Sees to it that no writable repository of the mounts can be led elsewhere; adds the mounts for it.
+/// One of them, locked by every run that needs it.
+#[derive(Debug)]
+struct Placeholder {
+    path: PathBuf,
+    file: File,
+    text: String,
+}
+
+/// Sees to it that no writable repository of the mounts gets other settings; adds the mounts for it.
 pub(crate) fn hold(mounts: &mut Vec<Mount>) -> Result<Held, StartError> {
     let mut held = Held::default();
     // Listed before any is held: what is added below is no repository.
-    let repositories: Vec<(PathBuf, PathBuf)> = mounts.iter().filter_map(repository).collect();
-    for (source, target) in repositories {
-        let path = source.join(COMMON);
-        let file = match hold_one(&path) {
+    let missing: Vec<(PathBuf, PathBuf, &str)> = mounts.iter().flat_map(to_hold).collect();
+    for (path, target, text) in missing {
+        if mounts.iter().any(|mount| mount.target() == target) {
+            continue;
+        }
+        let file = match hold_one(&path, text) {
             // Who may not make it here may not make it in the sandbox either.
             Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
                 continue;
             }
             held => held.map_err(|error| StartError::Mount { path: path.clone(), source: error })?,
         };
-        held.files.extend(file.map(|file| (path.clone(), file)));
-        mounts.push(Mount::Bind {
-            source: path,
-            target: target.join(COMMON),
-            writable: false,
-            optional: false,
-            owned: true,
-        });
+        held.files.extend(file.map(|file| Placeholder { path: path.clone(), file, text: text.to_owned() }));
+        mounts.push(Mount::Bind { source: path, target, writable: false, optional: false, owned: true });
     }
     Ok(held)
 }
 
-/// Where a writable mount of a repository's folder comes from and stands.
-fn repository(mount: &Mount) -> Option<(PathBuf, PathBuf)> {
-    match mount {
-        Mount::Bind { source, target, writable: true, .. } => {
-            let is_repository = source.join("objects").is_dir() && source.join("HEAD").is_file();
-            is_repository.then(|| (source.clone(), target.clone()))
-        }
-        Mount::Bind { writable: false, .. } | Mount::Tmpfs { .. } | Mount::File { .. } | Mount::Symlink { .. } => None,
-    }
+/// The files of a writable mount of a repository's or worktree's folder that must not be made.
+fn to_hold(mount: &Mount) -> Vec<(PathBuf, PathBuf, &'static str)> {
+    let Mount::Bind { source, target, writable: true, .. } = mount else { return Vec::new() };
+    let has_head = fs::symlink_metadata(source.join("HEAD")).is_ok();
+    let names: &[(&str, &str)] = match (has_head, source.join("objects").is_dir(), source.join(COMMON).is_file()) {
+        (true, true, _) => &[(COMMON, HERE), (OWN_CONFIG, "")],
+        (true, false, true) => &[(OWN_CONFIG, "")],
+        (true, false, false) | (false, ..) => &[],
+    };
+    names.iter().map(|(name, text)| (source.join(name), target.join(name), *text)).collect()
 }
 
 /// Makes the file, or finds it. It comes back where it only stands for its absence: then it is shared by all runs.
-fn hold_one(path: &Path) -> Result<Option<File>, std::io::Error> {
+fn hold_one(path: &Path, text: &str) -> Result<Option<File>, std::io::Error> {
     loop {
         match File::create_new(path) {
             Ok(mut made) => {
                 made.lock_shared()?;
-                made.write_all(HERE.as_bytes())?;
+                made.write_all(text.as_bytes())?;
                 return Ok(Some(made));
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -174,7 +223,7 @@ fn hold_one(path: &Path) -> Result<Option<File>, std::io::Error> {
             // Taken away by another run before the lock was ours.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
-            Ok(text) => return Ok((text == HERE || text.is_empty()).then_some(found)),
+            Ok(found_text) => return Ok((found_text == text || found_text.is_empty()).then_some(found)),
         }
     }
 }
@@ -182,12 +231,21 @@ fn hold_one(path: &Path) -> Result<Option<File>, std::io::Error> {
 impl Held {
     /// Takes the files away, but for those that another run still holds.
     pub(crate) fn release(&self) {
-        for (path, file) in &self.files {
-            if file.try_lock().is_ok() {
+        for placeholder in &self.files {
+            if placeholder.file.try_lock().is_ok() && placeholder.stands() {
                 // One that is gone already is what is wanted.
-                let _ = fs::remove_file(path);
+                let _ = fs::remove_file(&placeholder.path);
             }
         }
+    }
+}
+
+impl Placeholder {
+    /// Whether it is still there: a program of the host may have made it real.
+    fn stands(&self) -> bool {
+        let (Ok(there), Ok(ours)) = (fs::symlink_metadata(&self.path), self.file.metadata()) else { return false };
+        let is_same = (there.dev(), there.ino()) == (ours.dev(), ours.ino());
+        is_same && fs::read_to_string(&self.path).is_ok_and(|text| text == self.text || text.is_empty())
     }
 }
 

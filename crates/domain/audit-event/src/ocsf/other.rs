@@ -98,6 +98,7 @@ pub(super) fn sandbox(sandbox: &SandboxChanged, envelope: &Envelope, started: bo
             "enforced": sandbox.enforced,
             "missing": sandbox.missing,
             "opened": sandbox.opened,
+            "findings": sandbox.findings,
         }),
     }
 }

@@ -138,6 +138,10 @@ pub fn sandbox(exit_code: Option<i32>) -> SandboxChanged {
         enforced: vec!["user-namespace".into(), "landlock".into()],
         missing: vec!["cgroup-memory".into()],
         opened: vec!["~/.config/gh:ro".into()],
+        findings: exit_code
+            .map(|_| "/w/.git/hooks/pre-commit is a hook that git would run".into())
+            .into_iter()
+            .collect(),
     }
 }
 

@@ -80,6 +80,9 @@ pub(crate) struct Arguments {
     /// Let the command write your home, or a folder that holds it. What lies there runs programs outside the sandbox.
     #[arg(long, help_heading = "What the command sees")]
     pub(crate) allow_home: bool,
+    /// Go on where not every Unix socket of the host in what is mounted can be found or masked.
+    #[arg(long, help_heading = "What the command sees")]
+    pub(crate) allow_host_sockets: bool,
     /// What a known program needs: found by the command's name; NAME picks one, `none` turns it off.
     #[arg(long, value_name = "NAME|none", value_delimiter = ',', help_heading = "What the command sees",
           add = completions::program_presets())]

@@ -21,7 +21,7 @@ use tokio::{
 };
 use values::{Labels, Revision};
 
-use super::{Guard, choose_policy, failed};
+use super::{Found, Guard, choose_policy, failed};
 use crate::{
     ask::{self, SharedConsole},
     config::Config,
@@ -54,6 +54,8 @@ pub(crate) struct Session {
     pub(crate) command: String,
     pub(crate) opened: Vec<String>,
     pub(crate) guard: Guard,
+    /// What git would run in the writable folders at the start.
+    pub(crate) repositories: sandbox::RepositoryWatch,
     pub(crate) watch: bool,
     pub(crate) config: Config,
 }
@@ -64,6 +66,8 @@ pub(crate) struct Ended {
     /// What people must know about the end.
     pub(crate) reason: Option<String>,
     pub(crate) summary: Summary,
+    /// What changed in the writable folders that would act on the host.
+    pub(crate) found: Found,
 }
 
 impl Session {
@@ -107,8 +111,9 @@ impl Session {
         }
         let summary = gateway.stop(DRAIN);
         let (code, reason) = (ended_code(&exit, reason.is_some()), reason.or_else(|| why(&exit)));
-        self.record_end(code, &enforced, &missing)?;
-        Ok(Ended { code, reason, summary })
+        let found = Found::new(&self.repositories, &self.guard);
+        self.record_end(code, &enforced, &missing, &found)?;
+        Ok(Ended { code, reason, summary, found })
     }
 
     fn questions(&self, console: &SharedConsole) -> Result<Option<mpsc::Sender<gateway::Question>>> {
@@ -247,23 +252,31 @@ impl Session {
 
     fn record_start(&self, enforced: &[String], missing: &[String]) -> Result<()> {
         let refused = |error: audit_log::RecordError| failed(&error, None);
-        self.audit.record_blocking(Event::SandboxStarted(self.changed(None, enforced, missing))).map_err(refused)?;
+        let started = self.changed(None, enforced, missing, Vec::new());
+        self.audit.record_blocking(Event::SandboxStarted(started)).map_err(refused)?;
         self.audit.record_blocking(Event::PolicyApplied(self.applied(0, 0))).map_err(refused)?;
         Ok(())
     }
 
-    fn record_end(&self, code: u8, enforced: &[String], missing: &[String]) -> Result<()> {
-        let ended = Event::SandboxEnded(self.changed(Some(i32::from(code)), enforced, missing));
+    fn record_end(&self, code: u8, enforced: &[String], missing: &[String], found: &Found) -> Result<()> {
+        let ended = Event::SandboxEnded(self.changed(Some(i32::from(code)), enforced, missing, found.for_the_record()));
         self.audit.record_blocking(ended).map(drop).map_err(|error| failed(&error, None).into())
     }
 
-    fn changed(&self, exit_code: Option<i32>, enforced: &[String], missing: &[String]) -> SandboxChanged {
+    fn changed(
+        &self,
+        exit_code: Option<i32>,
+        enforced: &[String],
+        missing: &[String],
+        findings: Vec<String>,
+    ) -> SandboxChanged {
         SandboxChanged {
             command: bounded(&self.command, COMMAND_LIMIT),
             exit_code,
             enforced: enforced.to_vec(),
             missing: missing.to_vec(),
             opened: self.opened.clone(),
+            findings,
         }
     }
 

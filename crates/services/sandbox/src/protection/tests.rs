@@ -7,6 +7,7 @@ use init_protocol::Mount;
 
 use super::{Protection, check_order};
 use crate::plan::PlanError;
+use crate::survey::add_windows;
 
 fn world(folders: &[&str], files: &[&str]) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -102,7 +103,9 @@ fn repositories_of_every_writable_folder_are_protected_where_they_are_seen() {
         owned: true,
     };
     let mut protection = Protection::new(vec![Mount::own(root.join("proj"), true), second]);
-    protection.repositories(&root.join("proj"));
+    let mut windows = Vec::new();
+    add_windows(&mut windows, protection.mounts(), &mut 1000);
+    protection.repositories(&root.join("proj"), &windows);
     let mounts = protection.finish();
     check_order(&mounts).unwrap();
     let seen = drawn(&mounts, &root);

@@ -31,7 +31,7 @@ fn hooks_and_settings_are_read_only_in_a_git_of_its_own() {
     fs::create_dir_all(&module).unwrap();
     fs::write(module.join("HEAD"), "").unwrap();
 
-    let protected = protect(folder.path());
+    let protected = protect(folder.path(), &[folder.path()]);
     assert_eq!(writable(&protected, &git), Some(true));
     for name in ["hooks", "config"] {
         assert_eq!(writable(&protected, &git.join(name)), Some(false), "{name}");
@@ -46,7 +46,7 @@ fn missing_hooks_and_settings_are_made_so_that_nobody_else_can() {
     let folder = tempfile::tempdir().unwrap();
     let git = folder.path().join(".git");
     fs::create_dir(&git).unwrap();
-    let protected = protect(folder.path());
+    let protected = protect(folder.path(), &[folder.path()]);
     assert!(git.join("hooks").is_dir() && git.join("config").is_file());
     assert_eq!(writable(&protected, &git.join("hooks")), Some(false));
 }
@@ -57,7 +57,7 @@ fn a_link_can_not_be_protected_and_is_named() {
     let git = repository(folder.path());
     fs::remove_dir(git.join("hooks")).unwrap();
     std::os::unix::fs::symlink("../hooks", git.join("hooks")).unwrap();
-    let protected = protect(folder.path());
+    let protected = protect(folder.path(), &[folder.path()]);
     assert_eq!(writable(&protected, &git.join("hooks")), None);
     assert!(protected.notes[0].contains("hooks"));
 }
@@ -75,7 +75,7 @@ fn a_worktree_brings_its_repository_when_both_name_each_other() {
     fs::write(own.join("commondir"), "../..\n").unwrap();
     fs::write(own.join("gitdir"), format!("{}\n", side.join(".git").display())).unwrap();
 
-    let protected = protect(&side);
+    let protected = protect(&side, &[&side]);
     assert_eq!(writable(&protected, &side.join(".git")), Some(false));
     assert_eq!(writable(&protected, &common), Some(true));
     for path in [common.join("hooks"), common.join("config"), own.join("commondir"), own.join("gitdir")] {
@@ -83,7 +83,7 @@ fn a_worktree_brings_its_repository_when_both_name_each_other() {
     }
 
     fs::write(own.join("gitdir"), "/somewhere/else/.git\n").unwrap();
-    let forged = protect(&side);
+    let forged = protect(&side, &[&side]);
     assert_eq!(forged.mounts.len(), 1, "a file can't have any folder mounted: {forged:?}");
     assert!(!forged.notes.is_empty());
 }
@@ -91,7 +91,7 @@ fn a_worktree_brings_its_repository_when_both_name_each_other() {
 #[test]
 fn without_a_repository_there_is_nothing_to_protect() {
     let folder = tempfile::tempdir().unwrap();
-    let protected = protect(folder.path());
+    let protected = protect(folder.path(), &[folder.path()]);
     assert!(protected.mounts.is_empty() && protected.notes.is_empty());
 }
 
@@ -105,15 +105,21 @@ fn the_last_run_takes_away_what_stands_for_an_absence() {
     let (mut one, mut two) = (mounts(), mounts());
     let (first, second) = (hold(&mut one).unwrap(), hold(&mut two).unwrap());
     assert_eq!(fs::read_to_string(&common).unwrap(), ".\n");
-    assert_eq!(one.last().map(Mount::target), Some(common.as_path()));
+    let held: Vec<&Path> = one.iter().skip(1).map(Mount::target).collect();
+    assert_eq!(held, [common.as_path(), git.join("config.worktree").as_path()]);
     first.release();
     drop(first);
     assert!(common.exists(), "the second run still holds it");
     second.release();
     assert!(!common.exists());
 
+    assert!(!git.join("config.worktree").exists());
+
     fs::write(&common, "../main\n").unwrap();
     let kept = hold(&mut mounts()).unwrap();
+    // As git on the host does, while a run holds the place.
+    fs::write(git.join("fresh"), "[core]\n").unwrap();
+    fs::rename(git.join("fresh"), git.join("config.worktree")).unwrap();
     kept.release();
-    assert!(common.exists(), "a real one stays");
+    assert!(common.exists() && git.join("config.worktree").exists(), "a real one stays");
 }
