@@ -38,6 +38,8 @@ const RECORD_LIMIT: usize = 1 << 14;
 const HANDSHAKE_CLIENT_HELLO: u8 = 1;
 const HANDSHAKE_HEADER: usize = 4;
 
+const TOO_LONG: &str = "a ClientHello longer than the bound";
+
 const EXTENSION_SERVER_NAME: u16 = 0;
 const EXTENSION_ALPN: u16 = 16;
 /// RFC 9849, and the numbers of the drafts and of ESNI before it that clients in the field still send.
@@ -45,16 +47,18 @@ const EXTENSIONS_ENCRYPTED: [u16; 7] = [0xfe0d, 0xfe0c, 0xfe0b, 0xfe0a, 0xfe09, 
 
 /// Reads what is there of a stream, from its start.
 ///
-/// `limit` bounds the handshake message, header and all; a message that announces more is malformed. One record
-/// carries at most 16 KiB, none is empty, and none holds a byte behind the ClientHello. A server name is a host name
-/// in the sense of [`HostName::parse`]; one name or none.
+/// `limit` bounds the bytes that are looked at, headers of records and all; a message that announces more, or is cut
+/// into so many records that it takes more, is malformed. One record carries at most 16 KiB, none is empty, and none
+/// holds a byte behind the ClientHello. A server name is ASCII and a host name in the sense of [`HostName::parse`];
+/// one name or none.
 pub fn read(bytes: &[u8], limit: usize) -> Hello {
-    match message(bytes, limit) {
+    match message(bytes.get(..limit).unwrap_or(bytes), limit) {
         Ok(Some(message)) => match client_hello(&message) {
             Ok(hello) => Hello::Complete(hello),
             Err(reason) => Hello::Malformed(reason),
         },
         Ok(None) if bytes.first().is_some_and(|byte| *byte != RECORD_HANDSHAKE) => Hello::NotTls,
+        Ok(None) if bytes.len() >= limit => Hello::Malformed(TOO_LONG),
         Ok(None) => Hello::Incomplete,
         Err(reason) => Hello::Malformed(reason),
     }
@@ -95,7 +99,7 @@ fn message(bytes: &[u8], limit: usize) -> Result<Option<Vec<u8>>, &'static str> 
             let body = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
             let total = HANDSHAKE_HEADER + body;
             if total > limit {
-                return Err("a ClientHello longer than the bound");
+                return Err(TOO_LONG);
             }
             let announced = joined.len() - present.len() + length;
             if announced > total {
@@ -173,7 +177,9 @@ fn server_name(data: &[u8]) -> Result<HostName, &'static str> {
     if !list.0.is_empty() {
         return Err("two server names");
     }
-    let name = std::str::from_utf8(name).map_err(|_| BROKEN)?;
+    // RFC 6066, 3: ASCII. Servers compare bytes, so another spelling of a name is another name to them.
+    let name =
+        std::str::from_utf8(name).ok().filter(|name| name.is_ascii()).ok_or("a server name that is not ASCII")?;
     match Target::parse(name) {
         Ok(Target::Name(name)) => Ok(name),
         Ok(Target::Address(_)) => Err("an address as the server name"),

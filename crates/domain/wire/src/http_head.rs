@@ -116,9 +116,10 @@ pub struct RequestHead {
 
 /// Reads what is there of a stream, from the start of a request.
 ///
-/// `limit` bounds the whole head; within it a request line has at most 16 KiB, a method 64 bytes, and there are at most
+/// `limit` bounds the whole head, and no byte behind it is looked at; within it a request line has at most 16 KiB, a method 64 bytes, and there are at most
 /// 256 fields. `proxy` allows CONNECT. The absolute form is taken in both cases, and its host must be that of `Host`.
 pub fn read(bytes: &[u8], limit: usize, proxy: bool) -> Head {
+    let bytes = bytes.get(..limit).unwrap_or(bytes);
     match first_line(bytes) {
         FirstLine::Undecided if bytes.len() >= LINE_LIMIT.min(limit) => Head::Malformed("a request line too long"),
         FirstLine::Undecided => Head::Incomplete,
@@ -285,12 +286,21 @@ fn field(line: &[u8]) -> Result<(String, Vec<u8>), &'static str> {
     if name.is_empty() || !name.iter().copied().all(is_token) {
         return Err("a header name that is no token");
     }
-    let value = value.get(1..).unwrap_or_default().trim_ascii();
+    let value = value.get(1..).unwrap_or_default();
+    let value = trim_blanks(value);
     if value.iter().any(|byte| (*byte < 0x20 && *byte != b'\t') || *byte == 0x7f) {
         return Err("a control character in a header value");
     }
     let name = String::from_utf8(name.to_vec()).map_err(|_| "a header name that is no token")?;
     Ok((name, value.to_vec()))
+}
+
+/// Without the blanks around a value (RFC 9112, 5.1): spaces and tabs, no other white space.
+fn trim_blanks(value: &[u8]) -> &[u8] {
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let Some(first) = value.iter().position(|byte| !blank(byte)) else { return &[] };
+    let last = value.iter().rposition(|byte| !blank(byte)).unwrap_or(first);
+    value.get(first..=last).unwrap_or_default()
 }
 
 /// RFC 9110, 5.6.2.

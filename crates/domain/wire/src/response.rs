@@ -32,7 +32,7 @@ pub enum ResponseHead {
 pub fn read(bytes: &[u8], to_head: bool) -> ResponseHead {
     let mut fields = [httparse::EMPTY_HEADER; FIELD_LIMIT];
     let mut parsed = httparse::Response::new(&mut fields);
-    let length = match parsed.parse(bytes) {
+    let length = match parsed.parse(bytes.get(..HEAD_LIMIT).unwrap_or(bytes)) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) if bytes.len() < HEAD_LIMIT => return ResponseHead::Incomplete,
         Ok(httparse::Status::Partial) => return ResponseHead::Malformed("a response head longer than the bound"),

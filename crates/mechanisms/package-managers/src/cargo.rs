@@ -145,7 +145,7 @@ fn built_in_index(caller: &Caller) -> Result<String, DiscoverError> {
 }
 
 /// The URL of the `config.json` in cargo's complaint, as an index.
-fn wanted_index(complaint: &str) -> Result<String, DiscoverError> {
+pub fn wanted_index(complaint: &str) -> Result<String, DiscoverError> {
     complaint
         .split(['`', ' ', '\n', '\'', '"'])
         .find_map(|word| word.strip_suffix("config.json").filter(|base| base.starts_with("https://")))

@@ -14,7 +14,7 @@ pub(crate) fn discover(caller: &Caller) -> Result<Found, DiscoverError> {
 }
 
 /// `GOPROXY` is a list divided by commas and bars; `GOSUMDB` is `off`, or a name with key and URL behind it.
-fn read(proxies: &str, database: &str) -> Result<Found, DiscoverError> {
+pub fn read(proxies: &str, database: &str) -> Result<Found, DiscoverError> {
     let mut found = Found::new(Manager::Go);
     for entry in proxies.split([',', '|']).map(str::trim).filter(|entry| !entry.is_empty()) {
         match entry {

@@ -10,6 +10,8 @@
 //! tool's own answer (config, built-in default) ──▶ index URLs ──fetch, TLS verified──▶ download URLs ──▶ hosts
 //! ```
 
+/// What tools and indexes said, read; nobody is asked.
+pub mod answers;
 /// apt: `apt-get indextargets`.
 mod apt;
 /// cargo: the user's `config.toml`, and where a bare cargo tries to go.

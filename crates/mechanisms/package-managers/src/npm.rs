@@ -57,8 +57,8 @@ fn add_downloads(found: &mut Found, registry: &Url, fetcher: &Fetcher) -> Result
     Ok(())
 }
 
-/// `registry` and every `@scope:registry`.
-fn registries(listing: &str) -> Result<Vec<(String, String)>, DiscoverError> {
+/// `registry` and every `@scope:registry` of `npm config list --json`: key and URL.
+pub fn registries(listing: &str) -> Result<Vec<(String, String)>, DiscoverError> {
     let unclear = |what: String| DiscoverError::Unclear { tool: "npm", what };
     let all: BTreeMap<String, Value> =
         serde_json::from_str(listing).map_err(|error| unclear(format!("`npm config list --json` ({error})")))?;

@@ -36,7 +36,7 @@ pub(crate) fn discover(caller: &Caller, fetcher: &Fetcher) -> Result<Found, Disc
 }
 
 /// `E https://…` lines; `D` marks a source that is off, a second letter its trust.
-fn sources(listing: &str) -> Vec<&str> {
+pub fn sources(listing: &str) -> Vec<&str> {
     listing
         .lines()
         .filter_map(|line| line.trim().split_once(' '))

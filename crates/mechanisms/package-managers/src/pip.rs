@@ -15,11 +15,15 @@ const ACCEPT: &str = "application/vnd.pypi.simple.v1+json, text/html;q=0.5";
 
 /// What `pip config list` says.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Settings {
-    index: Option<String>,
-    extra: Vec<String>,
-    find_links: Vec<String>,
-    no_index: bool,
+pub struct Settings {
+    /// `index-url`.
+    pub index: Option<String>,
+    /// `extra-index-url`.
+    pub extra: Vec<String>,
+    /// `find-links`.
+    pub find_links: Vec<String>,
+    /// `no-index`: only `find-links` count.
+    pub no_index: bool,
 }
 
 pub(crate) fn discover(caller: &Caller, fetcher: &Fetcher) -> Result<Found, DiscoverError> {
@@ -75,7 +79,7 @@ fn add_index(found: &mut Found, index: &Url, named_by: &str, fetcher: &Fetcher) 
 }
 
 /// The files of a project page, JSON or HTML.
-fn links(body: &str, base: &Url) -> Vec<Url> {
+pub fn links(body: &str, base: &Url) -> Vec<Url> {
     #[derive(serde::Deserialize)]
     struct Page {
         files: Vec<File>,
@@ -98,7 +102,7 @@ fn links(body: &str, base: &Url) -> Vec<Url> {
 }
 
 /// Reads `section.key='value'` lines. The section `install` goes over `global`, the environment over both.
-fn settings(listing: &str) -> Settings {
+pub fn settings(listing: &str) -> Settings {
     let mut settings = Settings::default();
     let mut index_rank = 0;
     for line in listing.lines() {
@@ -129,7 +133,7 @@ fn settings(listing: &str) -> Settings {
 }
 
 /// The default in `--index-url <url>  Base URL of the Python Package Index (default https://…). …`.
-fn default_index(help: &str) -> Result<String, DiscoverError> {
+pub fn default_index(help: &str) -> Result<String, DiscoverError> {
     let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
     words
         .split("--index-url")

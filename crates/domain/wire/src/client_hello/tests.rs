@@ -83,6 +83,7 @@ fn what_has_no_one_meaning_is_malformed() {
         ("v4 literal", hello(&[sni(&["127.0.0.1"])])),
         ("v6 literal", hello(&[sni(&["::1"])])),
         ("decimal literal", hello(&[sni(&["2130706433"])])),
+        ("U-label", hello(&[sni(&["b\u{fc}cher.example"])])),
         ("NUL", hello(&[sni(&["a.example\0.b.example"])])),
         ("empty name", hello(&[sni(&[""])])),
         ("empty list", hello(&[extension(0, &[0, 0])])),
@@ -108,6 +109,17 @@ fn what_has_no_one_meaning_is_malformed() {
     }
     let Hello::Complete(found) = read(&hello(&[sni(&["a.example"]), grease]), LIMIT) else { panic!("grease") };
     assert!(found.encrypted);
+}
+
+#[test]
+fn records_do_not_stretch_the_bound() {
+    let bytes = records(&message(&ordinary()), 1);
+    assert!(bytes.len() > 4000);
+    assert_eq!(read(&bytes[..3999], 4000), Hello::Incomplete);
+    for length in [4000, 4001, bytes.len()] {
+        assert_eq!(read(&bytes[..length], 4000), Hello::Malformed("a ClientHello longer than the bound"));
+    }
+    assert_eq!(read(&bytes, bytes.len()), named("api.example.com"));
 }
 
 #[test]

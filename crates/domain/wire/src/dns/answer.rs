@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use hickory_proto::{
     op::{Message, MessageType, OpCode, ResponseCode},
-    rr::{Name, RData, RecordType, rdata::SVCB},
+    rr::{DNSClass, Name, RData, RecordType, rdata::SVCB},
 };
 use policy::{HostName, QueryType};
 use smallvec::SmallVec;
@@ -110,7 +110,8 @@ pub fn read(message: &Message, asked: &Name, record: QueryType, links: &mut usiz
         seconds: 0,
     };
     let mut life = chain.ttl;
-    for answer in chain.records(wanted).take(RECORD_LIMIT) {
+    // Where the end of the chain does not exist it has no records, whatever else the message says.
+    for answer in chain.records(wanted).take(if exists { RECORD_LIMIT } else { 0 }) {
         life = life.min(answer.ttl);
         add(&mut found, &answer.data, asked, &chain.owner);
     }
@@ -157,7 +158,9 @@ impl<'m> Chain<'m> {
 
     fn records(&self, wanted: RecordType) -> impl Iterator<Item = &'m hickory_proto::rr::Record> + use<'m, '_> {
         let owner = &self.owner;
-        self.message.answers.iter().filter(move |record| record.record_type() == wanted && record.name == *owner)
+        self.message.answers.iter().filter(move |record| {
+            record.record_type() == wanted && record.dns_class == DNSClass::IN && record.name == *owner
+        })
     }
 }
 

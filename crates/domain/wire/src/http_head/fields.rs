@@ -16,8 +16,7 @@ pub(super) fn match_target(
     if hosts.next().is_some() {
         return Err("two Host fields");
     }
-    let host =
-        host.map(|value| authority(std::str::from_utf8(value).map_err(|_| "a Host that is not ASCII")?)).transpose()?;
+    let host = host.map(|value| ascii(value).and_then(authority)).transpose()?;
     if method == "CONNECT" {
         if !proxy {
             return Err("CONNECT inside a connection");
@@ -47,6 +46,11 @@ pub(super) fn match_target(
         return Err("Host is not the host of the target");
     }
     Ok((Form::Absolute(scheme.len() + length), named))
+}
+
+/// Servers compare bytes, so another spelling of a name is another name to them.
+fn ascii(value: &[u8]) -> Result<&str, &'static str> {
+    std::str::from_utf8(value).ok().filter(|text| text.is_ascii()).ok_or("a Host that is not ASCII")
 }
 
 /// `host` or `host:port`, no user information; the port in canonical decimal.
