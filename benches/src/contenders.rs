@@ -4,20 +4,24 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::{SocketAddr, TcpStream},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 
-use crate::meter;
+use crate::{
+    machine::{NotInstalled, program},
+    meter,
+};
 
 /// The origin's address in the benchmark's own namespace: a documentation address (RFC 5737).
 pub const ORIGIN: &str = "203.0.113.1:9000";
 
 /// One side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Side {
     /// No proxy: the limit of the machine.
     Direct,
@@ -60,6 +64,17 @@ impl Side {
         }
     }
 
+    /// What it needs and this machine lacks.
+    pub fn missing(self) -> Option<NotInstalled> {
+        let needed = match self {
+            Side::Direct | Side::Transparent | Side::Connect => return None,
+            Side::HaproxyCopy | Side::HaproxySplice => "haproxy",
+            Side::Squid => "squid",
+            Side::Tinyproxy => "tinyproxy",
+        };
+        program(needed).err()
+    }
+
     fn port(self) -> u16 {
         match self {
             Side::Direct | Side::Transparent | Side::Connect => 0,
@@ -68,6 +83,13 @@ impl Side {
             Side::Squid => 8003,
             Side::Tinyproxy => 8004,
         }
+    }
+}
+
+impl std::fmt::Display for Side {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let value = self.to_possible_value();
+        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
     }
 }
 
@@ -206,15 +228,6 @@ impl Setting {
         fs::write(&path, text)?;
         Ok(path)
     }
-}
-
-/// Where Debian puts a program that an ordinary PATH may not hold.
-fn program(name: &str) -> Result<PathBuf> {
-    ["/usr/sbin", "/usr/bin", "/usr/local/bin"]
-        .iter()
-        .map(|folder| Path::new(folder).join(name))
-        .find(|path| path.exists())
-        .with_context(|| format!("{name} is not installed"))
 }
 
 /// Connects until somebody answers, at most ten seconds long.

@@ -1,4 +1,7 @@
-//! Benchmarks: all sides in the same minute, printed as ratios.
+//! Benchmarks: all sides in the same minute, printed as ratios, the goals beside them.
+//!
+//! `benches all` runs every part and prints one table. A part is a sub-command that ends with [`figure::print`];
+//! `all` calls it with `--json`, so a new one needs its line in [`all`]'s list, and nothing else.
 //!
 //! `benches compare` makes a network namespace with an origin in it, starts each contender there in turn,
 //! drives every one with the same load (`benches load`), and prints medians and ratios. The load for
@@ -8,22 +11,32 @@
 //! cargo build --release -p cofferdam -p benches && target/release/benches compare --rounds 5
 //! ```
 
+/// Every part, one after the other, in one table.
+mod all;
+/// All sides under all loads, by round.
+mod compare;
 /// The sides that are compared, and how each is started.
 mod contenders;
+/// A measured figure beside its goal, and the table of them.
+mod figure;
 /// The client: bulk, new connections, kept-alive round trips, idle tunnels.
 mod load;
+/// The machine that is measured on.
+mod machine;
 /// What a process costs: processor time and memory.
 mod meter;
+/// A network namespace for the benchmark.
+mod namespace;
 /// The server that every side forwards to.
 mod origin;
-/// Rounds, medians and the table.
+/// What the comparison found.
 mod report;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(about = "Compares Cofferdam's gateway with direct connections, HAProxy, Squid and tinyproxy")]
+#[command(about = "Measures Cofferdam beside others, against its goals")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -31,8 +44,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run every contender under every load and print the table.
-    Compare(report::Compare),
+    /// Every part, the table of goals, and JSON.
+    All(all::All),
+    /// Every contender under every load.
+    Compare(compare::Compare),
     /// The load alone, against one address; prints one JSON line.
     Load(load::Load),
     /// The origin alone.
@@ -41,7 +56,8 @@ enum Command {
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
-        Command::Compare(compare) => report::compare(&compare),
+        Command::All(all) => all::run(&all),
+        Command::Compare(compare) => compare::run(&compare),
         Command::Load(load) => load::run(&load),
         Command::Origin(origin) => origin::serve(&origin),
     }
