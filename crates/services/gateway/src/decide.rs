@@ -6,7 +6,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use policy::{Decision, Fact, Guard, Layer, Missing, NameAnswer, NamedHost, ProcessFacts, QueryType, Step, Verdict};
+use policy::{Decision, Fact, Guard, Layer, Missing, NameAnswer, NamedHost, ProcessFacts, Protocol, QueryType, Step, Verdict};
 use smallvec::{SmallVec, smallvec};
 
 use crate::{flow::Flow, in_force::InForce, resolve::ResolveError, shared::Shared};
@@ -194,6 +194,7 @@ pub(crate) async fn is_bound(shared: &Shared, name: &policy::HostName, address: 
 /// Looks the process up; it stays absent where it can't be found.
 pub(crate) async fn learn_process(shared: &Shared, flow: &mut Flow) {
     if flow.process.is_none()
+        && flow.facts.protocol == Protocol::Tcp
         && let Some(processes) = &shared.processes
     {
         let digest =

@@ -1,17 +1,20 @@
 //! From a reading of a flow to a connected upstream: decide, ask, record, connect.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use audit_event::{EndedBy, Transfer};
 use audit_log::Recorded;
-use policy::{Decision, Guard, Layer, Permit, Target, Verdict, model::LogMode};
-use tokio::net::TcpStream;
+use policy::{
+    Decision, Guard, Layer, Permit, Protocol, Target, Verdict,
+    model::{LogMode, Route},
+};
+use tokio::net::{TcpStream, UdpSocket};
 use values::{Revision, RuleName};
 
 use crate::{
     ask,
     decide::{self, Judged, Limits, Reading},
-    dial,
+    dial::{self, DialError},
     flow::{Flow, FlowFacts, OpenFlow, ProcessSlot},
     forward,
     in_force::InForce,
@@ -28,13 +31,13 @@ const CHANGE_LIMIT: usize = 8;
 
 /// What may be forwarded: decided, recorded and connected.
 #[derive(Debug)]
-pub(crate) struct Established {
+pub(crate) struct Established<S = TcpStream> {
     /// The policy's proof.
     pub(crate) permit: Permit,
     /// The record's proof.
     pub(crate) recorded: Recorded,
     /// The server.
-    pub(crate) upstream: TcpStream,
+    pub(crate) upstream: S,
     /// What is kept of the flow.
     pub(crate) open: Box<OpenFlow>,
     /// The policy that it was judged under.
@@ -94,6 +97,30 @@ pub(crate) async fn establish(
     readings: &[Reading],
     judged: Judged,
 ) -> Result<Established, Refusal> {
+    let timeout = shared.settings.connect_timeout;
+    establish_by(shared, flow, readings, judged, async |route, addresses, port| {
+        dial::connect(route, addresses, port, timeout).await.map(|dialled| (dialled.stream, dialled.address))
+    })
+    .await
+}
+
+/// The same for a flow of datagrams: its socket speaks with the first address that the route can reach.
+pub(crate) async fn establish_datagrams(
+    shared: &Shared,
+    flow: Flow,
+    readings: &[Reading],
+    judged: Judged,
+) -> Result<Established<UdpSocket>, Refusal> {
+    establish_by(shared, flow, readings, judged, dial::datagrams).await
+}
+
+async fn establish_by<S>(
+    shared: &Shared,
+    flow: Flow,
+    readings: &[Reading],
+    judged: Judged,
+    dial: impl AsyncFnOnce(&Route, &[IpAddr], u16) -> Result<(S, IpAddr), DialError>,
+) -> Result<Established<S>, Refusal> {
     let mut flow = flow;
     let going = go(shared, &mut flow, readings, judged).await?;
     let Going { permit, recorded, judged, approved } = going;
@@ -103,14 +130,13 @@ pub(crate) async fn establish(
     let Some(route) = policy.route(judged.decision.route.as_ref()) else {
         return Err(unreachable(shared, &open, Status::BadGateway, "the policy has no such route".to_owned()).await);
     };
-    let dialled = dial::connect(route, &judged.addresses, open.facts.port, shared.settings.connect_timeout).await;
-    match dialled {
-        Ok(dialled) => {
-            open.facts.address = policy::Fact::Known(dialled.address);
+    match dial(route, &judged.addresses, open.facts.port).await {
+        Ok((upstream, address)) => {
+            open.facts.address = policy::Fact::Known(address);
             if let Some(name) = open.facts.host_name() {
-                open.binding = shared.names.hold(name, dialled.address);
+                open.binding = shared.names.hold(name, address);
             }
-            Ok(Established { permit, recorded, upstream: dialled.stream, open, in_force: judged.in_force })
+            Ok(Established { permit, recorded, upstream, open, in_force: judged.in_force })
         }
         Err(error) => {
             let status = if error.timed_out() { Status::GatewayTimeout } else { Status::BadGateway };
@@ -309,8 +335,8 @@ fn open_flow(
             // The slot is new, so it is empty.
             let _ = slot.set(process);
         }
-        (None, Some(processes)) => processes.find_later(flow.client, flow.server, ProcessSlot::clone(&slot)),
-        (None, None) => {}
+        (None, Some(processes)) if flow.facts.protocol == Protocol::Tcp => processes.find_later(flow.client, flow.server, ProcessSlot::clone(&slot)),
+        (None, _) => {}
     }
     let mut facts = flow.facts;
     facts.http = flow.request;

@@ -21,6 +21,8 @@ use crate::{in_force::InForce, resolve::BindingGuard, summary::Tally};
 /// What the policy judges, without the sandbox and the clock, so that it can be judged again.
 #[derive(Debug, Clone)]
 pub(crate) struct FlowFacts {
+    /// The transport protocol.
+    pub(crate) protocol: Protocol,
     /// The port.
     pub(crate) port: u16,
     /// The address that the client dialled, where it dialled one.
@@ -42,7 +44,7 @@ impl FlowFacts {
     pub(crate) fn judge(&mut self, in_force: &InForce) -> Step {
         let facts = Facts {
             source: &in_force.source,
-            protocol: Protocol::Tcp,
+            protocol: self.protocol,
             port: self.port,
             original_address: self.original,
             address: self.address,
@@ -168,6 +170,7 @@ impl Flow {
             client: ends.client,
             server: ends.server,
             facts: FlowFacts {
+                protocol: Protocol::Tcp,
                 port,
                 original,
                 address: Fact::Pending,
@@ -206,7 +209,11 @@ impl Flow {
 /// Where a flow goes, for people.
 pub(crate) fn describe(facts: &FlowFacts, request: &Fact<HttpFacts>) -> String {
     let host = host_of(facts);
-    let target = if matches!(facts.port, 80 | 443) { host } else { format!("{host}:{}", facts.port) };
+    let target = match (facts.protocol, facts.port) {
+        (Protocol::Udp, port) => format!("udp {host}:{port}"),
+        (Protocol::Tcp | Protocol::Icmp, 80 | 443) => host,
+        (Protocol::Tcp | Protocol::Icmp, port) => format!("{host}:{port}"),
+    };
     match request.known() {
         Some(http) => format!("{} {target}", http.method),
         None => target,

@@ -1,6 +1,7 @@
 //! A gateway: started with sockets and a policy, changed while it runs, stopped.
 
 use std::{
+    collections::BTreeMap,
     io,
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, mpsc, mpsc::Receiver},
@@ -11,8 +12,9 @@ use std::{
 use audit_log::AuditLog;
 use policy::{
     CompiledPolicy, Protocol,
-    model::{Action, PolicySpec, RuleEnforcement},
+    model::{Action, Hop, PolicySpec, Rule, RuleEnforcement},
 };
+use socket2::SockRef;
 use tokio::sync::mpsc as orders;
 use values::{Labels, Revision, RuleName};
 
@@ -28,6 +30,11 @@ use crate::{
     summary::{Summary, Tally},
     worker::{self, Order, Sockets},
 };
+
+/// The port of DNS.
+const DNS: u16 = 53;
+/// The most UDP ports that a policy may open: each has a socket for each address family, handed over in one message.
+pub const DATAGRAM_PORT_LIMIT: usize = 64;
 
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -49,14 +56,20 @@ pub enum StartError {
     Socket(#[source] io::Error),
 }
 
-/// A rule that asks for what this build does not do; nothing of it is let through.
+/// A rule that asks for what this build, or this run, does not do; nothing of it is let through.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("rule {rule}: forwarding {protocol} is not built; the sandbox rejects all of it but DNS")]
+#[error("rule {rule}: {reason}")]
 pub struct NotBuilt {
     /// The rule.
     pub rule: RuleName,
-    /// What it opens.
-    pub protocol: &'static str,
+    /// What can't be done, and what to do.
+    pub reason: String,
+}
+
+impl NotBuilt {
+    fn new(rule: &Rule, reason: impl Into<String>) -> Self {
+        Self { rule: rule.name.clone(), reason: reason.into() }
+    }
 }
 
 /// What a change of policy did.
@@ -78,6 +91,8 @@ pub struct Gateway {
     shared: Arc<Shared>,
     labels: Labels,
     workers: Vec<Handle>,
+    /// The UDP ports that have a socket.
+    datagram_ports: Vec<u16>,
 }
 
 #[derive(Debug)]
@@ -122,7 +137,8 @@ impl Gateway {
             processes,
             next_flow: 1.into(),
         });
-        let mut gateway = Self { shared, labels, workers: Vec::new() };
+        let datagram_ports = ports_of(&sockets.datagrams).map_err(StartError::Socket)?;
+        let mut gateway = Self { shared, labels, workers: Vec::new(), datagram_ports };
         match gateway.start_workers(&sockets, &dns, count) {
             Ok(()) => Ok(gateway),
             Err(error) => {
@@ -140,7 +156,7 @@ impl Gateway {
     ) -> Result<(), StartError> {
         let (ready, started) = mpsc::channel();
         for index in 0..count {
-            let sockets = duplicate(sockets).map_err(StartError::Socket)?;
+            let sockets = duplicate(sockets, index, count).map_err(StartError::Socket)?;
             let (sender, receiver) = orders::unbounded_channel();
             let (shared, dns, ready) = (Arc::clone(&self.shared), Arc::clone(dns), ready.clone());
             let thread = thread::Builder::new()
@@ -159,8 +175,15 @@ impl Gateway {
     }
 
     /// Puts a policy into force: new decisions follow it at once, every open connection is judged again, and those that
-    /// it denies are cut. Returns when all workers are done. One that needs what is not built changes nothing.
+    /// it denies are cut. Returns when all workers are done. One that needs what is not built changes nothing, nor does
+    /// one that opens a UDP port which had no rule when the run started: its socket can't be made any more.
     pub fn apply(&self, policy: Arc<CompiledPolicy>) -> Result<Applied, NotBuilt> {
+        for (port, rule) in datagram_ports(policy.spec())? {
+            if !self.datagram_ports.contains(&port) {
+                let reason = format!("UDP port {port} was not open when this run started; start a new run");
+                return Err(NotBuilt::new(rule, reason));
+            }
+        }
         check_built(policy.spec())?;
         let revision = policy.revision();
         let in_force = InForce::new(policy, &self.labels);
@@ -209,21 +232,45 @@ impl Gateway {
 
 /// Refuses, by name, a policy that opens what is not built.
 pub fn check_built(spec: &PolicySpec) -> Result<(), NotBuilt> {
+    datagram_ports(spec)?;
     for rule in &spec.rules {
         let opens = match rule.action {
             Action::Allow | Action::Ask => rule.enforcement != RuleEnforcement::Off,
             Action::Deny => false,
         };
-        let protocol = match rule.protocol {
-            Some(Protocol::Udp) => "UDP",
-            Some(Protocol::Icmp) => "ICMP",
-            Some(Protocol::Tcp) | None => continue,
-        };
-        if opens {
-            return Err(NotBuilt { rule: rule.name.clone(), protocol });
+        if opens && rule.protocol == Some(Protocol::Icmp) {
+            return Err(NotBuilt::new(rule, "forwarding ICMP is not built; the sandbox rejects all of it"));
         }
     }
     Ok(())
+}
+
+/// The UDP ports that a policy opens, each with the first rule that does: the sockets that a sandbox is to be started
+/// with. A rule that opens what no socket can be made for is refused by name.
+pub fn datagram_ports(spec: &PolicySpec) -> Result<BTreeMap<u16, &Rule>, NotBuilt> {
+    let mut ports = BTreeMap::new();
+    for rule in spec.udp_rules() {
+        if !rule.process.is_empty() {
+            return Err(NotBuilt::new(rule, "a UDP flow's process is not looked up; leave out `process`"));
+        }
+        let route = rule.route.as_ref().or(spec.route.as_ref()).and_then(|name| spec.routes.get(name));
+        if let Some(Hop::HttpProxy(_) | Hop::Socks5(_)) = route.map(|route| &route.hop) {
+            return Err(NotBuilt::new(rule, "a proxy carries no UDP; give the rule another `route`"));
+        }
+        for (first, last) in &rule.ports {
+            for port in *first..=*last {
+                if port == DNS {
+                    return Err(NotBuilt::new(rule, "UDP port 53 is the gateway's own resolver"));
+                }
+                ports.entry(port).or_insert(rule);
+                if ports.len() > DATAGRAM_PORT_LIMIT {
+                    let reason = format!("more than {DATAGRAM_PORT_LIMIT} UDP ports are open; name the exact ones");
+                    return Err(NotBuilt::new(rule, reason));
+                }
+            }
+        }
+    }
+    Ok(ports)
 }
 
 fn worker_count(settings: &Settings) -> usize {
@@ -233,14 +280,23 @@ fn worker_count(settings: &Settings) -> usize {
     }
 }
 
-fn duplicate(sockets: &SandboxSockets) -> io::Result<Sockets> {
+fn ports_of(sockets: &[OwnedFd]) -> io::Result<Vec<u16>> {
+    let port = |socket: &OwnedFd| SockRef::from(socket).local_addr().map(|address| address.as_socket());
+    sockets.iter().map(|socket| Ok(port(socket)?.map_or(0, |address| address.port()))).collect()
+}
+
+/// The sockets of one worker. All take connections from the same; a UDP port is one worker's, so that its flows have one
+/// owner.
+fn duplicate(sockets: &SandboxSockets, index: usize, workers: usize) -> io::Result<Sockets> {
     let all = |sockets: &[OwnedFd]| -> io::Result<Vec<OwnedFd>> {
         sockets.iter().map(|socket| socket.as_fd().try_clone_to_owned()).collect()
     };
+    let own = sockets.datagrams.iter().skip(index).step_by(workers);
     Ok(Sockets {
         transparent: all(&sockets.transparent)?,
         proxy: all(&sockets.proxy)?,
         dns_udp: all(&sockets.dns_udp)?,
         dns_tcp: all(&sockets.dns_tcp)?,
+        datagrams: own.map(|socket| socket.as_fd().try_clone_to_owned()).collect::<io::Result<_>>()?,
     })
 }

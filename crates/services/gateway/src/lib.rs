@@ -56,6 +56,8 @@ mod late;
 mod rejudge;
 /// Counts of what was decided.
 mod summary;
+/// UDP to the ports that rules open.
+mod datagrams;
 /// The sandbox's DNS server.
 mod dns;
 /// Upstream resolution, its cache, and which address was answered for which name.
@@ -63,6 +65,6 @@ mod resolve;
 /// Connecting to a checked address by a route.
 mod dial;
 
-pub use gateway::{Applied, Gateway, NotBuilt, StartError, check_built};
+pub use gateway::{Applied, DATAGRAM_PORT_LIMIT, Gateway, NotBuilt, StartError, check_built, datagram_ports};
 pub use settings::{Answer, Question, SandboxSockets, Settings};
 pub use summary::{Group, Summary};

@@ -45,6 +45,11 @@ pub(crate) fn by_address(shared: &Shared, address: SocketAddr) -> Readings {
     Place::new(shared, address).nameless(shared)
 }
 
+/// The readings of datagrams to an address: by the names under which the sandbox was given it.
+pub(crate) fn by_answer(shared: &Shared, address: SocketAddr) -> Readings {
+    Place::new(shared, address).by_answer(shared)
+}
+
 /// Where the method was judged, an origin must not be told to act on another one.
 pub(crate) fn hold_to_method(shared: &Shared, flow: &Flow, head: &RequestHead, judged: Judged) -> Judged {
     if flow.judged_by_request && head.overrides_method() && decide::may_go_on(&judged) {

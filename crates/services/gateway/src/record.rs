@@ -7,7 +7,7 @@ use audit_event::{
     microseconds,
 };
 use audit_log::{RecordError, Recorded};
-use policy::{Decision, Fact, HttpFacts, NameSource, Verdict};
+use policy::{Decision, Fact, HttpFacts, NameSource, Protocol, Verdict};
 use values::{Revision, RuleName};
 
 use crate::{
@@ -57,7 +57,7 @@ pub(crate) async fn decided(
         would: would(decision),
         process: flow.process.clone(),
         destination: destination(&flow.facts),
-        protocol: "tcp".to_owned(),
+        protocol: transport(flow.facts.protocol).to_owned(),
         route: decision.route.as_ref().map(ToString::to_string),
         tls: tls(&flow.facts, &flow.seen),
         http: http(&flow.request, &flow.seen),
@@ -96,7 +96,7 @@ pub(crate) fn ended(flow: &OpenFlow, end: End) -> Event {
         ended_by: end.by,
         process: flow.process.get().cloned(),
         destination: destination(&flow.facts),
-        protocol: "tcp".to_owned(),
+        protocol: transport(flow.facts.protocol).to_owned(),
         bytes: end.bytes,
         duration_us: microseconds(Instant::now().saturating_duration_since(flow.decided)),
         error: end.error,
@@ -119,6 +119,14 @@ fn destination(facts: &FlowFacts) -> Destination {
         address: facts.address.known().copied(),
         original_address: facts.original.map(|original| original.ip()),
         port: facts.port,
+    }
+}
+
+fn transport(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+        Protocol::Icmp => "icmp",
     }
 }
 

@@ -64,6 +64,7 @@ pub(crate) async fn go_over(worker: &Rc<Worker>, told: mpsc::Sender<Share>) {
         share.cut += u64::from(cut.is_some());
         events.extend(cut);
     }
+    worker.datagrams.go_over(worker, &in_force, &mut share, &mut events);
     share.done = Some(Instant::now());
     worker.shared.tally.cut(share.cut);
     for event in events {
@@ -73,15 +74,23 @@ pub(crate) async fn go_over(worker: &Rc<Worker>, told: mpsc::Sender<Share>) {
     let _ = told.send(share);
 }
 
-enum Look {
+/// What a new policy makes of an open flow.
+pub(crate) enum Look {
+    /// It stays.
     GoesOn,
+    /// It is denied.
     Cut(Decision),
+    /// A rule looks at the process.
     NeedsProcess,
 }
 
 fn look(worker: &Worker, key: Key, in_force: &InForce) -> Look {
     let mut pump = worker.pump.borrow_mut();
-    let Some(open) = pump.flow(key) else { return Look::GoesOn };
+    pump.flow(key).map_or(Look::GoesOn, |open| look_at(open, in_force))
+}
+
+/// Judges an open flow again, by what is known of it.
+pub(crate) fn look_at(open: &mut OpenFlow, in_force: &InForce) -> Look {
     match judge(open, in_force) {
         Step::Decided(decision) if open.still_goes_on(&decision) => Look::GoesOn,
         Step::Decided(decision) => Look::Cut(decision),

@@ -15,6 +15,8 @@ pub struct SandboxSockets {
     pub dns_tcp: Vec<OwnedFd>,
     /// Listeners of the explicit proxy.
     pub proxy: Vec<OwnedFd>,
+    /// Where datagrams to the UDP ports arrive that the policy opens, one socket for each port and address family.
+    pub datagrams: Vec<OwnedFd>,
     /// A `NETLINK_SOCK_DIAG` socket of the sandbox's namespace: who opened a connection.
     pub socket_diagnosis: Option<OwnedFd>,
     /// The sandbox's first process, seen from here.
@@ -42,6 +44,8 @@ pub struct Settings {
     pub total_timeout: Option<Duration>,
     /// A connection closed on one side and without a byte for so long is ended.
     pub half_open_timeout: Duration,
+    /// A UDP flow without a datagram for so long is ended (RFC 4787, 4.3: at least two minutes).
+    pub datagram_idle_timeout: Duration,
     /// The most connections of one sandbox at a time.
     pub max_connections: usize,
     /// How long a question waits for its answer.
@@ -62,6 +66,7 @@ impl Default for Settings {
             idle_timeout: Duration::from_secs(3600),
             total_timeout: None,
             half_open_timeout: Duration::from_secs(300),
+            datagram_idle_timeout: Duration::from_secs(120),
             max_connections: 20_000,
             ask_timeout: Duration::from_secs(120),
             host_resolvers: Vec::new(),

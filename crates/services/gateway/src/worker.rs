@@ -21,6 +21,7 @@ use tokio::{
 
 use crate::{
     accept,
+    datagrams::{self, Datagrams, PortSocket},
     dns::{self, DnsContext},
     flow::{Live, OpenFlow},
     late,
@@ -53,6 +54,8 @@ pub(crate) struct Sockets {
     pub(crate) dns_udp: Vec<OwnedFd>,
     /// DNS over TCP.
     pub(crate) dns_tcp: Vec<OwnedFd>,
+    /// Opened UDP ports, each of this worker alone.
+    pub(crate) datagrams: Vec<OwnedFd>,
 }
 
 /// One thread of a gateway.
@@ -61,6 +64,8 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     /// Its open connections.
     pub(crate) pump: RefCell<Pump<Box<OpenFlow>>>,
+    /// Its UDP flows.
+    pub(crate) datagrams: Datagrams,
     /// Told when the pump was touched from outside its own turn.
     pub(crate) wake: Notify,
     /// Its connections, decided or not.
@@ -114,6 +119,7 @@ impl Worker {
         };
         let worker = Rc::new(Self {
             pump: RefCell::new(Pump::new(bounds)?),
+            datagrams: Datagrams::default(),
             wake: Notify::new(),
             live: Rc::default(),
             waiting: RefCell::default(),
@@ -136,6 +142,9 @@ impl Worker {
         for socket in sockets.dns_tcp {
             tasks.push(tokio::task::spawn_local(dns::serve_tcp(listener(socket)?, Arc::clone(&dns))));
         }
+        for socket in sockets.datagrams {
+            tasks.push(tokio::task::spawn_local(datagrams::serve(Rc::clone(&worker), PortSocket::new(socket)?)));
+        }
         Ok((worker, tasks))
     }
 
@@ -150,6 +159,10 @@ impl Worker {
         };
         for listener in &listeners {
             listener.abort();
+        }
+        // Nothing tells when a UDP flow is done: waiting for its idle time would only hold up the end.
+        for event in self.datagrams.end_all(&self) {
+            self.record_now(event).await;
         }
         let deadline = Instant::now() + stop;
         while self.live.count() > 0 {
@@ -276,6 +289,13 @@ impl Worker {
         if let Err(error) = self.shared.audit.record(event).await {
             tracing::error!(%error, "the end of a flow could not be recorded");
             self.shared.tally.error();
+        }
+    }
+
+    /// The same, where its rule wants one.
+    pub(crate) async fn record_end(&self, event: Option<Event>) {
+        if let Some(event) = event {
+            self.record_now(event).await;
         }
     }
 

@@ -14,8 +14,8 @@ use std::{
     time::Duration,
 };
 
-use gateway::{Answer, Question, Settings, StartError};
-use policy::{Protocol, model::Action};
+use gateway::{Answer, Question, Settings};
+use policy::model::Action;
 use support::{Origin, PATIENCE, World, is_refused, loopback, methods, read_head, read_response};
 
 fn ping(stream: &mut std::net::TcpStream) {
@@ -238,15 +238,4 @@ fn a_stop_lets_open_connections_finish() {
     assert_eq!((summary.open, summary.allowed, summary.sent), (0, 1, 10));
     let text = std::fs::read_to_string(folder.path().join("events.jsonl")).unwrap();
     assert!(text.contains("\"ended_by\":\"finished\""), "{text}");
-}
-
-#[test]
-fn a_policy_that_opens_what_is_not_built_is_refused_by_name() {
-    let mut rule = loopback("open-udp", 10, Action::Allow, &[]);
-    rule.protocol = Some(Protocol::Udp);
-    rule.ports = vec![(53, 53)];
-    let policy = support::compile(vec![rule], 1);
-    let error = gateway::check_built(policy.spec()).unwrap_err();
-    assert_eq!(error.rule.as_str(), "open-udp");
-    assert!(StartError::from(error).to_string().contains("open-udp"));
 }

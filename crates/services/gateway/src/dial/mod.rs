@@ -25,7 +25,7 @@ use std::{
 };
 
 use policy::model::{Hop, ProxyAddress, Route};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 
 pub(crate) use proxy::ProxyError;
 pub(crate) use socket::RouteError;
@@ -160,6 +160,22 @@ pub(crate) async fn connect(
         Ok(outcome) => outcome,
         Err(_) => Err(DialError::TimedOut(first)),
     }
+}
+
+/// A socket that speaks with the first of the checked addresses that the route has a way to. Nothing is sent.
+pub(crate) async fn datagrams(
+    route: &Route,
+    addresses: &[IpAddr],
+    port: u16,
+) -> Result<(UdpSocket, IpAddr), DialError> {
+    let mut last = DialError::NoAddress;
+    for address in eyeballs::order(addresses, port) {
+        match udp_socket(&route.hop, address).await {
+            Ok(socket) => return Ok((socket, address.ip())),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// One attempt at one address.
