@@ -6,7 +6,9 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use policy::{Decision, Fact, Guard, Layer, Missing, NameAnswer, NamedHost, ProcessFacts, Protocol, QueryType, Step, Verdict};
+use policy::{
+    Decision, Fact, Guard, Layer, Missing, NameAnswer, NamedHost, ProcessFacts, Protocol, QueryType, Step, Verdict,
+};
 use smallvec::{SmallVec, smallvec};
 
 use crate::{flow::Flow, in_force::InForce, resolve::ResolveError, shared::Shared};

@@ -335,7 +335,9 @@ fn open_flow(
             // The slot is new, so it is empty.
             let _ = slot.set(process);
         }
-        (None, Some(processes)) if flow.facts.protocol == Protocol::Tcp => processes.find_later(flow.client, flow.server, ProcessSlot::clone(&slot)),
+        (None, Some(processes)) if flow.facts.protocol == Protocol::Tcp => {
+            processes.find_later(flow.client, flow.server, ProcessSlot::clone(&slot))
+        }
         (None, _) => {}
     }
     let mut facts = flow.facts;
