@@ -2,8 +2,29 @@
 //!
 //! A state machine of a few words: it keeps no byte of the body.
 
+use crate::http_head::is_token;
+
 /// The most bytes of a chunk's size line or of one trailer line.
 const LINE_LIMIT: u32 = 8 * 1024;
+/// Trailers that would change what a request is, where a recipient adds them to its head (RFC 9110, 6.5.1).
+const HEAD_ONLY: [&[u8]; 14] = [
+    b"host",
+    b"content-length",
+    b"transfer-encoding",
+    b"connection",
+    b"upgrade",
+    b"te",
+    b"trailer",
+    b"expect",
+    b"authorization",
+    b"proxy-authorization",
+    b"x-http-method-override",
+    b"x-method-override",
+    b"x-original-url",
+    b"x-rewrite-url",
+];
+/// Longer than any of them.
+const NAME_LIMIT: usize = 24;
 /// The most bytes of all trailer lines.
 const TRAILER_LIMIT: u32 = 64 * 1024;
 
@@ -24,8 +45,19 @@ pub enum Body {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chunks {
     state: State,
-    /// Whether extensions are passed over: responses; in requests they are refused.
+    /// Whether extensions and any trailers are passed over: responses; in requests they are refused.
     extensions: bool,
+    /// The name of the trailer that is read.
+    name: TrailerName,
+}
+
+/// The start of a trailer's name, in lower case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct TrailerName {
+    bytes: [u8; NAME_LIMIT],
+    length: u8,
+    /// The colon behind it was read.
+    whole: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,14 +89,18 @@ enum State {
 impl Body {
     /// A chunked body from its start; `strict` for requests.
     pub fn chunked(strict: bool) -> Self {
-        Body::Chunked(Chunks { state: State::Size { size: 0, digits: 0 }, extensions: !strict })
+        Body::Chunked(Chunks {
+            state: State::Size { size: 0, digits: 0 },
+            extensions: !strict,
+            name: TrailerName::default(),
+        })
     }
 
     /// How many of these bytes belong to the body. After that many, [`Body::is_done`] tells whether it is over.
     ///
     /// Errors: a chunk whose size is no number of at most 15 hexadecimal digits, or that does not end where it says;
-    /// a line that does not end with CRLF; more than 64 KiB of trailers; in a strict body a chunk extension, else one
-    /// of more than 8 KiB. After an error the body must not be asked again.
+    /// a line that does not end with CRLF; more than 64 KiB of trailers; in a strict body a chunk extension, or a
+    /// trailer that belongs into the head; else an extension of more than 8 KiB. After an error the body must not be asked again.
     #[inline]
     pub fn advance(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
         match self {
@@ -142,9 +178,25 @@ impl Chunks {
                 continue;
             }
             self.state = self.step(*byte)?;
+            if !self.extensions {
+                self.hold_trailer(*byte)?;
+            }
             at += 1;
         }
         Ok(at)
+    }
+
+    /// Reads a trailer's name along, after the step.
+    fn hold_trailer(&mut self, byte: u8) -> Result<(), &'static str> {
+        match self.state {
+            State::Trailer { .. } if !self.name.whole => self.name.take(byte),
+            State::TrailerEnd { .. } if !self.name.whole => Err("a trailer without a colon"),
+            State::TrailerStart { .. } => {
+                self.name = TrailerName::default();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn step(&self, byte: u8) -> Result<State, &'static str> {
@@ -196,6 +248,24 @@ impl Chunks {
     }
 }
 
+impl TrailerName {
+    fn take(&mut self, byte: u8) -> Result<(), &'static str> {
+        if byte == b':' {
+            self.whole = true;
+            let name = self.bytes.get(..usize::from(self.length)).unwrap_or_default();
+            return if HEAD_ONLY.contains(&name) { Err("a trailer that belongs into the head") } else { Ok(()) };
+        }
+        if !is_token(byte) {
+            return Err("a trailer name that is no token");
+        }
+        if let Some(place) = self.bytes.get_mut(usize::from(self.length)) {
+            *place = byte.to_ascii_lowercase();
+            self.length += 1;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::{any, prop, prop_assert_eq, proptest};
@@ -236,6 +306,23 @@ mod tests {
             (b"5\r\nhello\n", true, Err("a chunk that does not end where it should")),
             (b"0\r\n folded\r\n\r\n", true, Err("a broken trailer line")),
             (b"0\r\nA: b\n\r\n", true, Err("a broken trailer line")),
+            (b"0\r\nx-amz-checksum-crc32: AA==\r\nB:\r\n\r\nGET", true, Ok((37, true))),
+            (b"0\r\nHost: b.example\r\n\r\n", true, Err("a trailer that belongs into the head")),
+            (b"0\r\nA: b\r\nCONTENT-LENGTH: 3\r\n\r\n", true, Err("a trailer that belongs into the head")),
+            (b"0\r\ntransfer-encoding:chunked\r\n\r\n", true, Err("a trailer that belongs into the head")),
+            (b"0\r\nX-HTTP-Method-Override: PUT\r\n\r\n", true, Err("a trailer that belongs into the head")),
+            (b"0\r\nHost : b.example\r\n\r\n", true, Err("a trailer name that is no token")),
+            (b"0\r\nno colon\r\n\r\n", true, Err("a trailer name that is no token")),
+            (b"0\r\nnocolon\r\n\r\n", true, Err("a trailer without a colon")),
+            (b"0\r\nHost: b.example\r\n\r\n", false, Ok((22, true))),
+            (b"0;a\r\n\r\n", true, Err("a chunk extension")),
+            (b"00000\r\n\r\n", true, Ok((9, true))),
+            (b"0000000000000005\r\n", true, Err("a chunk size that is no number")),
+            (b"-1\r\n", true, Err("a chunk size that is no number")),
+            (b"5\r\rhello", true, Err("a chunk that does not end where it should")),
+            (b"5\r\nhello0\r\n\r\n", true, Err("a chunk that does not end where it should")),
+            (b"0\r\n\n", true, Err("a broken trailer line")),
+            (b"0\n\n", true, Err("a chunk size that is no number")),
         ];
         for (bytes, strict, expected) in cases {
             for piece in [1, 2, 3, 1000] {

@@ -43,6 +43,9 @@ const METHODS: [&str; 16] = [
 /// Fields whose presence beside the real method could make an origin use another one.
 const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
+/// Fields by which some origins act on another path than the one sent.
+const PATH_OVERRIDES: [&str; 2] = ["x-original-url", "x-rewrite-url"];
+
 /// Fields that the origin doesn't get: those for a proxy, and `Expect`, which servers behind one another read
 /// differently. A client that waits for the answer to it sends its body soon without.
 const LEFT_OUT: [&str; 3] = ["proxy-connection", "proxy-authorization", "expect"];
@@ -332,9 +335,18 @@ impl RequestHead {
         HttpFacts { method: self.method.clone(), path: http_path::normalise(&self.origin_target()), headers }
     }
 
-    /// Whether a field asks an origin to act on another method than the one sent.
-    pub fn overrides_method(&self) -> bool {
-        METHOD_OVERRIDES.iter().any(|name| values(&self.fields, name).any(|value| value != self.method.as_bytes()))
+    /// Whether a field asks an origin to act on another method or path than the one sent; then why that is refused.
+    pub fn overrides(&self) -> Option<&'static str> {
+        let other = |names: &[&str], sent: &[u8]| {
+            names.iter().any(|name| values(&self.fields, name).any(|value| value != sent))
+        };
+        if other(&METHOD_OVERRIDES, self.method.as_bytes()) {
+            Some("a field that names another method")
+        } else if other(&PATH_OVERRIDES, self.origin_target().as_bytes()) {
+            Some("a field that names another path")
+        } else {
+            None
+        }
     }
 
     /// The head as the origin gets it. `last` asks the origin to close after its answer.

@@ -236,7 +236,7 @@ async fn tunnel_by_name(
                     match decide::judge(shared, &mut flow, &readings, Limits::default()).await {
                         Some(judged) => {
                             let judged = match &intent {
-                                Intent::Http(head, _) => readings::hold_to_method(shared, &flow, head, judged),
+                                Intent::Http(head, _) => readings::hold_to_request(shared, &flow, head, judged),
                                 Intent::Tls(_)
                                 | Intent::Http2
                                 | Intent::Raw
@@ -274,7 +274,7 @@ async fn absolute(worker: &Rc<Worker>, stream: TcpStream, bytes: Vec<u8>, flow: 
     };
     let established = match decide::judge(shared, &mut flow, &reading, Limits::default()).await {
         Some(judged) => {
-            let judged = readings::hold_to_method(shared, &flow, head, judged);
+            let judged = readings::hold_to_request(shared, &flow, head, judged);
             transparent::establish_for(&stream, shared, flow, &reading, judged).await
         }
         None => Err(Refusal::Gone),

@@ -244,7 +244,7 @@ async fn judge_first(worker: Rc<Worker>, key: Key, intent: Intent, bytes: Vec<u8
             let judged = decide::judge(shared, &mut flow, &readings, decide::Limits::default()).await;
             let judged = judged.unwrap_or_else(|| no_decision(shared));
             let judged = match &intent {
-                Intent::Http(head, _) => readings::hold_to_method(shared, &flow, head, judged),
+                Intent::Http(head, _) => readings::hold_to_request(shared, &flow, head, judged),
                 Intent::Tls(_) | Intent::Http2 | Intent::Raw | Intent::Silent | Intent::Malformed(..) => judged,
             };
             (readings, judged)
@@ -288,7 +288,7 @@ async fn judge_request(worker: Rc<Worker>, key: Key, head: Box<RequestHead>) {
     let readings = [reading];
     let judged = decide::judge(shared, &mut flow, &readings, decide::Limits::default()).await;
     let judged = judged.unwrap_or_else(|| no_decision(shared));
-    let judged = readings::hold_to_method(shared, &flow, &head, same_address(shared, judged, address));
+    let judged = readings::hold_to_request(shared, &flow, &head, same_address(shared, judged, address));
     match establish::permit(shared, flow, &readings, judged).await {
         Ok(passed) => {
             if passed.take_over(&worker, key) {

@@ -30,7 +30,7 @@ pub(crate) async fn judge(
                 decide::denied(shared, Guard::Malformed, Layer::Ip, "the policy came to no decision")
             });
             match intent {
-                Intent::Http(head, _) => (readings, hold_to_method(shared, flow, head, judged)),
+                Intent::Http(head, _) => (readings, hold_to_request(shared, flow, head, judged)),
                 Intent::Tls(_) | Intent::Http2 | Intent::Raw | Intent::Silent | Intent::Malformed(..) => {
                     (readings, judged)
                 }
@@ -50,12 +50,14 @@ pub(crate) fn by_answer(shared: &Shared, address: SocketAddr) -> Readings {
     Place::new(shared, address).by_answer(shared)
 }
 
-/// Where the method was judged, an origin must not be told to act on another one.
-pub(crate) fn hold_to_method(shared: &Shared, flow: &Flow, head: &RequestHead, judged: Judged) -> Judged {
-    if flow.judged_by_request && head.overrides_method() && decide::may_go_on(&judged) {
-        return decide::denied(shared, Guard::Malformed, Layer::Http, "a field that names another method");
+/// Where the method or path was judged, an origin must not be told to act on another one.
+pub(crate) fn hold_to_request(shared: &Shared, flow: &Flow, head: &RequestHead, judged: Judged) -> Judged {
+    match head.overrides() {
+        Some(reason) if flow.judged_by_request && decide::may_go_on(&judged) => {
+            decide::denied(shared, Guard::Malformed, Layer::Http, reason)
+        }
+        _ => judged,
     }
-    judged
 }
 
 /// Takes what the first bytes say into the facts, and finds the readings; or denies at once.
