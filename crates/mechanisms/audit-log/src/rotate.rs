@@ -66,8 +66,12 @@ impl Writer {
     }
 
     fn make_next(&self, name: &OsStr) -> Result<Active, Errno> {
-        // One that was left behind is empty or holds nothing that counts.
-        let file: OwnedFd = rustix::fs::openat(&self.folder, name, OPEN | OFlags::TRUNC, PRIVATE)?;
+        // One that was left behind is empty or holds nothing that counts, and may have another name somewhere.
+        match rustix::fs::unlinkat(&self.folder, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+        let file: OwnedFd = rustix::fs::openat(&self.folder, name, OPEN | OFlags::EXCL, PRIVATE)?;
         let stat = rustix::fs::fstat(&file)?;
         Ok(Active::new(file, &stat))
     }

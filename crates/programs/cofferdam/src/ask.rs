@@ -16,13 +16,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use gateway::{Answer, Question};
 use rustix::{fs::OFlags, io::Errno, process::getpgrp, termios::tcgetpgrp};
 use sandbox::Console;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::policy::{Always, with_allow_rule};
+use crate::{
+    policy::{Always, with_allow_rule},
+    run::Guard,
+};
 
 /// The terminal while a question stands on it.
 mod screen;
@@ -60,6 +63,7 @@ pub(crate) fn start(
     mut questions: mpsc::Receiver<Question>,
     console: SharedConsole,
     rule_file: Option<PathBuf>,
+    guard: Guard,
 ) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -70,7 +74,7 @@ pub(crate) fn start(
         runtime.block_on(async move {
             let mut asking = Asking::default();
             while let Some(question) = questions.recv().await {
-                asking.answer(question, &console, rule_file.as_deref()).await;
+                asking.answer(question, &console, rule_file.as_deref(), &guard).await;
             }
         });
     };
@@ -88,7 +92,13 @@ struct Asking {
 }
 
 impl Asking {
-    async fn answer(&mut self, mut question: Question, console: &SharedConsole, rule_file: Option<&Path>) {
+    async fn answer(
+        &mut self,
+        mut question: Question,
+        console: &SharedConsole,
+        rule_file: Option<&Path>,
+        guard: &Guard,
+    ) {
         // A reply that is dropped is a deny, recorded as one that nobody gave.
         if question.reply.is_closed() || !self.may_ask(Instant::now()) {
             return;
@@ -122,7 +132,7 @@ impl Asking {
         if answer == Answer::Always
             && let Some(file) = rule_file
         {
-            match remember(file, &question) {
+            match remember(file, &question, guard) {
                 Ok(()) => say(&format!("wrote a rule into {}\n", file.display())),
                 Err(error) => say(&format!("allowed for this run only: {error:#}\n")),
             }
@@ -184,10 +194,14 @@ fn understand(line: &str, number: Option<u64>) -> Option<Answer> {
 
 /// Writes a rule that allows what was asked into a policy file. In place: the sandbox sees this very file read-only,
 /// and a new one under its name would be the workload's to write.
-fn remember(file: &Path, question: &Question) -> Result<()> {
+fn remember(file: &Path, question: &Question, guard: &Guard) -> Result<()> {
     let mut options = OpenOptions::new();
     let opened = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(file);
     let mut opened = opened.with_context(|| format!("opening {}", file.display()))?;
+    // What was put under its name since the start is not the person's.
+    if let Err(reason) = guard.check_open(&opened, file) {
+        bail!("{} is not written: {reason}", file.display());
+    }
     let mut old = String::new();
     opened.read_to_string(&mut old).with_context(|| format!("reading {}", file.display()))?;
     let always = Always { host: &question.host, port: question.port, asked_by: &question.rule };

@@ -204,6 +204,15 @@ fn apply(arguments: &ApplyArguments) -> Result<ExitCode> {
             return Err(Failure::new(code::INVALID, what).hint(hint).into());
         }
     }
+    if let Some(found) = runs.replaced()?.iter().find(|replaced| replaced.is(&path)) {
+        let what = format!(
+            "{} can't be applied: it was replaced while run {} ran, whose command could write it from then on",
+            path.display(),
+            found.run
+        );
+        let hint = "read it; when it says what you want, save it again (or touch it)";
+        return Err(Failure::new(code::INVALID, what).hint(hint).into());
+    }
     match control::ask(&runs.socket(&run), &Request::Apply { text: source.text, path })? {
         Response::Applied { revision, rejudged, cut, took_us } => {
             if arguments.json {

@@ -57,6 +57,9 @@ struct PresetFile {
     /// Folders and files of its own.
     #[serde(default)]
     mounts: Vec<MountEntry>,
+    /// What in writable folders makes the program run something at its next start: read-only, made where it is missing.
+    #[serde(default)]
+    settings: Vec<SettingsEntry>,
     /// Folders that the program writes to, private and empty where the private home does not hold them anyway.
     #[serde(default)]
     private: Vec<String>,
@@ -86,9 +89,37 @@ enum Access {
     ReadOnly,
     #[serde(rename = "rw")]
     Writable,
+    /// A file that the program writes, and that makes it run something: what is written is gone with the run.
+    #[serde(rename = "copy")]
+    Copy,
     /// Programs, readable by anyone: read-only, and not searched for sockets, which no tool keeps there.
     #[serde(rename = "tools")]
     Tools,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SettingsEntry {
+    /// A folder where it ends with `/`.
+    path: String,
+    /// What a file holds that says nothing.
+    #[serde(default)]
+    empty: String,
+}
+
+/// A folder or file that makes a program run something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) path: PathBuf,
+    pub(crate) kind: SettingsKind,
+}
+
+/// What it is made as where it is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SettingsKind {
+    Folder,
+    /// With this text.
+    File(String),
 }
 
 /// A folder or file that a preset opens.
@@ -97,6 +128,7 @@ pub(crate) struct PresetMount {
     pub(crate) path: PathBuf,
     pub(crate) writable: bool,
     pub(crate) is_tools: bool,
+    pub(crate) is_copy: bool,
 }
 
 /// A preset as it applies to this caller.
@@ -107,6 +139,7 @@ pub(crate) struct Preset {
     pub(crate) hosts: Vec<String>,
     pub(crate) managed: Vec<String>,
     pub(crate) mounts: Vec<PresetMount>,
+    pub(crate) settings: Vec<Settings>,
     pub(crate) private: Vec<PathBuf>,
     pub(crate) environment: Vec<String>,
     pub(crate) secrets: Vec<String>,
@@ -152,7 +185,12 @@ pub(crate) fn named(name: &str, caller: &Caller) -> Result<Preset> {
         for mount in part.mounts {
             let path = caller.expand(&mount.path)?;
             let (writable, is_tools) = (mount.access == Access::Writable, mount.access == Access::Tools);
-            preset.mounts.push(PresetMount { path, writable, is_tools });
+            preset.mounts.push(PresetMount { path, writable, is_tools, is_copy: mount.access == Access::Copy });
+        }
+        for entry in part.settings {
+            let path = caller.expand(&entry.path)?;
+            let kind = if entry.path.ends_with('/') { SettingsKind::Folder } else { SettingsKind::File(entry.empty) };
+            preset.settings.push(Settings { path, kind });
         }
         for path in &part.private {
             let folder = caller.expand(path)?;
@@ -241,6 +279,10 @@ mod tests {
                 "{name}: {:?}",
                 preset.mounts
             );
+            for settings in &preset.settings {
+                let inside = |mount: &PresetMount| mount.writable && settings.path.starts_with(&mount.path);
+                assert!(preset.mounts.iter().any(inside), "{name}: {settings:?}");
+            }
             let passes_secret = preset.environment.iter().find(|passed| preset.secrets.contains(passed));
             assert_eq!(passes_secret, None, "{name}");
         }

@@ -38,6 +38,8 @@ mod choose_policy;
 mod environment;
 /// What no workload may see or change.
 mod guarded;
+/// What is held read-only for the time of a run.
+mod held;
 /// What the workload sees of the caller's files.
 mod mounts;
 /// What is said on standard error at the start.
@@ -53,7 +55,7 @@ mod summary;
 
 pub(crate) use arguments::Arguments;
 pub(crate) use found::Found;
-pub(crate) use guarded::Guard;
+pub(crate) use held::{Guard, Replaced};
 
 /// The longest line that is said about paths that others chose.
 const LONGEST_NOTE: usize = 4096;
@@ -66,9 +68,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     log_to_standard_error();
     let working_directory = working_directory(arguments.workdir.as_deref())?;
     guarded::refuse_home(&working_directory, arguments.allow_home)?;
+    guarded::refuse_home_mounts(&arguments, &config)?;
     let runs = Runs::of(&config);
     runs.prepare()?;
-    let prepared = Prepared::new(&arguments, &config, &working_directory)?;
+    let mut prepared = Prepared::new(&arguments, &config, &working_directory)?;
+    prepared.guarded.refuse_replaced(&runs.replaced()?)?;
     let run = runs.create()?;
     let lock = run.lock()?;
     let events = match &arguments.events {
@@ -86,15 +90,20 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         policy_folder: prepared.choice.source.folder.clone(),
         events: events.clone(),
         pid: std::process::id(),
-        guard: prepared.guarded.live(&[]),
+        // Others that start now see what will be held.
+        guard: prepared.guarded.live(&prepared.guarded.closed()),
     };
     run.write_policy(&prepared.choice.source.text)?;
     run.write(&record)?;
-    let outcome = Live { arguments: &arguments, config: &config, runs: &runs, run: &run, events: &events }.start(
-        prepared,
-        &working_directory,
-        &mut record,
-    );
+    // Only now: of two that start at once, each has said what it protects before it looks at the other.
+    let checked = prepared.guarded.add_live_runs(&runs, &run);
+    let outcome = checked.and_then(|()| {
+        Live { arguments: &arguments, config: &config, runs: &runs, run: &run, events: &events }.start(
+            prepared,
+            &working_directory,
+            &mut record,
+        )
+    });
     let code = match &outcome {
         Ok(code) => *code,
         Err(_) => code::RUN_FAILED,
@@ -102,6 +111,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     record.ended = Some(Timestamp::now());
     record.exit_code = Some(i32::from(code));
     run.write(&record)?;
+    runs.end(&run, &record)?;
     drop(lock);
     outcome.map(ExitCode::from)
 }
@@ -157,6 +167,7 @@ impl Prepared {
         let mut guarded = guarded::Guarded::new(arguments, config, writable.clone())?;
         let choice = choose_policy::choose(arguments, config, presets.first(), &writable)?;
         guarded.add_lists(&choice.source.folder, &choice.source.file.spec)?;
+        presets.iter().try_for_each(|preset| guarded.add_settings(preset))?;
         let by_preset: Vec<String> = presets.iter().flat_map(|preset| preset.environment.clone()).collect();
         let proxy = arguments.proxy_env.then(|| sandbox::GatewayPorts::default().proxy);
         let environment = environment::choose(&caller.environment, &by_preset, &arguments.env, proxy)?;
@@ -253,7 +264,8 @@ impl Live<'_> {
         self.run.write(record)?;
         lists.guard(record.guard.clone());
         let repositories = planned.repositories;
-        let said = opening::Said::new(&choice, &presets, &environment, &opened, &planned.notes);
+        let notes = [guarded.notes.clone(), planned.notes].concat();
+        let said = opening::Said::new(&choice, &presets, &environment, &opened, &notes);
         if !self.quiet() {
             // Names of files in it may be an earlier workload's, and this is a terminal.
             said.notes().iter().for_each(|text| note(&audit_event::bounded(text, LONGEST_NOTE)));

@@ -19,7 +19,7 @@ use values::RunId;
 use crate::{
     config::Config,
     failure::{Failure, code},
-    run::Guard,
+    run::{Guard, Replaced},
 };
 
 /// What `run.json` says.
@@ -86,7 +86,92 @@ impl Runs {
         let folder = self.folder.join(id.to_string());
         private_folder(&folder)?;
         self.remove_dead_sockets();
+        // A run is listed before it is locked: one that looks at the list between the two sees it as ended, and leaves it.
+        private_folder(&self.live_folder())?;
+        let listed = self.live_folder().join(id.to_string());
+        File::create(&listed).with_context(|| format!("making {}", listed.display()))?;
         Ok(Run { id, folder })
+    }
+
+    /// Live runs, by the list that is kept of them: all runs may be thousands.
+    pub(crate) fn live(&self) -> Result<Vec<Run>> {
+        let mut live = self.listed();
+        live.retain(Run::is_live);
+        Ok(live)
+    }
+
+    fn listed(&self) -> Vec<Run> {
+        let entries = fs::read_dir(self.live_folder()).into_iter().flatten().flatten();
+        let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<RunId>().ok());
+        ids.map(|id| Run { id, folder: self.folder.join(id.to_string()) }).collect()
+    }
+
+    /// Ends a run: keeps in mind which protected files its workload could write.
+    pub(crate) fn end(&self, run: &Run, record: &RunRecord) -> Result<()> {
+        let replaced = record.guard.replaced_now(&run.id.short());
+        if !replaced.is_empty() {
+            self.remember(replaced)?;
+        }
+        self.unlist(run)
+    }
+
+    fn unlist(&self, run: &Run) -> Result<()> {
+        let listed = self.live_folder().join(run.id.to_string());
+        match fs::remove_file(&listed) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("removing {}", listed.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The files that workloads of ended runs could write, also of those that were killed.
+    pub(crate) fn replaced(&self) -> Result<Vec<Replaced>> {
+        for run in self.listed() {
+            // One that is just starting has no lock yet.
+            let was_locked = run.folder.join("lock").exists();
+            if was_locked && !run.is_live() {
+                match run.read() {
+                    Ok(record) => self.end(&run, &record)?,
+                    Err(_) => self.unlist(&run)?,
+                }
+            }
+        }
+        self.read_replaced()
+    }
+
+    fn read_replaced(&self) -> Result<Vec<Replaced>> {
+        let path = self.replaced_file();
+        match fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text).with_context(|| format!("reading {}", path.display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+        }
+    }
+
+    fn remember(&self, replaced: Vec<Replaced>) -> Result<()> {
+        let path = self.replaced_file();
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(self.live_folder().join("lock"));
+        let lock = lock.with_context(|| format!("locking {}", path.display()))?;
+        flock(&lock, FlockOperation::LockExclusive).with_context(|| format!("locking {}", path.display()))?;
+        let mut all = self.read_replaced()?;
+        // Those that somebody has saved since say nothing any more.
+        all.retain(|old| old.is(&old.path) && !replaced.iter().any(|new| new.path == old.path));
+        all.extend(replaced);
+        replace(&path, &serde_json::to_string(&all)?)
+    }
+
+    fn live_folder(&self) -> PathBuf {
+        self.folder.with_file_name("live")
+    }
+
+    fn replaced_file(&self) -> PathBuf {
+        self.folder.with_file_name("replaced.json")
     }
 
     /// A run that was killed leaves its socket behind.
@@ -185,14 +270,7 @@ impl Run {
     }
 
     fn replace(&self, name: &str, text: &str) -> Result<()> {
-        let path = self.folder.join(name);
-        let fresh = self.folder.join(format!(".{name}.new"));
-        let write = || -> std::io::Result<()> {
-            let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
-            file.write_all(text.as_bytes())?;
-            fs::rename(&fresh, &path)
-        };
-        write().with_context(|| format!("writing {}", path.display()))
+        replace(&self.folder.join(name), text)
     }
 
     /// Marks the run as live for as long as the lock is held.
@@ -209,6 +287,18 @@ impl Run {
         let Ok(file) = File::open(self.folder.join("lock")) else { return false };
         flock(&file, FlockOperation::NonBlockingLockShared).is_err()
     }
+}
+
+/// Writes a file in one step.
+fn replace(path: &Path, text: &str) -> Result<()> {
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
+        file.write_all(text.as_bytes())?;
+        fs::rename(&fresh, path)
+    };
+    write().with_context(|| format!("writing {}", path.display()))
 }
 
 /// Makes a folder that only its owner may enter, and every one above it.

@@ -153,6 +153,23 @@ fn always_writes_a_rule_and_the_next_run_does_not_ask() -> Result<()> {
 }
 
 #[test]
+fn always_writes_into_no_file_that_the_command_could_have_put_there() -> Result<()> {
+    let (lab, world) = setting()?;
+    let script = "curl -s --max-time 60 http://allowed.test/bytes/1 >/dev/null && echo went";
+    let mut screen = Screen::start(&lab, &world, &["run", "--policy", "policy.yaml", "--", "sh", "-c", script])?;
+    screen.wait_for("> ")?;
+    // A rename on the host takes the read-only mount away.
+    world.write("new.yaml", POLICY)?;
+    std::fs::rename(world.work().join("new.yaml"), world.work().join("policy.yaml"))?;
+    screen.type_in("a\n")?;
+    screen.wait_for("allowed for this run only")?;
+    screen.wait_for("went")?;
+    assert_eq!(screen.end()?, Some(0));
+    assert_eq!(std::fs::read_to_string(world.work().join("policy.yaml"))?, POLICY);
+    Ok(())
+}
+
+#[test]
 fn a_question_stands_on_a_screen_of_its_own() -> Result<()> {
     let (lab, world) = setting()?;
     let script = "printf '\\033[8m\\033[5;6r\\033]0;unfinished'; \

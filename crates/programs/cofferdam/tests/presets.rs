@@ -77,3 +77,55 @@ fn known_programs_start_contained() -> Result<()> {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
     Ok(())
 }
+
+/// A program that writes into what makes it run something, and into what it keeps.
+#[test]
+fn an_agents_settings_are_not_the_commands_to_change() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let home = std::fs::canonicalize(folder.path())?.join("home");
+    let work = home.with_file_name("work");
+    std::fs::create_dir_all(&work)?;
+    for agent in [".claude/projects", ".codex", ".gemini", ".copilot", ".local/share/opencode", ".azure"] {
+        std::fs::create_dir_all(home.join(agent))?;
+    }
+    std::fs::write(home.join(".claude/statusline.sh"), "echo mine")?;
+    std::fs::write(home.join(".claude.json"), "{\"mine\": true}")?;
+    std::fs::write(home.join(".codex/config.toml"), "model = \"mine\"\n")?;
+    let tries = [
+        (
+            "claude",
+            ".claude",
+            &["settings.json", "commands/x", "hooks/x", "plugins/x", "skills/x", "statusline.sh"][..],
+        ),
+        ("codex", ".codex", &["config.toml", "hooks.json", "prompts/x", "rules/x", "skills/x"]),
+        ("gemini", ".gemini", &["settings.json", "extensions/x", "commands/x"]),
+        ("copilot", ".copilot", &["config.json", "mcp-config.json", "hooks/x", "agents/x"]),
+        ("opencode", ".local/share/opencode", &["bin/x"]),
+        ("az", ".azure", &["config", "cliextensions/x"]),
+    ];
+    for (preset, folder, held) in tries {
+        let mut script = format!("cd '{}'; echo x > kept || echo nothing is kept;", home.join(folder).display());
+        for path in held {
+            let above = path.split_once('/').map_or(*path, |(above, _)| above);
+            script.push_str(&format!(
+                "(echo evil >> {path}) 2>/dev/null && echo wrote {path}; mv {above} {above}.x 2>/dev/null && echo moved {above};\
+                 rm -rf {above} 2>/dev/null && echo removed {above};"
+            ));
+        }
+        script.push_str("test -e ~/.claude.json && echo evil > ~/.claude.json; echo done");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
+        command.args(["run", "--program-preset", preset, "--", "sh", "-c", &script]).current_dir(&work);
+        command.env("HOME", &home).env("XDG_STATE_HOME", home.with_file_name("state")).env_remove("XDG_RUNTIME_DIR");
+        for name in ["XDG_CONFIG_HOME", "CODEX_HOME", "AZURE_CONFIG_DIR", "CLAUDE_CONFIG_DIR"] {
+            command.env_remove(name);
+        }
+        let output = command.output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "done\n", "{preset}: {said}");
+        assert!(home.join(folder).join("kept").is_file(), "{preset}");
+    }
+    assert_eq!(std::fs::read_to_string(home.join(".claude.json"))?, "{\"mine\": true}");
+    assert_eq!(std::fs::read_to_string(home.join(".codex/config.toml"))?, "model = \"mine\"\n");
+    assert_eq!(std::fs::read_to_string(home.join(".gemini/settings.json"))?, "{}");
+    Ok(())
+}

@@ -246,3 +246,129 @@ fn a_policy_that_the_host_replaced_is_not_applied_again() -> Result<()> {
     assert!(ended.err.contains("policy.yaml was replaced while the command ran"), "{}", ended.err);
     Ok(())
 }
+
+#[test]
+fn a_record_needs_a_folder_that_the_command_can_not_write() -> Result<()> {
+    let world = World::new()?;
+    let refused = world.run(&["run", "--events", "e.jsonl", "--", "true"])?.expect(125);
+    assert!(refused.err.contains("the command could write beside it"), "{}", refused.err);
+    // What an earlier workload left where the record goes on after rotation.
+    fs::create_dir(world.work().join("log"))?;
+    world.write("mine", "x")?;
+    fs::hard_link(world.work().join("mine"), world.work().join("log/e.jsonl.next"))?;
+    let script = "(: > log/e.jsonl.000001) 2>/dev/null && echo made; (echo x >> log/e.jsonl.next) 2>/dev/null && echo next;\
+                  ln log/e.jsonl own 2>/dev/null && echo linked; mv log gone 2>/dev/null && echo moved; echo done";
+    let done = world.run(&["run", "--events", "log/e.jsonl", "--", "sh", "-c", script])?.expect(0);
+    assert_eq!(done.out, "done\n", "{}", done.err);
+    world.run(&["audit", "verify", "log/e.jsonl"])?.expect(0);
+    Ok(())
+}
+
+#[test]
+fn the_home_and_what_holds_settings_are_no_writable_mounts() -> Result<()> {
+    let world = World::new()?;
+    fs::create_dir_all(world.path().join("home/.config/cofferdam"))?;
+    fs::create_dir(world.path().join("data"))?;
+    for folder in ["", "home", "home/.config", "state"] {
+        fs::create_dir_all(world.path().join("state"))?;
+        let mount = format!("{}:/x", world.path().join(folder).display());
+        let refused = world.run(&["run", "--mount", &mount, "--", "true"])?.expect(125);
+        assert!(refused.err.contains("the command could change what you run"), "{folder}: {}", refused.err);
+        world.run(&["run", "--mount", &format!("{mount}:ro"), "--", "true"])?.expect(0);
+    }
+    world.run(&["run", "--mount", &format!("{}:/x", world.path().join("data").display()), "--", "true"])?.expect(0);
+    Ok(())
+}
+
+/// A run that says "ready" and goes on when it is told to.
+struct Waiting {
+    child: std::process::Child,
+    out: BufReader<std::process::ChildStdout>,
+}
+
+impl Waiting {
+    fn start(world: &World, options: &[&str], script: &str) -> Result<Waiting> {
+        let script = format!("echo ready; read go; {script}");
+        let mut command = world.command(&[&["run"], options, &["--", "sh", "-c", &script]].concat());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut out = BufReader::new(child.stdout.take().context("no output")?);
+        let mut line = String::new();
+        out.read_line(&mut line)?;
+        if line != "ready\n" {
+            anyhow::bail!("{}", Done::of(&child.wait_with_output()?).err);
+        }
+        Ok(Waiting { child, out })
+    }
+
+    fn go(mut self) -> Result<Done> {
+        self.child.stdin.take().context("no input")?.write_all(b"go\n")?;
+        let mut out = String::new();
+        std::io::Read::read_to_string(&mut self.out, &mut out)?;
+        let mut done = Done::of(&self.child.wait_with_output()?);
+        done.out = out;
+        Ok(done)
+    }
+}
+
+#[test]
+fn two_runs_in_one_folder_protect_each_other() -> Result<()> {
+    let world = World::new()?;
+    world.write("policy.yaml", POLICY)?;
+    world.write("other.yaml", POLICY)?;
+    let first = Waiting::start(&world, &["--policy", "policy.yaml", "--ask-file", "answers.yaml"], "true")?;
+    let script = "for f in policy.yaml answers.yaml; do (echo x >> $f) 2>/dev/null && echo written $f; \
+                  mv $f $f.x 2>/dev/null && echo moved $f; done; echo done";
+    let second = world.run(&["run", "--", "sh", "-c", script])?.expect(0);
+    assert_eq!(second.out, "done\n", "{}", second.err);
+    // The first's workload could have written this one.
+    let refused = world.run(&["run", "--policy", "other.yaml", "--", "true"])?.expect(125);
+    assert!(refused.err.contains("the sandboxed command can write it"), "{}", refused.err);
+    world.run(&["run", "--policy", "policy.yaml", "--", "true"])?.expect(0);
+    first.go()?.expect(0);
+    world.run(&["run", "--policy", "other.yaml", "--", "true"])?.expect(0);
+    Ok(())
+}
+
+#[test]
+fn a_policy_that_was_replaced_during_a_run_is_read_again_only_when_a_person_saved_it() -> Result<()> {
+    let world = World::new()?;
+    world.write("policy.yaml", POLICY)?;
+    let run = Waiting::start(&world, &["--policy", "policy.yaml"], "echo '# mine' >> policy.yaml && echo written")?;
+    world.write("new.yaml", POLICY)?;
+    fs::rename(world.work().join("new.yaml"), world.work().join("policy.yaml"))?;
+    assert_eq!(run.go()?.expect(0).out, "written\n");
+    let refused = world.run(&["run", "--policy", "policy.yaml", "--", "true"])?.expect(125);
+    assert!(refused.err.contains("policy.yaml was replaced while run"), "{}", refused.err);
+    let text = fs::read_to_string(world.work().join("policy.yaml"))?;
+    world.write("policy.yaml", text.trim_end_matches("# mine\n"))?;
+    world.run(&["run", "--policy", "policy.yaml", "--", "true"])?.expect(0);
+    Ok(())
+}
+
+#[test]
+fn a_run_that_was_killed_is_looked_after_by_the_next() -> Result<()> {
+    let world = World::new()?;
+    world.write("policy.yaml", POLICY)?;
+    let mut run = Waiting::start(&world, &["--policy", "policy.yaml"], "true")?;
+    world.write("new.yaml", POLICY)?;
+    fs::rename(world.work().join("new.yaml"), world.work().join("policy.yaml"))?;
+    run.child.kill()?;
+    run.child.wait()?;
+    // The gateway dies with its front; until it has, the run counts as live, which refuses as well.
+    let refused = world.run(&["run", "--policy", "policy.yaml", "--", "true"])?.expect(125);
+    assert!(refused.err.contains("policy.yaml"), "{}", refused.err);
+    Ok(())
+}
+
+#[test]
+fn what_tells_about_the_hosts_kernel_is_empty() -> Result<()> {
+    let world = World::new()?;
+    let script = "for f in cmdline config.gz modules partitions diskstats; do test -s /proc/$f && echo $f; \
+                  cat /proc/$f 2>/dev/null | head -c 1 | grep -q . && echo read $f; done; \
+                  ls -A /proc/fs /proc/bus /proc/irq 2>/dev/null | grep -v : | grep . ; \
+                  ls /sys/devices/system/cpu/vulnerabilities | grep . ; \
+                  test -s /sys/devices/system/cpu/online && grep -q processor /proc/cpuinfo && echo done";
+    let done = world.run(&["run", "--", "sh", "-c", script])?.expect(0);
+    assert_eq!(done.out, "done\n");
+    Ok(())
+}

@@ -206,3 +206,25 @@ fn what_the_hosts_git_replaced_is_noticed() -> Result<()> {
     assert_eq!(remote.out, "origin\n", "what the host set stays");
     Ok(())
 }
+
+#[test]
+fn of_many_repositories_those_that_no_mount_holds_are_compared() -> Result<()> {
+    let world = World::new()?;
+    for number in 0..80 {
+        let folder = world.work().join(format!("fixtures/deep/{number:02}/repo.git"));
+        for name in ["objects", "refs", "hooks"] {
+            fs::create_dir_all(folder.join(name))?;
+        }
+        fs::write(folder.join("HEAD"), "ref: refs/heads/main\n")?;
+        fs::write(folder.join("config"), "[core]\n\tbare = true\n")?;
+    }
+    let script = "set +e; for d in fixtures/deep/*/repo.git; do (cat evil >> $d/config; echo > $d/hooks/update) 2>/dev/null; done; true";
+    let done = attacked(&world, script)?;
+    assert!(done.err.contains("is large"), "{}", done.err);
+    for number in 0..80 {
+        let folder = world.work().join(format!("fixtures/deep/{number:02}/repo.git"));
+        assert!(!fs::read_to_string(folder.join("config"))?.contains("fsmonitor"), "{number}");
+        assert!(!folder.join("hooks/update").exists(), "{number}");
+    }
+    Ok(())
+}

@@ -17,6 +17,8 @@ use crate::survey::Window;
 
 /// Repositories below a writable folder that are protected one by one.
 const MOST_REPOSITORIES: usize = 32;
+/// Mounts of a plan from which on no more are added for repositories: each is a descriptor where root starts it.
+const MOST_MOUNTS: usize = 120;
 
 /// The mounts of a plan while what must be protected is added.
 #[derive(Debug)]
@@ -48,32 +50,32 @@ impl Protection {
         let sources: Vec<&Path> = writable.iter().map(|window| window.source.as_path()).collect();
         for window in writable {
             let (source, target) = (&window.source, &window.target);
-            let bare = window.survey.git_folders.iter().filter(|below| !below.iter().any(|part| part == ".git"));
-            let repositories = window.survey.repositories.len() + bare.clone().count();
-            if window.survey.unseen.is_some() || repositories > MOST_REPOSITORIES {
-                self.notes.push(format!(
-                    "{} is large: only the nearest {MOST_REPOSITORIES} of the repositories that were found have their \
-                     hooks and settings protected; the others are compared at the end",
-                    source.display()
-                ));
-            }
-            for below in window.survey.repositories.iter().take(MOST_REPOSITORIES) {
-                let folder = source.join(below);
-                let is_file = fs::symlink_metadata(folder.join(".git")).is_ok_and(|found| found.is_file());
-                if is_file && folder != *working_directory {
-                    // A submodule or worktree: what it names is protected where it lies, if it is mounted at all.
-                    self.at(Mount::own(folder.join(".git"), false), source, target);
+            let in_folders = window.survey.repositories.iter().map(|below| (source.join(below), true));
+            let bare = window.survey.git_folders.iter().filter(|below| is_bare(below));
+            let all: Vec<(PathBuf, bool)> = in_folders.chain(bare.map(|below| (source.join(below), false))).collect();
+            let mut left_out = window.survey.unseen.is_some();
+            for (number, (folder, has_folder)) in all.into_iter().enumerate() {
+                let is_worked_in = folder == *working_directory;
+                if !is_worked_in && (number >= MOST_REPOSITORIES || self.mounts.len() >= MOST_MOUNTS) {
+                    left_out = true;
                     continue;
                 }
-                self.add_repository(
-                    repository::protect(&folder, &sources),
-                    source,
-                    target,
-                    folder == *working_directory,
-                );
+                let is_file = fs::symlink_metadata(folder.join(".git")).is_ok_and(|found| found.is_file());
+                match (has_folder, is_file && !is_worked_in) {
+                    // A submodule or worktree: what it names is protected where it lies, if it is mounted at all.
+                    (true, true) => self.at(Mount::own(folder.join(".git"), false), source, target),
+                    (true, false) => {
+                        self.add_repository(repository::protect(&folder, &sources), source, target, is_worked_in);
+                    }
+                    (false, _) => self.add_repository(repository::protect_bare(&folder), source, target, false),
+                }
             }
-            for below in bare.take(MOST_REPOSITORIES.saturating_sub(window.survey.repositories.len())) {
-                self.add_repository(repository::protect_bare(&source.join(below)), source, target, false);
+            if left_out {
+                self.notes.push(format!(
+                    "{} is large: only the nearest repositories have their hooks and settings held; the others are \
+                     compared at the end",
+                    source.display()
+                ));
             }
         }
     }
@@ -222,6 +224,13 @@ fn below(real: &Path, source: &Path) -> Option<PathBuf> {
     }
     let source = fs::canonicalize(source).ok()?;
     real.strip_prefix(source).ok().map(Path::to_owned)
+}
+
+/// Whether a repository's folder stands for itself, and is no part of another one's.
+fn is_bare(below: &Path) -> bool {
+    let in_another = below.iter().any(|part| part == ".git");
+    let is_worktrees = below.parent().and_then(Path::file_name).is_some_and(|above| above == "worktrees");
+    !in_another && !is_worktrees
 }
 
 fn depth(path: &Path) -> usize {

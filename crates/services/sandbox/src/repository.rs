@@ -37,9 +37,9 @@ const PROTECTED: [(&str, Kind); 3] =
 /// What a worktree's folder has of such.
 const PROTECTED_IN_WORKTREE: [&str; 3] = ["commondir", "gitdir", "config.worktree"];
 /// More submodules than this are not looked at one by one.
-const MOST_MODULES: usize = 64;
+const MOST_MODULES: usize = 24;
 /// More worktrees neither.
-const MOST_WORKTREES: usize = 64;
+const MOST_WORKTREES: usize = 32;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {

@@ -15,7 +15,7 @@ Examples:
   cofferdam run --allow 'wiki.corp.example@10.20.0.0/16' -- ./agent.py
                                                                 a host whose addresses are private
   cofferdam run --managed pip,npm -- ./build.sh                 package registries, from their own configuration
-  cofferdam run --policy prod.yaml --events run.jsonl -- ./agent.py
+  cofferdam run --policy prod.yaml --events ~/records/run.jsonl -- ./agent.py
   cofferdam run --watch -- ./agent.py                           all recorded, nothing but the guards blocked
   cofferdam run -- claude                                       a known program: its own folders and hosts
 ";
@@ -55,7 +55,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Policy")]
     pub(crate) ask_file: Option<PathBuf>,
 
-    /// Write the record here instead of into the run's own folder.
+    /// Write the record here instead of into the run's own folder. Where the command may write, it needs a folder of its
+    /// own, which is read-only for the command.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Record")]
     pub(crate) events: Option<PathBuf>,
     /// When a record counts as written: in the file, or on the disk.
@@ -77,7 +78,8 @@ pub(crate) struct Arguments {
     /// The writable working directory. The current one where not given.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "What the command sees")]
     pub(crate) workdir: Option<PathBuf>,
-    /// Let the command write your home, or a folder that holds it. What lies there runs programs outside the sandbox.
+    /// Let the command write your home, or a folder that holds it or your settings. What lies there runs programs outside
+    /// the sandbox.
     #[arg(long, help_heading = "What the command sees")]
     pub(crate) allow_home: bool,
     /// Go on where not every Unix socket of the host in what is mounted can be found or masked.

@@ -1,32 +1,38 @@
 //! What no workload may see or change: its own policy, lists, record, settings and control socket.
 //!
 //! Collected before anything is mounted; the sandbox covers it wherever a mount shows it. A path that goes by a
-//! symbolic link which the workload could replace is refused, and so is the home as working directory. What the host
-//! replaces during a run (an editor's rename) takes the read-only mount with it: such a file is not read again.
+//! symbolic link which the workload could replace is refused, and so is the home as working directory or writable mount.
+//! A record gets a folder that is read-only as a whole: it goes on in new files. Other live runs count, too: what one
+//! protects no other's workload may write, and what another's workload may write protects nothing.
 
 use std::{
     collections::VecDeque,
     ffi::OsString,
     fs,
-    os::unix::fs::MetadataExt as _,
+    io::Write as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Component, Path, PathBuf},
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use policy::model::PolicySpec;
 use policy_file::NeededLists;
-use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{self, Config},
     failure::{Failure, code},
-    runs::{Runs, private_folder},
+    presets::{Preset, Settings, SettingsKind},
+    runs::{Run, Runs, private_folder},
 };
 
-use super::arguments::Arguments;
+use super::{Guard, arguments::Arguments, held::Replaced};
 
 /// As many links as the kernel follows (path_resolution(7)).
 const MOST_LINKS: usize = 40;
+/// Programs of one folder of a preset that are held.
+const MOST_PROGRAMS: usize = 32;
+/// Endings of programs that an interpreter runs.
+const SCRIPTS: [&str; 8] = ["sh", "bash", "py", "js", "mjs", "cjs", "ts", "rb"];
 
 /// Refuses the home, and what it lies in, as working directory: its files run programs on the host.
 pub(crate) fn refuse_home(working_directory: &Path, allowed: bool) -> Result<()> {
@@ -41,6 +47,27 @@ pub(crate) fn refuse_home(working_directory: &Path, allowed: bool) -> Result<()>
         .into())
 }
 
+/// Refuses such folders as writable mounts, and those that hold our settings or records: other programs' settings lie
+/// beside them.
+pub(crate) fn refuse_home_mounts(arguments: &Arguments, config: &Config) -> Result<()> {
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let [settings, _] = config::folders();
+    let kept = [config::home(), settings, config.state.value.clone()].map(|path| real(&path));
+    for mount in arguments.mount.iter().filter(|mount| mount.writable && !arguments.allow_home) {
+        let source = real(&mount.source);
+        if let Some(held) = kept.iter().find(|held| **held != Path::new("/") && held.starts_with(&source)) {
+            let what = format!(
+                "--mount {}: {} lies in it: the command could change what you run",
+                mount.source.display(),
+                held.display()
+            );
+            let hint = "mount a folder of the project, mount it read-only (:ro), or say --allow-home";
+            return Err(Failure::new(code::RUN_FAILED, what).hint(hint).into());
+        }
+    }
+    Ok(())
+}
+
 /// The folders that the workload may write, and the paths that it must not.
 #[derive(Debug)]
 pub(crate) struct Guarded {
@@ -48,13 +75,19 @@ pub(crate) struct Guarded {
     /// Folders that no mount may show.
     pub(crate) hidden: Vec<PathBuf>,
     closed: Vec<PathBuf>,
+    /// Of other programs: what makes them run something at their next start.
+    settings: Vec<PathBuf>,
+    /// For people, at the start.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Guarded {
     /// Collects and checks the paths that are known before the policy is read. Settings that the workload could make
     /// are made here.
     pub(crate) fn new(arguments: &Arguments, config: &Config, windows: Vec<PathBuf>) -> Result<Self> {
-        let mut guarded = Self { windows, hidden: Runs::of(config).protected_folders(), closed: Vec::new() };
+        let hidden = Runs::of(config).protected_folders();
+        let (closed, settings, notes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut guarded = Self { windows, hidden, closed, settings, notes };
         for folder in &guarded.hidden {
             guarded.refuse_links(folder)?;
         }
@@ -70,7 +103,97 @@ impl Guarded {
             guarded.refuse_links(path)?;
             guarded.closed.push(path.clone());
         }
+        if let Some(events) = &arguments.events {
+            guarded.add_record(events)?;
+        }
         Ok(guarded)
+    }
+
+    /// A record goes on in new files beside the first: its folder is read-only, or it is somewhere else.
+    fn add_record(&mut self, events: &Path) -> Result<()> {
+        let events = std::path::absolute(events)?;
+        let Some(folder) = events.parent() else { return Ok(()) };
+        if !folder.exists() && self.is_writable(folder) {
+            private_folder(folder)?;
+        }
+        let real = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+        if self.windows.contains(&real) {
+            let what = format!("--events {}: the command could write beside it", events.display());
+            return Err(Failure::new(code::RUN_FAILED, what)
+                .hint("name a file in a folder of its own, or elsewhere; without --events it is kept with the run")
+                .into());
+        }
+        self.closed.push(real);
+        Ok(())
+    }
+
+    /// Adds what makes a preset's program run something at its next start, which may be on the host.
+    pub(crate) fn add_settings(&mut self, preset: &Preset) -> Result<()> {
+        let writable: Vec<&PathBuf> = preset
+            .mounts
+            .iter()
+            .filter(|mount| mount.writable && mount.path.is_dir())
+            .map(|mount| &mount.path)
+            .collect();
+        for Settings { path, kind } in &preset.settings {
+            if !writable.iter().any(|folder| path.starts_with(folder)) {
+                continue;
+            }
+            match fs::symlink_metadata(path) {
+                Ok(found) if found.is_symlink() => {
+                    let what = "is a symbolic link, which the command could replace: look at it before you start";
+                    self.notes.push(format!("{} {what} {} outside", path.display(), preset.name));
+                    continue;
+                }
+                Ok(_) => {}
+                Err(_) => make(path, kind).with_context(|| format!("making {}", path.display()))?,
+            }
+            self.settings.push(path.clone());
+        }
+        for folder in writable {
+            self.settings.extend(programs_in(folder));
+        }
+        Ok(())
+    }
+
+    /// Adds what other live runs protect, and refuses what their workloads may have written.
+    pub(crate) fn add_live_runs(&mut self, runs: &Runs, own: &Run) -> Result<()> {
+        let protected = self.closed.clone();
+        for run in runs.live()?.iter().filter(|run| run.id != own.id) {
+            let Ok(record) = run.read() else { continue };
+            for path in protected.iter().filter(|path| path.exists()) {
+                if let Err(reason) = record.guard.check(path) {
+                    let what = format!("{}: {reason} of run {}", path.display(), run.id.short());
+                    let hint = "keep it where no sandbox can write, or wait until that run has ended";
+                    return Err(Failure::new(code::RUN_FAILED, what).hint(hint).into());
+                }
+            }
+            for path in record.guard.closed() {
+                if path.is_dir() && self.windows.contains(path) {
+                    let what = format!("run {} keeps its record in {}", run.id.short(), path.display());
+                    let hint = "work in another folder, or wait until that run has ended";
+                    return Err(Failure::new(code::RUN_FAILED, what).hint(hint).into());
+                }
+                self.closed.push(path.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses files that an earlier workload could write, and that nobody has saved since.
+    pub(crate) fn refuse_replaced(&self, replaced: &[Replaced]) -> Result<()> {
+        for path in &self.closed {
+            if let Some(found) = replaced.iter().find(|replaced| replaced.is(path)) {
+                let what = format!(
+                    "{} was replaced while run {} ran, whose command could write it from then on",
+                    path.display(),
+                    found.run
+                );
+                let hint = "read it; when it says what you want, save it again (or touch it)";
+                return Err(Failure::new(code::RUN_FAILED, what).hint(hint).into());
+            }
+        }
+        Ok(())
     }
 
     /// Adds the lists of a policy.
@@ -88,7 +211,7 @@ impl Guarded {
     /// What must be read-only. One that is not there can't be changed, unless the workload could make it: then it is
     /// among these, and the sandbox refuses to start.
     pub(crate) fn closed(&self) -> Vec<PathBuf> {
-        let mut closed = self.closed.clone();
+        let mut closed = [&self.closed[..], &self.settings[..]].concat();
         closed.retain(|path| match fs::metadata(path) {
             Ok(found) => found.is_file() || found.is_dir(),
             Err(_) => self.is_writable(path),
@@ -100,7 +223,7 @@ impl Guarded {
 
     /// The guard for the time of the run, over what the sandbox made read-only.
     pub(crate) fn live(&self, closed: &[PathBuf]) -> Guard {
-        Guard { windows: self.windows.clone(), held: closed.iter().filter_map(|path| Held::of(path)).collect() }
+        Guard::new(self.windows.clone(), closed, &self.closed())
     }
 
     fn is_writable(&self, path: &Path) -> bool {
@@ -122,6 +245,30 @@ impl Guarded {
             }
         }
     }
+}
+
+fn make(path: &Path, kind: &SettingsKind) -> std::io::Result<()> {
+    match kind {
+        SettingsKind::Folder => fs::DirBuilder::new().recursive(true).mode(0o700).create(path),
+        SettingsKind::File(text) => {
+            if let Some(folder) = path.parent() {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            }
+            let mut options = fs::OpenOptions::new();
+            options.write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())
+        }
+    }
+}
+
+/// Programs that lie in a folder itself: settings may name them.
+fn programs_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().take(MOST_PROGRAMS * 16);
+    let programs = entries.filter(|entry| {
+        let Ok(found) = entry.metadata() else { return false };
+        let ending = entry.path().extension().is_some_and(|ending| SCRIPTS.iter().any(|script| ending == *script));
+        found.is_file() && (ending || found.permissions().mode() & 0o111 != 0)
+    });
+    programs.map(|entry| entry.path()).take(MOST_PROGRAMS).collect()
 }
 
 /// The first symbolic link on the way to a path that lies in one of these folders.
@@ -164,57 +311,6 @@ fn parts(path: &Path) -> VecDeque<OsString> {
     named.map(|part| part.as_os_str().to_owned()).collect()
 }
 
-/// What the workload of a live run may write, and which files in there are held read-only since the start.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Guard {
-    windows: Vec<PathBuf>,
-    held: Vec<Held>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Held {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
-impl Held {
-    fn of(path: &Path) -> Option<Self> {
-        let found = fs::metadata(path).ok()?;
-        let path = std::path::absolute(path).ok()?;
-        Some(Self { path, device: found.dev(), inode: found.ino() })
-    }
-}
-
-impl Guard {
-    /// What the workload may write.
-    pub(crate) fn windows(&self) -> &[PathBuf] {
-        &self.windows
-    }
-
-    /// Refuses a file that the workload may have written. Gives why.
-    pub(crate) fn check(&self, path: &Path) -> Result<(), String> {
-        let real = fs::canonicalize(path).map_err(|error| error.to_string())?;
-        if !self.windows.iter().any(|window| real.starts_with(window)) {
-            return Ok(());
-        }
-        let now = Held::of(&real);
-        let is_held = |now: &Held| self.held.iter().any(|held| (held.device, held.inode) == (now.device, now.inode));
-        if now.as_ref().is_some_and(is_held) {
-            return Ok(());
-        }
-        Err("the sandboxed command can write it: it lies where the command may write, and is not the file that was \
-             made read-only at the start"
-            .to_owned())
-    }
-
-    /// Files that were replaced since the start: the workload could write them from then on.
-    pub(crate) fn replaced(&self) -> Vec<String> {
-        let same = |held: &Held| Held::of(&held.path).as_ref() == Some(held);
-        self.held.iter().filter(|held| !same(held)).map(|held| held.path.display().to_string()).collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,23 +342,5 @@ mod tests {
             assert_eq!(found, expected.map(|link| root.join(link)), "{path}");
         }
         assert!(link_within(&root.join("safe/loop/x"), &windows).is_err());
-    }
-
-    #[test]
-    fn a_file_that_was_replaced_is_no_longer_held() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = fs::canonicalize(folder.path()).unwrap();
-        let (held, fresh) = (root.join("policy.yaml"), root.join("fresh"));
-        for path in [&held, &fresh] {
-            fs::write(path, "x").unwrap();
-        }
-        let guard = Guard { windows: vec![root.clone()], held: Held::of(&held).into_iter().collect() };
-        assert_eq!(guard.check(&held), Ok(()));
-        assert!(guard.check(&fresh).is_err());
-        assert_eq!(Guard::default().check(&fresh), Ok(()));
-        assert!(guard.replaced().is_empty());
-        fs::rename(&fresh, &held).unwrap();
-        assert!(guard.check(&held).is_err());
-        assert_eq!(guard.replaced(), [held.display().to_string()]);
     }
 }

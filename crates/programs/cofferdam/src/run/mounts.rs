@@ -81,6 +81,10 @@ pub(crate) fn choose(wanted: &Wanted<'_>) -> Result<Opened> {
             opened.mounts.push(Mount::Tmpfs { target: target.clone(), size: PRIVATE_SIZE, mode: 0o700 });
         }
         for mount in preset.mounts.iter().filter(|mount| mount.path.exists()) {
+            if mount.is_copy {
+                opened.copy(&mount.path, wanted.working_directory)?;
+                continue;
+            }
             let owned = !(mount.is_tools && is_anyones(&mount.path));
             opened.add(&mount.path, &mount.path, mount.writable, owned);
         }
@@ -139,6 +143,19 @@ impl Opened {
             format!("{}:{}", source.display(), target.display())
         };
         self.said.push(format!("{shown} ({way})"));
+    }
+}
+
+impl Opened {
+    /// Gives a copy of a file, where the file itself is not seen anyway.
+    fn copy(&mut self, path: &Path, working_directory: &Path) -> Result<()> {
+        if path.starts_with(working_directory) {
+            return Ok(());
+        }
+        let content = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        self.mounts.push(Mount::File { target: path.to_owned(), content });
+        self.said.push(format!("{} (a copy: changes are gone with the run)", path.display()));
+        Ok(())
     }
 }
 

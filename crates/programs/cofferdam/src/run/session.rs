@@ -121,7 +121,7 @@ impl Session {
             return Ok(None);
         }
         let (sender, receiver) = mpsc::channel(ask::QUESTIONS);
-        ask::start(receiver, Arc::clone(console), self.rule_file.clone())?;
+        ask::start(receiver, Arc::clone(console), self.rule_file.clone(), self.guard.clone())?;
         Ok(Some(sender))
     }
 
