@@ -33,8 +33,9 @@ const LINKS: [(&str, &str); 5] = [
     ("dev/stdout", "/proc/self/fd/1"),
     ("dev/stderr", "/proc/self/fd/2"),
 ];
-/// Files in `/proc` that read as empty.
-const MASKED_FILES: [&str; 10] = [
+/// Files in `/proc` that read as empty: what container runtimes mask (the runtime specification's `maskedPaths` as
+/// runc and containerd set it), and what tells about the host's boot, disks and drivers, which no program needs.
+const MASKED_FILES: [&str; 22] = [
     "proc/kcore",
     "proc/keys",
     "proc/key-users",
@@ -42,16 +43,33 @@ const MASKED_FILES: [&str; 10] = [
     "proc/kallsyms",
     "proc/sysrq-trigger",
     "proc/timer_list",
+    "proc/timer_stats",
     "proc/sched_debug",
     "proc/latency_stats",
     "proc/interrupts",
+    "proc/cmdline",
+    "proc/bootconfig",
+    "proc/config.gz",
+    "proc/modules",
+    "proc/partitions",
+    "proc/diskstats",
+    "proc/mdstat",
+    "proc/swaps",
+    "proc/locks",
+    "proc/softirqs",
+    "proc/schedstat",
 ];
 /// Folders in `/proc` that are empty.
-const MASKED_FOLDERS: [&str; 4] = ["proc/acpi", "proc/asound", "proc/scsi", "proc/driver"];
+const MASKED_FOLDERS: [&str; 7] =
+    ["proc/acpi", "proc/asound", "proc/scsi", "proc/driver", "proc/irq", "proc/bus", "proc/fs"];
 /// Folders in `/proc` that can't be written.
-const READ_ONLY_FOLDERS: [&str; 4] = ["proc/sys", "proc/irq", "proc/bus", "proc/fs"];
+const READ_ONLY_FOLDERS: [&str; 1] = ["proc/sys"];
 /// The one part of `/sys`: runtimes count processors by it.
 const PROCESSORS: &str = "/sys/devices/system/cpu";
+/// What each processor's folder tells about load and power, which runtimes mask, too.
+const THROTTLING: &str = "thermal_throttle";
+/// Which weaknesses the host's processors have.
+const WEAKNESSES: &str = "sys/devices/system/cpu/vulnerabilities";
 
 /// Puts them into the new root, which is the working directory.
 pub(crate) fn build() -> Result<(), Failure> {
@@ -63,10 +81,30 @@ pub(crate) fn build() -> Result<(), Failure> {
     // Before the processors' folder is covered, a machine without one is one that has nothing to count by.
     let inert = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
     match mount_bind(PROCESSORS, relative(PROCESSORS)) {
-        Ok(()) => mount_remount(relative(PROCESSORS), MountFlags::BIND | inert, c"").step("close /sys", HINT),
+        Ok(()) => {
+            mount_remount(relative(PROCESSORS), MountFlags::BIND | inert, c"").step("close /sys", HINT)?;
+            mask_processors()
+        }
         Err(Errno::NOENT | Errno::ACCESS) => Ok(()),
         Err(errno) => Err(Failure::new("mount the processors of /sys", errno, HINT)),
     }
+}
+
+fn mask_processors() -> Result<(), Failure> {
+    mask_folder(WEAKNESSES).step_on("mask", WEAKNESSES, HINT)?;
+    for entry in std::fs::read_dir(relative(PROCESSORS)).into_iter().flatten().flatten() {
+        let folder = entry.path().join(THROTTLING);
+        let is_one = entry.file_name().as_encoded_bytes().last().is_some_and(u8::is_ascii_digit);
+        if is_one && folder.is_dir() {
+            mask_folder(&folder).step_on("mask", folder.display(), HINT)?;
+        }
+    }
+    Ok(())
+}
+
+fn mask_folder(folder: impl AsRef<Path>) -> Result<(), Errno> {
+    let inert = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    if_there(mount("tmpfs", folder.as_ref(), "tmpfs", inert | MountFlags::RDONLY, c"size=4k,mode=0555"))
 }
 
 fn build_proc() -> Result<(), Failure> {
@@ -81,8 +119,7 @@ fn build_proc() -> Result<(), Failure> {
         if_there(mount_bind("/dev/null", file)).step_on("mask", file, HINT)?;
     }
     for folder in MASKED_FOLDERS {
-        let empty = mount("tmpfs", folder, "tmpfs", inert | MountFlags::RDONLY, c"size=4k,mode=0555");
-        if_there(empty).step_on("mask", folder, HINT)?;
+        mask_folder(folder).step_on("mask", folder, HINT)?;
     }
     for folder in READ_ONLY_FOLDERS {
         let closed = mount_bind(folder, folder)
