@@ -141,6 +141,11 @@ fn internationalised(text: &str) -> Result<(String, String), HostNameError> {
     let (unicode, valid) = uts46.to_unicode(ascii.as_bytes(), AsciiDenyList::URL, Hyphens::Allow);
     valid.map_err(|_| HostNameError::Internationalised)?;
     let unicode = unicode.into_owned();
+    // An A-label that its own U-label does not lead back to is a name that no two readers agree on.
+    let again = uts46.to_ascii(unicode.as_bytes(), AsciiDenyList::URL, Hyphens::Allow, DnsLength::Ignore);
+    if again.ok().as_deref() != Some(&*ascii) {
+        return Err(HostNameError::Internationalised);
+    }
     Ok((ascii.into_owned(), unicode))
 }
 

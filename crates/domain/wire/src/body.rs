@@ -64,6 +64,8 @@ struct TrailerName {
 enum State {
     /// Before or within the digits of a size.
     Size { size: u64, digits: u8 },
+    /// Behind a size, at blanks.
+    Blank { size: u64 },
     /// Within an extension.
     Extension { size: u64, length: u32 },
     /// At the line feed after a size.
@@ -207,11 +209,16 @@ impl Chunks {
                 State::Size { size: size << 4 | u64::from(value), digits: digits + 1 }
             }
             (State::Size { size, digits: 1.. }, b'\r') => State::SizeEnd { size },
-            (State::Size { size, digits: 1.. }, b';' | b' ' | b'\t') if self.extensions => {
+            (State::Size { size, digits: 1.. } | State::Blank { size }, b';') if self.extensions => {
                 State::Extension { size, length: 0 }
             }
+            // Another number behind the blank would be a part of the size to some.
+            (State::Size { size, digits: 1.. } | State::Blank { size }, b' ' | b'\t') if self.extensions => {
+                State::Blank { size }
+            }
+            (State::Blank { size }, b'\r') => State::SizeEnd { size },
             (State::Size { .. }, b';') => return Err("a chunk extension"),
-            (State::Size { .. }, _) => return Err("a chunk size that is no number"),
+            (State::Size { .. } | State::Blank { .. }, _) => return Err("a chunk size that is no number"),
             (State::Extension { size, .. }, b'\r') => State::SizeEnd { size },
             (State::Extension { length, .. }, byte) if length >= LINE_LIMIT || (byte < 0x20 && byte != b'\t') => {
                 return Err("a broken chunk extension");
@@ -315,6 +322,9 @@ mod tests {
             (b"0\r\nno colon\r\n\r\n", true, Err("a trailer name that is no token")),
             (b"0\r\nnocolon\r\n\r\n", true, Err("a trailer without a colon")),
             (b"0\r\nHost: b.example\r\n\r\n", false, Ok((22, true))),
+            (b"5 \t\r\nhello\r\n0\r\n\r\n", false, Ok((17, true))),
+            (b"5 ;a\r\nhello\r\n0 \r\n\r\n", false, Ok((19, true))),
+            (b"5 9E\r\nhello", false, Err("a chunk size that is no number")),
             (b"0;a\r\n\r\n", true, Err("a chunk extension")),
             (b"00000\r\n\r\n", true, Ok((9, true))),
             (b"0000000000000005\r\n", true, Err("a chunk size that is no number")),

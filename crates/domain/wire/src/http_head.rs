@@ -187,7 +187,7 @@ fn first_line(bytes: &[u8]) -> FirstLine {
         return FirstLine::Http2;
     }
     // A known method before a path, without a version, is HTTP/0.9; `get key` is another protocol's.
-    let argument = rest.trim_ascii_start();
+    let argument = line.get(end..).unwrap_or_default().trim_ascii_start();
     if has_version(line) {
         if end > METHOD_LIMIT { FirstLine::Malformed("a method longer than the bound") } else { FirstLine::Http }
     } else if known && (argument.starts_with(b"/") || argument.starts_with(b"http")) {

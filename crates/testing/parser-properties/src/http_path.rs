@@ -16,7 +16,10 @@ pub(crate) fn http_path(bytes: &[u8]) {
     let query = target.contains('?');
     assert!(query || normalise(&format!("{target}?/../%2f")).as_deref() == Some(path.as_str()), "a query says nothing");
     let url = Url::parse(&format!("http://a.example{target}")).expect("a URL with this path");
-    assert_eq!(decoded(url.path()).as_deref(), Some(path.as_bytes()), "a URL parser reads another path");
+    // `url` keeps what looks like a drive's letter, in every scheme; its standard says so for files only.
+    let drive = target.split('/').any(|segment| matches!(segment.as_bytes(), [_, b':' | b'|', ..]));
+    let theirs = decoded(url.path());
+    assert!(drive || theirs.as_deref() == Some(path.as_bytes()), "a URL parser reads {:?}, not {path:?}", url.path());
     if let Ok(parsed) = PathGlob::parse(glob)
         && path.len() + glob.len() <= 64
     {

@@ -72,6 +72,7 @@ fn what_is_refused() {
         ("xn--a.example", E::Internationalised),
         ("xn--example.com", E::Internationalised),
         ("xn--.com", E::Internationalised),
+        ("xn--xn--bch--xn--bcher---vxr---vxnkae.example", E::Internationalised),
         ("a\u{2f}b\u{ff0f}c", E::Character('/')),
         ("p\u{430}ypal.com", E::MixedScripts("p\u{430}ypal".to_owned())),
         ("xn--pypal-4ve.com", E::MixedScripts("p\u{430}ypal".to_owned())),

@@ -183,6 +183,13 @@ fn other_protocols() {
     assert_eq!(malformed(big.as_bytes(), false), "a request head longer than the bound");
 }
 
+#[test]
+fn the_next_line_is_no_part_of_the_first() {
+    for text in ["GET\n", "GET\n/ HTTP/1.1\r\n", "GET \r\n/", "get\nhttp://a.example/\n"] {
+        assert_eq!(read(text.as_bytes(), LIMIT, false), Head::NotHttp, "{text:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_later_byte_changes_a_verdict(at in 0usize..80, value in any::<u8>(), more in prop::collection::vec(any::<u8>(), 1..40), cut in 0usize..90) {
