@@ -130,6 +130,8 @@ pub enum Terminal {
         rows: u16,
         /// Columns at the start.
         columns: u16,
+        /// Which of standard input, output and error it is. It controls the workload in any case.
+        streams: [bool; 3],
     },
 }
 

@@ -132,7 +132,8 @@ impl Line {
             Event::SandboxStarted(sandbox) => self.sandbox("started", sandbox),
             Event::SandboxEnded(sandbox) => self.sandbox("ended", sandbox),
             Event::ApprovalAnswered { flow, answer, by } => {
-                let colour = if answer == "denied" || answer == "expired" { Colour::Red } else { Colour::Green };
+                let yes = matches!(answer.as_str(), "once" | "run" | "always");
+                let colour = if yes { Colour::Green } else { Colour::Red };
                 self.headline(colour, answer, "ask");
                 self.word(&format!("flow {flow} by {}", by.as_deref().unwrap_or("nobody")));
             }

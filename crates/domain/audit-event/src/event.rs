@@ -288,7 +288,7 @@ pub enum Event {
     ApprovalAnswered {
         /// The flow that waited.
         flow: u64,
-        /// `once`, `run`, `always`, `denied` or `expired`.
+        /// `once`, `run`, `always`, `denied`, `expired`, `withdrawn` (the flow went away) or `not-asked` (too many).
         answer: String,
         /// Who answered: the user's name on this machine.
         by: Option<String>,

@@ -17,7 +17,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use gateway::{Answer, Question};
+use gateway::{Answer, Question, Reply};
 use rustix::{fs::OFlags, io::Errno, process::getpgrp, termios::tcgetpgrp};
 use sandbox::Console;
 use tokio::sync::{Mutex, mpsc};
@@ -140,7 +140,7 @@ impl Asking {
         drop(paused);
         drop(held);
         // Closed in the meantime: the flow is gone, and was denied.
-        let _ = question.reply.send(answer);
+        let _ = question.reply.send(Reply { answer, by: Some(by()) });
     }
 
     /// Counts a question, where there may be another one now.
@@ -154,6 +154,18 @@ impl Asking {
         }
         may
     }
+}
+
+/// Who sits at the terminal: the user that this process is, as the system's own list names it.
+fn by() -> String {
+    let uid = rustix::process::getuid().as_raw();
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    named.unwrap_or_else(|| format!("uid {uid}"))
 }
 
 /// Tells the person something; where it can't be told there is nobody.

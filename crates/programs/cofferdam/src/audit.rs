@@ -15,7 +15,7 @@ use crate::{
     completions,
     config::Config,
     failure::code,
-    output::{note, print_line},
+    output::{note, print_json_text, print_line},
     runs::Runs,
 };
 
@@ -138,9 +138,9 @@ fn export(arguments: &ExportArguments) -> Result<ExitCode> {
                 let line = line.with_context(|| format!("reading {}", file.display()))?;
                 match (arguments.format, audit_event::parse(&line)) {
                     (_, Err(_)) => odd += 1,
-                    (Format::Jsonl, Ok(_)) => print_line(&line)?,
+                    (Format::Jsonl, Ok(_)) => print_json_text(&line)?,
                     (Format::Ocsf, Ok(entry)) => {
-                        print_line(&audit_event::to_ocsf(&entry, env!("CARGO_PKG_VERSION")).to_string())?
+                        print_json_text(&audit_event::to_ocsf(&entry, env!("CARGO_PKG_VERSION")).to_string())?
                     }
                 }
             }

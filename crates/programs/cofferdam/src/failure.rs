@@ -2,6 +2,8 @@
 
 use std::{fmt, process::ExitCode};
 
+use crate::output::harmless;
+
 /// Exit codes beyond 0 and 1, the same everywhere (`cofferdam --help` lists them).
 pub(crate) mod code {
     /// Failed; for `diff` and `replay`: differs.
@@ -49,12 +51,12 @@ impl std::error::Error for Failure {}
 pub(crate) fn report(error: &anyhow::Error, otherwise: u8) -> ExitCode {
     let failure = error.chain().find_map(|cause| cause.downcast_ref::<Failure>());
     let style = crate::output::Style::of_stderr();
-    let mut text = format!("{} {error}", style.paint("error:", crate::output::Colour::Red));
+    let mut text = format!("{} {}", style.paint("error:", crate::output::Colour::Red), harmless(&error.to_string()));
     for cause in error.chain().skip(1) {
-        text.push_str(&format!("\n  caused by: {cause}"));
+        text.push_str(&format!("\n  caused by: {}", harmless(&cause.to_string())));
     }
     if let Some(hint) = failure.and_then(|failure| failure.hint.as_ref()) {
-        text.push_str(&format!("\n\n{} {hint}", style.paint("hint:", crate::output::Colour::Cyan)));
+        text.push_str(&format!("\n\n{} {}", style.paint("hint:", crate::output::Colour::Cyan), harmless(hint)));
     }
     eprintln!("{text}");
     ExitCode::from(failure.map_or(otherwise, |failure| failure.code))

@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     failure::{Failure, code},
     observe::filters::FilterFlags,
-    output::{self, note, print, print_line, table},
+    output::{self, note, print, print_json_text, print_line, table},
     runs::{Run, Runs},
 };
 
@@ -208,7 +208,7 @@ impl View {
     fn show(&self, line: &Line) -> Result<()> {
         match self.form {
             Form::Compact => print_line(&compact_line(&line.entry, self.style)),
-            Form::Jsonl => print_line(&line.raw),
+            Form::Jsonl => print_json_text(&line.raw),
             Form::Json | Form::Table => Ok(()),
         }
     }
@@ -227,8 +227,8 @@ impl View {
             Form::Compact | Form::Jsonl => self.flush_kept()?,
             Form::Json => {
                 let lines: Vec<&str> = self.kept.iter().map(|line| line.raw.as_str()).collect();
-                let body = if lines.is_empty() { "[]\n".to_owned() } else { format!("[\n{}\n]\n", lines.join(",\n")) };
-                print(&body)?;
+                let body = if lines.is_empty() { "[]".to_owned() } else { format!("[\n{}\n]", lines.join(",\n")) };
+                print_json_text(&body)?;
             }
             Form::Table => {
                 let header =

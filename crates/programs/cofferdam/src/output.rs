@@ -90,12 +90,13 @@ impl Style {
 
 /// A line on standard error about what this program does; never about the data asked for.
 pub(crate) fn note(text: &str) {
-    eprintln!("{} {text}", Style::of_stderr().paint("cofferdam:", Colour::Cyan));
+    eprintln!("{} {}", Style::of_stderr().paint("cofferdam:", Colour::Cyan), harmless(text));
 }
 
 /// Writes text to standard output. A reader that went away (`| head`) is no error.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
+    let text = if stdout.is_terminal() { &coloured_only(text) } else { text };
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
         other => Ok(other?),
@@ -109,7 +110,73 @@ pub(crate) fn print_line(text: &str) -> anyhow::Result<()> {
 
 /// Writes a value as indented JSON to standard output.
 pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    print_line(&serde_json::to_string_pretty(value)?)
+    print_json_text(&serde_json::to_string_pretty(value)?)
+}
+
+/// Writes a line of JSON, or several, to standard output: as they are to a program, and to a terminal without a
+/// character that acts on it or turns the text around.
+pub(crate) fn print_json_text(text: &str) -> anyhow::Result<()> {
+    if io::stdout().is_terminal() { print_line(&json_for_terminal(text)) } else { print_line(text) }
+}
+
+/// The same JSON with such characters as `\u` escapes. Between strings JSON has no control characters but white space.
+fn json_for_terminal(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for one in text.chars() {
+        match one {
+            '\n' => shown.push(one),
+            '\r' | '\t' => shown.push(' '),
+            _ if acts(one) => {
+                let mut units = [0; 2];
+                one.encode_utf16(&mut units).iter().for_each(|unit| shown.push_str(&format!("\\u{unit:04x}")));
+            }
+            _ => shown.push(one),
+        }
+    }
+    shown
+}
+
+/// A text of ours with colours, in which others' words may stand.
+fn coloured_only(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\u{1b}') {
+        let (before, behind) = rest.split_at(at);
+        shown.push_str(&harmless(before));
+        let colour = behind
+            .get(1..)
+            .and_then(|behind| behind.strip_prefix('['))
+            .map(|numbers| numbers.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b';').count());
+        let end = match colour {
+            Some(count) if behind.as_bytes().get(2 + count) == Some(&b'm') => {
+                shown.push_str(behind.get(..3 + count).unwrap_or_default());
+                3 + count
+            }
+            Some(_) | None => {
+                shown.push_str(&harmless("\u{1b}"));
+                1
+            }
+        };
+        rest = behind.get(end..).unwrap_or_default();
+    }
+    shown + &harmless(rest)
+}
+
+/// A text of others in a line for people: what acts stands as its number.
+pub(crate) fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for one in text.chars() {
+        if one == '\n' || one == '\t' || !acts(one) { shown.push(one) } else { shown.extend(one.escape_unicode()) }
+    }
+    shown
+}
+
+/// Whether a terminal does something else with it than to show it: control characters, and those of Unicode that turn
+/// the direction of a text or can't be seen.
+fn acts(one: char) -> bool {
+    one.is_control()
+        || matches!(one, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(one, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// A table for people: columns with two spaces between them, no lines.
@@ -120,4 +187,34 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
         table.add_row(row);
     }
     table.lines().map(|line| line.trim_end().trim_start_matches(' ').to_owned() + "\n").collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{coloured_only, harmless, json_for_terminal};
+
+    #[test]
+    fn a_terminal_gets_no_character_that_acts() {
+        for (text, expected) in [
+            ("{\"a\":\"é 日 😀\"}", "{\"a\":\"é 日 😀\"}"),
+            ("{\"a\":\"\u{9b}2J\u{7f}\"}", "{\"a\":\"\\u009b2J\\u007f\"}"),
+            ("{\"a\":\t\"\u{202e}x\u{feff}\u{e0041}\"}\r", "{\"a\": \"\\u202ex\\ufeff\\udb40\\udc41\"} "),
+        ] {
+            assert_eq!(json_for_terminal(text), expected);
+        }
+        let (coloured, shown) =
+            ("\u{1b}[1;31mred\u{1b}[0m \u{1b}[2Jx\u{1b}", "\u{1b}[1;31mred\u{1b}[0m \\u{1b}[2Jx\\u{1b}");
+        assert_eq!(coloured_only(coloured), shown);
+        assert_eq!(harmless("a\u{1b}[2J\u{202e}b\n"), "a\\u{1b}[2J\\u{202e}b\n");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn json_says_the_same(text in "\\PC{0,20}[\u{7f}-\u{9f}\u{200b}-\u{206f}\u{e0000}-\u{e007f}]{0,9}") {
+            let line = serde_json::to_string(&text).unwrap();
+            let shown = json_for_terminal(&line);
+            proptest::prop_assert!(!shown.chars().any(super::acts));
+            proptest::prop_assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text);
+        }
+    }
 }

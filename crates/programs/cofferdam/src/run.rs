@@ -18,10 +18,11 @@ use anyhow::{Context as _, Result};
 use audit_event::RunContext;
 use audit_log::AuditLog;
 use jiff::Timestamp;
-use sandbox::{GroupLimits, PlanRequest, Planned, Spec, Streams, Terminal};
+use sandbox::{GroupLimits, Passed, PlanRequest, Planned, Spec, Standard, Terminal};
 use values::{Labels, Revision};
 
 use crate::{
+    ask,
     config::{self, Config, Durability},
     failure::{Failure, code},
     output::note,
@@ -64,7 +65,7 @@ const LONGEST_NOTE: usize = 4096;
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let config = Config::load()?;
     // Forks, so before anything makes a thread. Only the process that will hold the gateway returns.
-    sandbox::guard().map_err(|error| failed(&error, None))?;
+    sandbox::guard().map_err(|error| failed(&error, error.hint()))?;
     log_to_standard_error();
     let working_directory = working_directory(arguments.workdir.as_deref())?;
     guarded::refuse_home(&working_directory, arguments.allow_home)?;
@@ -258,7 +259,9 @@ impl Live<'_> {
             ..audit_log::Options::default()
         };
         let audit = AuditLog::open(self.events, context, options).map_err(|error| failed(&error, None))?;
-        let planned = self.plan(&environment, &opened, &guarded, working_directory)?;
+        let asks = ask::can_ask();
+        let standard = Standard::of_this_process(asks).map_err(|error| failed(&error, error.hint()))?;
+        let planned = self.plan(&environment, &opened, &guarded, working_directory, standard.terminal)?;
         opened.closed = planned.closed.iter().map(|path| path.display().to_string()).collect();
         record.guard = guarded.live(&planned.closed);
         self.run.write(record)?;
@@ -277,9 +280,11 @@ impl Live<'_> {
                 memory: self.arguments.memory.map(|size| size.0),
                 pids: self.arguments.pids,
             },
-            streams: Streams::Inherit,
+            streams: standard.streams,
         };
         let started = sandbox::start(&spec).map_err(|error| failed(&error, error.hint()))?;
+        // The pipes in it: their end is the end of the workload.
+        drop(spec);
         let is_bare = choice.is_bare;
         let managed: Vec<String> = presets.iter().flat_map(|preset| preset.managed.clone()).collect();
         session::Session {
@@ -297,6 +302,9 @@ impl Live<'_> {
             guard: record.guard.clone(),
             repositories: repositories.clone(),
             watch: self.arguments.watch,
+            outside: standard.outside,
+            passed: if self.arguments.unfiltered_terminal { Passed::All } else { Passed::Harmless },
+            asks,
             config: self.config.clone(),
         }
         .live(started)
@@ -325,6 +333,7 @@ impl Live<'_> {
         opened: &mounts::Opened,
         guarded: &guarded::Guarded,
         working_directory: &Path,
+        terminal: Terminal,
     ) -> Result<Planned> {
         let refused = |error: sandbox::PlanError| failed(&error, error.hint());
         let mut request = PlanRequest::new(self.arguments.command.clone(), working_directory).map_err(refused)?;
@@ -334,9 +343,7 @@ impl Live<'_> {
         request.hidden.clone_from(&guarded.hidden);
         request.closed = guarded.closed();
         request.allow_host_sockets = self.arguments.allow_host_sockets;
-        if let Some((rows, columns)) = sandbox::console_size() {
-            request.terminal = Terminal::New { rows, columns };
-        }
+        request.terminal = terminal;
         request.plan().map_err(|error| refused(error).into())
     }
 

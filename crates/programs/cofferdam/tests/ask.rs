@@ -2,90 +2,21 @@
 
 mod support;
 
-use std::{
-    fs::File,
-    io::{Read as _, Write as _},
-    os::fd::OwnedFd,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+#[path = "support/screen.rs"]
+mod screen;
 
-use anyhow::{Context as _, Result, bail};
+use std::{process::Command, time::Duration};
+
+use anyhow::Result;
 use network_lab::{Lab, LabSpec};
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
-};
+use screen::Screen;
 use support::World;
 
 const POLICY: &str = "apiVersion: cofferdam/v1\nkind: EgressPolicy\nspec:\n  # the person's own comment\n  rules:\n    - { name: ask-web, priority: 50, from: any, to: any, ports: [80], action: ask }\n";
 
-/// A program in a terminal, as a person sees it.
-struct Screen {
-    terminal: File,
-    seen: String,
-    child: Child,
-}
-
-impl Screen {
-    fn start(lab: &Lab, world: &World, arguments: &[&str]) -> Result<Self> {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-        grantpt(&master)?;
-        unlockpt(&master)?;
-        let name = ptsname(&master, Vec::new())?.into_string()?;
-        // setsid -c makes the terminal the controlling one of a new session.
-        let mut command = Command::new("setsid");
-        let inner = lab.host().command_in(&world.work(), env!("CARGO_BIN_EXE_cofferdam"));
-        command.arg("-cw").arg(inner.get_program()).args(inner.get_args()).args(arguments);
-        for (key, value) in inner.get_envs() {
-            match value {
-                Some(value) => command.env(key, value),
-                None => command.env_remove(key),
-            };
-        }
-        world.settle(&mut command);
-        let open =
-            || -> Result<Stdio> { Ok(Stdio::from(OwnedFd::from(File::options().read(true).write(true).open(&name)?))) };
-        let child = command.stdin(open()?).stdout(open()?).stderr(open()?).spawn().context("setsid (util-linux)")?;
-        Ok(Self { terminal: File::from(master), seen: String::new(), child })
-    }
-
-    /// Reads until the screen shows a text that was not waited for before.
-    fn wait_for(&mut self, text: &str) -> Result<()> {
-        let patience = Timespec { tv_sec: 40, tv_nsec: 0 };
-        loop {
-            if let Some(at) = self.seen.find(text) {
-                self.seen.drain(..at + text.len());
-                return Ok(());
-            }
-            if poll(&mut [PollFd::new(&self.terminal, PollFlags::IN)], Some(&patience))? == 0 {
-                bail!("waited for {text:?}, saw {:?}", self.seen);
-            }
-            let mut buffer = [0; 4096];
-            match self.terminal.read(&mut buffer) {
-                Ok(count @ 1..) => {
-                    self.seen.push_str(&String::from_utf8_lossy(buffer.get(..count).unwrap_or_default()))
-                }
-                // The kernel says EIO when the last holder of the other side is gone.
-                Ok(0) | Err(_) => bail!("waited for {text:?}, saw {:?} and the end", self.seen),
-            }
-        }
-    }
-
-    fn type_in(&mut self, text: &str) -> Result<()> {
-        Ok(self.terminal.write_all(text.as_bytes())?)
-    }
-
-    fn end(mut self) -> Result<Option<i32>> {
-        let patience = Timespec { tv_sec: 40, tv_nsec: 0 };
-        let mut buffer = [0; 4096];
-        while poll(&mut [PollFd::new(&self.terminal, PollFlags::IN)], Some(&patience))? > 0 {
-            if self.terminal.read(&mut buffer).unwrap_or(0) == 0 {
-                break;
-            }
-        }
-        Ok(self.child.wait()?.code())
-    }
+fn start(lab: &Lab, world: &World, arguments: &[&str]) -> Result<Screen> {
+    let inner = lab.host().command_in(&world.work(), env!("CARGO_BIN_EXE_cofferdam"));
+    Screen::start(world, inner, arguments)
 }
 
 fn setting() -> Result<(Lab, World)> {
@@ -99,7 +30,7 @@ fn a_person_allows_once_then_for_the_run_and_denies() -> Result<()> {
     let (lab, world) = setting()?;
     let script = "for i in 1 2 3; do curl -s --max-time 60 http://allowed.test/bytes/1 >/dev/null && echo went-$i; done; \
                   curl -s --max-time 60 -o /dev/null -w 'answer-%{http_code}' http://second.test/; echo";
-    let mut screen = Screen::start(&lab, &world, &["run", "--policy", "policy.yaml", "--", "sh", "-c", script])?;
+    let mut screen = start(&lab, &world, &["run", "--policy", "policy.yaml", "--", "sh", "-c", script])?;
     screen.wait_for("cofferdam asks: may this leave?")?;
     screen.wait_for("what  GET allowed.test:80")?;
     screen.wait_for("curl")?;
@@ -117,7 +48,7 @@ fn a_person_allows_once_then_for_the_run_and_denies() -> Result<()> {
     screen.wait_for("> ")?;
     screen.type_in("d\n")?;
     screen.wait_for("answer-403")?;
-    assert_eq!(screen.end()?, Some(0));
+    assert_eq!(screen.end()?.0, Some(0));
     let answers = world.run(&["observe", "--type", "approval", "-o", "compact"])?.expect(0);
     let words: Vec<&str> = answers.out.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
     assert_eq!(words, ["once", "run", "denied"], "{}", answers.out);
@@ -137,18 +68,18 @@ fn always_writes_a_rule_and_the_next_run_does_not_ask() -> Result<()> {
         "-c",
         "curl -s --max-time 60 http://allowed.test/bytes/1 >/dev/null && echo went",
     ];
-    let mut screen = Screen::start(&lab, &world, &run)?;
+    let mut screen = start(&lab, &world, &run)?;
     screen.wait_for("[a] always: write a rule into policy.yaml")?;
     screen.wait_for("> ")?;
     screen.type_in("a\n")?;
     screen.wait_for("wrote a rule into policy.yaml")?;
     screen.wait_for("went")?;
-    assert_eq!(screen.end()?, Some(0));
+    assert_eq!(screen.end()?.0, Some(0));
     let text = std::fs::read_to_string(world.work().join("policy.yaml"))?;
     assert!(text.contains("# the person's own comment") && text.contains("always-allowed.test"), "{text}");
-    let mut screen = Screen::start(&lab, &world, &run)?;
+    let mut screen = start(&lab, &world, &run)?;
     screen.wait_for("went")?;
-    assert_eq!(screen.end()?, Some(0));
+    assert_eq!(screen.end()?.0, Some(0));
     Ok(())
 }
 
@@ -156,7 +87,7 @@ fn always_writes_a_rule_and_the_next_run_does_not_ask() -> Result<()> {
 fn always_writes_into_no_file_that_the_command_could_have_put_there() -> Result<()> {
     let (lab, world) = setting()?;
     let script = "curl -s --max-time 60 http://allowed.test/bytes/1 >/dev/null && echo went";
-    let mut screen = Screen::start(&lab, &world, &["run", "--policy", "policy.yaml", "--", "sh", "-c", script])?;
+    let mut screen = start(&lab, &world, &["run", "--policy", "policy.yaml", "--", "sh", "-c", script])?;
     screen.wait_for("> ")?;
     // A rename on the host takes the read-only mount away.
     world.write("new.yaml", POLICY)?;
@@ -164,7 +95,7 @@ fn always_writes_into_no_file_that_the_command_could_have_put_there() -> Result<
     screen.type_in("a\n")?;
     screen.wait_for("allowed for this run only")?;
     screen.wait_for("went")?;
-    assert_eq!(screen.end()?, Some(0));
+    assert_eq!(screen.end()?.0, Some(0));
     assert_eq!(std::fs::read_to_string(world.work().join("policy.yaml"))?, POLICY);
     Ok(())
 }
@@ -174,8 +105,8 @@ fn a_question_stands_on_a_screen_of_its_own() -> Result<()> {
     let (lab, world) = setting()?;
     let script = "printf '\\033[8m\\033[5;6r\\033]0;unfinished'; \
                   curl -s --max-time 60 -H 'x:                what  api.github.com:443' -o /dev/null -w 'answer-%{http_code}' http://allowed.test/";
-    let mut screen = Screen::start(&lab, &world, &["run", "--policy", "policy.yaml", "--", "sh", "-c", script])?;
-    screen.wait_for("unfinished")?;
+    let mut screen = start(&lab, &world, &["run", "--policy", "policy.yaml", "--", "sh", "-c", script])?;
+    screen.wait_for("\u{1b}[8m\u{1b}[5;6r")?;
     screen.wait_for("\u{18}")?;
     screen.wait_for("\u{1b}[?1049h\u{1b}[0m")?;
     screen.wait_for("\u{1b}[r")?;
@@ -189,7 +120,7 @@ fn a_question_stands_on_a_screen_of_its_own() -> Result<()> {
     screen.type_in("d\n")?;
     screen.wait_for("\u{1b}[?1049l")?;
     screen.wait_for("answer-403")?;
-    assert_eq!(screen.end()?, Some(0));
+    assert_eq!(screen.end()?.0, Some(0));
     assert!(!lab.reached()?.iter().any(|one| one.holds("allowed.test")));
     Ok(())
 }
@@ -211,7 +142,7 @@ first.close()
 print(ask("second.test").recv(100).split(b"\r\n")[0])
 "#;
     world.write("ask.py", script)?;
-    let mut screen = Screen::start(&lab, &world, &["run", "--policy", "policy.yaml", "--", "python3", "ask.py"])?;
+    let mut screen = start(&lab, &world, &["run", "--policy", "policy.yaml", "--", "python3", "ask.py"])?;
     screen.wait_for("what  GET allowed.test:80")?;
     screen.wait_for("> ")?;
     world.write("seen", "")?;
@@ -226,7 +157,7 @@ print(ask("second.test").recv(100).split(b"\r\n")[0])
     screen.wait_for("> ")?;
     screen.type_in("d\n")?;
     screen.wait_for("403")?;
-    assert_eq!(screen.end()?, Some(0));
+    assert_eq!(screen.end()?.0, Some(0));
     Ok(())
 }
 
@@ -258,7 +189,7 @@ fn without_a_terminal_it_is_a_deny() -> Result<()> {
 #[test]
 fn an_interactive_command_has_a_terminal_of_its_own() -> Result<()> {
     let (lab, world) = setting()?;
-    let mut screen = Screen::start(
+    let mut screen = start(
         &lab,
         &world,
         &["run", "--", "sh", "-c", "stty size; test -t 0 -a -t 1 && tty; read line; echo got-$line"],
@@ -267,6 +198,6 @@ fn an_interactive_command_has_a_terminal_of_its_own() -> Result<()> {
     screen.type_in("hello\n")?;
     screen.wait_for("got-hello")?;
     screen.wait_for("0 allowed, 0 denied")?;
-    assert_eq!(screen.end()?, Some(0));
+    assert_eq!(screen.end()?.0, Some(0));
     Ok(())
 }

@@ -147,7 +147,7 @@ fn build(plan: &Plan, trees: BTreeMap<usize, OwnedFd>, families: network::Famili
     rustix::system::sethostname(plan.hostname.as_bytes()).step("set the host name", HINT)?;
     let slave = match plan.terminal {
         Terminal::Inherit => None,
-        Terminal::New { rows, columns } => {
+        Terminal::New { rows, columns, streams: _ } => {
             let terminal = terminal::open(rows, columns)?;
             handed.push((Handed::TerminalMaster, terminal.master));
             Some(terminal.slave)

@@ -6,7 +6,7 @@ use std::ffi::{CString, NulError};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use init_protocol::Plan;
+use init_protocol::{Plan, Terminal};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, chdir, ioctl_tiocsctty, setsid};
@@ -87,7 +87,14 @@ fn prepare(plan: &Plan, terminal: Option<OwnedFd>) -> Result<(), String> {
     setsid().map_err(fail("new session"))?;
     if let Some(terminal) = terminal {
         ioctl_tiocsctty(&terminal).map_err(fail("controlling terminal"))?;
-        for stream in 0..3 {
+        let on_terminal = match plan.terminal {
+            Terminal::New { streams, .. } => streams,
+            Terminal::Inherit => [false; 3],
+        };
+        for (stream, is_terminal) in (0..).zip(on_terminal) {
+            if !is_terminal {
+                continue;
+            }
             // SAFETY: both are descriptors of this process; the standard ones are meant to be replaced.
             if unsafe { libc::dup2(terminal.as_raw_fd(), stream) } < 0 {
                 return Err(format!("standard streams: {}", std::io::Error::last_os_error()));

@@ -3,16 +3,18 @@
 use std::{
     collections::HashSet,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use audit_event::{Event, Process, bounded};
+use audit_log::AuditLog;
 use policy::Decision;
 use tokio::sync::{mpsc::error::TrySendError, oneshot};
 use values::RuleName;
 
 use crate::{
     flow::Flow,
-    settings::{Answer, Question},
+    settings::{Answer, Question, Reply},
     shared::Shared,
 };
 
@@ -75,23 +77,80 @@ pub(crate) async fn ask(shared: &Shared, flow: &Flow, decision: &Decision) -> As
         Err(TrySendError::Full(_)) => return Asked::No("too many questions wait already"),
         Err(TrySendError::Closed(_)) => return Asked::No("nobody is there to be asked"),
     }
-    let answer = tokio::time::timeout(shared.settings.ask_timeout, answer).await;
-    let (asked, word) = match answer {
-        Ok(Ok(Answer::Once)) => (Asked::Yes("a person allowed it once"), "once"),
-        Ok(Ok(Answer::ThisRun)) => (Asked::Yes("a person allowed it for this run"), "run"),
-        Ok(Ok(Answer::Always)) => (Asked::Yes("a person allowed it always"), "always"),
-        Ok(Ok(Answer::Deny)) => (Asked::No("a person said no"), "denied"),
-        Ok(Err(_)) | Err(_) => (Asked::No("nobody answered in time"), "expired"),
-    };
-    let event = Event::ApprovalAnswered { flow: flow.id, answer: word.to_owned(), by: None };
-    if let Err(error) = shared.audit.record(event).await {
-        tracing::error!(%error, "the answer to a question could not be recorded");
-        return Asked::No("the answer could not be recorded");
-    }
-    if matches!(word, "run" | "always") {
+    let (settled, outcome) = oneshot::channel();
+    let asking = Asking { audit: shared.audit.clone(), flow: flow.id, patience: shared.settings.ask_timeout };
+    tokio::task::spawn_local(asking.settle(answer, settled));
+    let Ok(outcome) = outcome.await else { return Asked::No("the answer could not be recorded") };
+    if matches!(outcome, Outcome::Answered(Answer::ThisRun | Answer::Always)) {
         shared.approvals.remember(&decision.rule, &host, port);
     }
-    asked
+    outcome.asked()
+}
+
+/// A question that stands. It lives on its own, so that its end is recorded also where the flow went away.
+struct Asking {
+    audit: AuditLog,
+    flow: u64,
+    patience: Duration,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Answered(Answer),
+    /// In time.
+    Expired,
+    /// The flow went away.
+    Withdrawn,
+    /// By whoever asks: too many questions, or no place to show one.
+    NotAsked,
+}
+
+impl Asking {
+    async fn settle(self, mut answer: oneshot::Receiver<Reply>, mut settled: oneshot::Sender<Outcome>) {
+        let (outcome, by) = tokio::select! {
+            answered = &mut answer => match answered {
+                Ok(Reply { answer, by }) => (Outcome::Answered(answer), by),
+                Err(_) => (Outcome::NotAsked, None),
+            },
+            () = tokio::time::sleep(self.patience) => (Outcome::Expired, None),
+            () = settled.closed() => (Outcome::Withdrawn, None),
+        };
+        // Takes the question back where it still stands.
+        drop(answer);
+        let event = Event::ApprovalAnswered { flow: self.flow, answer: outcome.word().to_owned(), by };
+        match self.audit.record(event).await {
+            // A flow that is gone wants no answer.
+            Ok(_) => drop(settled.send(outcome)),
+            Err(error) => tracing::error!(%error, "the answer to a question could not be recorded"),
+        }
+    }
+}
+
+impl Outcome {
+    fn word(self) -> &'static str {
+        match self {
+            Outcome::Answered(Answer::Once) => "once",
+            Outcome::Answered(Answer::ThisRun) => "run",
+            Outcome::Answered(Answer::Always) => "always",
+            Outcome::Answered(Answer::Deny) => "denied",
+            Outcome::Expired => "expired",
+            Outcome::Withdrawn => "withdrawn",
+            Outcome::NotAsked => "not-asked",
+        }
+    }
+
+    fn asked(self) -> Asked {
+        match self {
+            Outcome::Answered(Answer::Once) => Asked::Yes("a person allowed it once"),
+            Outcome::Answered(Answer::ThisRun) => Asked::Yes("a person allowed it for this run"),
+            Outcome::Answered(Answer::Always) => Asked::Yes("a person allowed it always"),
+            Outcome::Answered(Answer::Deny) => Asked::No("a person said no"),
+            Outcome::Expired => Asked::No("nobody answered in time"),
+            Outcome::Withdrawn => Asked::No("the flow went away"),
+            Outcome::NotAsked => Asked::No("nobody could be asked: too many questions, or a terminal too small"),
+        }
+    }
 }
 
 fn what(flow: &Flow) -> String {

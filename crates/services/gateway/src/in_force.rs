@@ -26,4 +26,9 @@ impl InForce {
         let source = policy.source(labels);
         Arc::new(Self { policy, source })
     }
+
+    /// The same, to be seen as new: time has changed what it says.
+    pub(crate) fn renewed(&self) -> Arc<Self> {
+        Arc::new(Self { policy: Arc::clone(&self.policy), source: self.source.clone() })
+    }
 }

@@ -66,5 +66,5 @@ mod resolve;
 mod dial;
 
 pub use gateway::{Applied, DATAGRAM_PORT_LIMIT, Gateway, NotBuilt, StartError, check_built, datagram_ports};
-pub use settings::{Answer, Question, SandboxSockets, Settings};
+pub use settings::{Answer, Question, Reply, SandboxSockets, Settings};
 pub use summary::{Group, Summary};

@@ -1,9 +1,17 @@
 //! A new policy goes over the open connections and cuts those it denies (spec/egress.md, 10).
 
-use std::{rc::Rc, sync::mpsc, time::Instant};
+use std::{
+    rc::Rc,
+    sync::mpsc,
+    time::{Duration, Instant},
+};
 
 use audit_event::{EndedBy, Event, Transfer};
-use policy::{Decision, Fact, Guard, Layer, Missing, ProcessFacts, Step};
+use jiff::Timestamp;
+use policy::{
+    Decision, Fact, Guard, Layer, Missing, ProcessFacts, Step,
+    model::{Action, PolicySpec},
+};
 use tokio::net::TcpStream;
 
 use crate::{
@@ -11,11 +19,14 @@ use crate::{
     in_force::InForce,
     pump::{self, Key, Left},
     record::{self, End},
+    shared::Shared,
     worker::Worker,
 };
 
 /// How many slots are gone over before bytes are moved again.
 const SLICE: usize = 512;
+/// How long at most until the clock is looked at again while a rule's end is waited for.
+const CLOCK_LOOK: Duration = Duration::from_secs(10);
 /// How often one flow may ask for a fact.
 const STEP_LIMIT: usize = 8;
 
@@ -72,6 +83,33 @@ pub(crate) async fn go_over(worker: &Rc<Worker>, told: mpsc::Sender<Share>) {
     }
     // Nobody waits any more only where the program is on its way out.
     let _ = told.send(share);
+}
+
+/// Waits until the time of a rule is over that was not yet at `since`. Gives a time right before it judges.
+pub(crate) async fn a_rule_ends(shared: &Shared, since: Timestamp) -> Timestamp {
+    let in_force = shared.in_force();
+    let Some(end) = next_end(in_force.policy.spec(), since) else { return std::future::pending().await };
+    loop {
+        let now = Timestamp::now();
+        if now > end {
+            // What is on its way from a judgement to the registry sees that it was judged by something older. Somebody
+            // else's new policy stays.
+            shared.policy.compare_and_swap(&in_force, in_force.renewed());
+            return now;
+        }
+        let left = Duration::try_from(end.duration_since(now)).unwrap_or_default();
+        // The clock may be set while this waits.
+        tokio::time::sleep(left.saturating_add(Duration::from_millis(1)).min(CLOCK_LOOK)).await;
+    }
+}
+
+/// When the first rule ends that opens something.
+fn next_end(spec: &PolicySpec, since: Timestamp) -> Option<Timestamp> {
+    let opening = spec.rules.iter().filter(|rule| match rule.action {
+        Action::Allow | Action::Ask => true,
+        Action::Deny => false,
+    });
+    opening.filter_map(|rule| rule.expires).filter(|end| *end >= since).min()
 }
 
 /// What a new policy makes of an open flow.

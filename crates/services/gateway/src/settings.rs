@@ -92,7 +92,16 @@ pub struct Question {
     /// The rule that asks.
     pub rule: String,
     /// Where the answer goes. Closed when the client went away or the wait is over.
-    pub reply: oneshot::Sender<Answer>,
+    pub reply: oneshot::Sender<Reply>,
+}
+
+/// What came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The answer.
+    pub answer: Answer,
+    /// Who gave it.
+    pub by: Option<String>,
 }
 
 /// What a person answered.

@@ -11,6 +11,7 @@ use std::{
 };
 
 use audit_event::{EndedBy, Event, Transfer};
+use jiff::Timestamp;
 use tokio::{
     io::unix::AsyncFd,
     net::{TcpListener, UdpSocket},
@@ -150,8 +151,14 @@ impl Worker {
 
     async fn serve(self: Rc<Self>, listeners: Vec<JoinHandle<()>>, mut orders: orders::UnboundedReceiver<Order>) {
         let pump = tokio::task::spawn_local(Rc::clone(&self).drive());
+        let mut gone_over = Timestamp::now();
         let stop = loop {
-            match orders.recv().await {
+            let (order, since) = tokio::select! {
+                order = orders.recv() => (order, Timestamp::now()),
+                ended = rejudge::a_rule_ends(&self.shared, gone_over) => (Some(Order::GoOver(mpsc::channel().0)), ended),
+            };
+            gone_over = since;
+            match order {
                 Some(Order::GoOver(told)) => rejudge::go_over(&self, told).await,
                 Some(Order::Stop(wait)) => break wait,
                 None => break Duration::ZERO,

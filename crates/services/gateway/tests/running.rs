@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use gateway::{Answer, Question, Settings};
+use gateway::{Answer, Question, Reply, Settings};
 use policy::model::Action;
 use support::{Origin, PATIENCE, World, is_refused, loopback, methods, read_head, read_response};
 
@@ -131,7 +131,7 @@ fn a_person_is_asked_and_the_answer_holds() {
         while let Some(question) = asked.blocking_recv() {
             let answer = answers.next().expect("no more than three questions");
             seen.push((question.what, question.rule));
-            question.reply.send(answer).unwrap();
+            question.reply.send(Reply { answer, by: Some("ada".to_owned()) }).unwrap();
         }
         seen
     });
@@ -148,7 +148,7 @@ fn a_person_is_asked_and_the_answer_holds() {
             .map(|e| format!("{} {} {} {}", e["event"], e["verdict"], e["rule"], e["reason"]))
             .collect::<Vec<_>>()
     );
-    world.event("approval.answered", |event| event["answer"] == "run");
+    world.event("approval.answered", |event| event["answer"] == "run" && event["by"] == "ada");
     world.event("flow.decided", |event| {
         event["verdict"] == "allowed" && event["reason"] == "a person allowed it for this run"
     });
@@ -162,6 +162,51 @@ fn a_person_is_asked_and_the_answer_holds() {
     let seen = person.join().unwrap();
     assert_eq!(seen.len(), 3);
     assert_eq!(seen[0], (target, "ask-me".to_owned()));
+}
+
+#[test]
+fn a_question_whose_flow_went_away_ends_as_withdrawn() {
+    let origin = Origin::echo();
+    let (ask, mut asked) = tokio::sync::mpsc::channel::<Question>(8);
+    let world = World::with(vec![loopback("ask-me", 10, Action::Ask, &["web.test"])], Some(ask), |settings| settings);
+    let target = format!("web.test:{}", origin.port());
+    let mut client = world.client();
+    client.write_all(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).unwrap();
+    let question = asked.blocking_recv().unwrap();
+    rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
+    drop(client);
+    let event = world.event("approval.answered", |event| event["answer"] == "withdrawn");
+    assert_eq!((&event["flow"], &event["by"]), (&question.flow.into(), &serde_json::Value::Null));
+    assert!(question.reply.is_closed());
+    // One that nobody takes up is no answer either.
+    let mut client = world.client();
+    client.write_all(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).unwrap();
+    drop(asked.blocking_recv().unwrap());
+    assert!(read_head(&mut client).starts_with("HTTP/1.1 403 "));
+    world.event("approval.answered", |event| event["answer"] == "not-asked");
+}
+
+#[test]
+fn the_end_of_a_rule_cuts_what_it_allowed() {
+    let (short, long) = (Origin::echo(), Origin::echo());
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(5);
+    let mut ends = loopback("for-a-while", 5, Action::Allow, &[]);
+    ends.ports = vec![(short.port(), short.port())];
+    ends.expires = Some(soon);
+    let mut always = loopback("always", 10, Action::Allow, &["long.test"]);
+    always.ports = vec![(long.port(), long.port())];
+    let world = World::new(vec![ends, always]);
+    let mut cut = world.granted(&format!("127.0.0.1:{}", short.port()));
+    let mut stays = world.granted(&format!("long.test:{}", long.port()));
+    ping(&mut cut);
+    ping(&mut stays);
+    assert!(is_refused(&mut cut));
+    assert!(jiff::Timestamp::now() > soon);
+    let ended = world.event("flow.ended", |event| event["ended_by"] == "policy");
+    assert_eq!((&ended["rule"], &ended["ended_revision"]), (&"guard:loopback".into(), &"1".into()));
+    ping(&mut stays);
+    let (_, head) = world.tunnel(&format!("127.0.0.1:{}", short.port()));
+    assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
 }
 
 #[test]

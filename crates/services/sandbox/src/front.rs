@@ -7,10 +7,13 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, Signal, getppid, set_dumpable_behavior, set_parent_process_death_signal};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+
+use crate::standard;
 
 /// Cofferdam failed.
 const FAILED: i32 = 125;
@@ -29,12 +32,25 @@ pub enum GuardError {
     Fork(#[source] io::Error),
 }
 
+impl GuardError {
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            GuardError::Threads => None,
+            GuardError::Fork(_) => {
+                Some("a limit on processes may be reached: see `ulimit -u` and free memory".to_owned())
+            }
+        }
+    }
+}
+
 /// Forks. Comes back in the child only; the parent ends with the child's code, or with 125 when it was killed.
 pub fn guard() -> Result<(), GuardError> {
     if std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1) {
         return Err(GuardError::Threads);
     }
-    let terminal = tcgetattr(rustix::stdio::stdin()).ok();
+    let terminal =
+        standard::terminal_of(standard::own()).and_then(|terminal| Some((terminal, tcgetattr(terminal).ok()?)));
     let watched = signals(&[&PASSED_ON[..], &[libc::SIGCHLD]].concat());
     let mut before = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: both sets are live; this is the only thread.
@@ -109,13 +125,13 @@ fn reap(child: libc::pid_t) -> Option<Ended> {
     libc::WIFSIGNALED(status).then(|| Ended::Killed(libc::WTERMSIG(status)))
 }
 
-fn end(ended: Ended, terminal: Option<&Termios>) -> i32 {
+fn end(ended: Ended, terminal: Option<&(BorrowedFd<'_>, Termios)>) -> i32 {
     match ended {
         Ended::Exited(code) => code,
         Ended::Killed(signal) => {
-            if let Some(settings) = terminal {
+            if let Some((terminal, settings)) = terminal {
                 // The gateway may have left it raw. A terminal that is gone needs nothing.
-                let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, settings);
+                let _ = tcsetattr(terminal, OptionalActions::Now, settings);
             }
             eprintln!(
                 "cofferdam: the gateway was killed (signal {signal}); everything in the sandbox was killed with it"

@@ -14,7 +14,7 @@
 
 #![allow(unsafe_code)]
 
-/// The caller's terminal.
+/// The caller's terminal and output.
 mod console;
 /// Why a start failed.
 mod error;
@@ -40,6 +40,8 @@ mod protection;
 mod repository;
 /// A running workload and its end.
 mod running;
+/// What this process reads and writes.
+mod standard;
 /// Starting: from a plan to walls that stand.
 mod start;
 /// Standard streams.
@@ -51,7 +53,7 @@ mod system_files;
 /// Mount trees opened for a sandbox of root.
 mod trees;
 
-pub use console::{Console, ConsoleError, Paused, console_size};
+pub use console::{Console, ConsoleError, Passed, Paused};
 pub use error::StartError;
 pub use front::{GuardError, guard, make_undumpable};
 pub use groups::GroupLimits;
@@ -60,5 +62,6 @@ pub use plan::{PlanError, PlanRequest, Planned};
 pub use probe::{Capabilities, Capability, State, probe};
 pub use repository::{AtTheEnd, RepositoryWatch, common_folder};
 pub use running::{Exit, Remote, Running, Sandbox};
+pub use standard::{Outside, Standard};
 pub use start::{Sockets, Spec, Started, start};
 pub use streams::Streams;

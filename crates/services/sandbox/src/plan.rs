@@ -126,12 +126,16 @@ impl PlanError {
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             PlanError::Sockets { .. } => "mount a smaller folder (--workdir, --mount), or say --allow-host-sockets",
-            PlanError::WorkingDirectory { .. }
-            | PlanError::SystemDirectory { .. }
-            | PlanError::Target { .. }
-            | PlanError::Protected { .. }
-            | PlanError::Covered { .. }
-            | PlanError::Name { .. } => return None,
+            PlanError::WorkingDirectory { .. } => "name a folder that is there and that you may enter: --workdir DIR",
+            PlanError::SystemDirectory { .. } => "start it in a folder of the project, or name one: --workdir DIR",
+            PlanError::Target { .. } => "write the place out from the root: --mount SOURCE:/PLACE",
+            PlanError::Protected { .. } => {
+                "see that the file or folder is there and that you may read it, or name another one"
+            }
+            PlanError::Covered { .. } => "mount the outer folder first, or leave one of the two out",
+            PlanError::Name { .. } => {
+                "a name has letters, digits, `.`, `-` and `_`, and begins with none but a letter or digit: see $USER"
+            }
         };
         Some(text.to_owned())
     }

@@ -15,7 +15,7 @@ use crate::identity::{Identity, Ids};
 use crate::launch::{self, Child};
 use crate::running::{Handle, Sandbox};
 use crate::streams::{self, Streams};
-use crate::{image, repository, trees};
+use crate::{image, repository, standard, trees};
 
 /// How long the walls may take. They take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -65,12 +65,13 @@ pub struct Started {
 pub fn start(spec: &Spec) -> Result<Started, StartError> {
     check(&spec.plan)?;
     let nothing = streams::nothing()?;
-    let streams = match (spec.plan.terminal, &spec.streams) {
-        (Terminal::New { .. }, _) => streams::borrow(&nothing),
-        (Terminal::Inherit, Streams::Given(given)) => streams::borrow(given),
-        (Terminal::Inherit, Streams::Inherit) => {
-            [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()]
-        }
+    let given = match &spec.streams {
+        Streams::Given(given) => streams::borrow(given),
+        Streams::Inherit => standard::own(),
+    };
+    let streams = match spec.plan.terminal {
+        Terminal::New { streams: on_terminal, .. } => streams::without(given, on_terminal, &nothing),
+        Terminal::Inherit => given,
     };
     streams::check(streams)?;
     let identity = Identity::choose()?;

@@ -1,18 +1,19 @@
 //! The workload's standard streams, and which of them would be a way out.
 //!
-//! An inherited descriptor is a hole in every namespace. A pipe, a file, a terminal or a connected Unix stream
+//! An inherited descriptor is a hole in every namespace. A pipe, a file or a connected Unix stream
 //! (what a parent process hands out) leads to whoever made it and nowhere else. A folder leads to every file above
-//! it, and a network or datagram socket leads to the host's network.
+//! it, a network or datagram socket to the host's network, and a terminal to whoever types on it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, Gid, OFlags, Uid, fchown, fcntl_getfl, fstat, fstatfs};
 use rustix::net::{AddressFamily, SocketType, getpeername, sockopt};
+use rustix::termios::isatty;
 
 use crate::error::StartError;
 use crate::identity::Ids;
 
-/// Where the workload reads and writes. With a terminal of its own it uses that, and these are `/dev/null`.
+/// Where the workload reads and writes, where it does not use a terminal of its own.
 #[derive(Debug, Default)]
 pub enum Streams {
     /// This process's own.
@@ -38,6 +39,9 @@ fn leads_out(stream: BorrowedFd<'_>) -> Option<&'static str> {
     let Ok(found) = fstat(stream) else { return Some("not open") };
     if fcntl_getfl(stream).is_ok_and(|flags| flags.contains(OFlags::PATH)) {
         return Some("a place in the host's file system");
+    }
+    if isatty(stream) {
+        return Some("a terminal");
     }
     match FileType::from_raw_mode(found.st_mode) {
         FileType::Fifo | FileType::RegularFile | FileType::CharacterDevice => None,
@@ -79,6 +83,22 @@ pub(crate) fn nothing() -> Result<[OwnedFd; 3], StartError> {
         file.map(OwnedFd::from).map_err(|source| StartError::Read { path: "/dev/null".into(), source })
     };
     Ok([open()?, open()?, open()?])
+}
+
+/// These, but nothing in place of those that are a terminal of the workload's own.
+pub(crate) fn without<'a>(
+    given: [BorrowedFd<'a>; 3],
+    on_terminal: [bool; 3],
+    nothing: &'a [OwnedFd; 3],
+) -> [BorrowedFd<'a>; 3] {
+    let [input, output, errors] = given;
+    let [no_input, no_output, no_errors] = borrow(nothing);
+    let [own_input, own_output, own_errors] = on_terminal;
+    [
+        if own_input { no_input } else { input },
+        if own_output { no_output } else { output },
+        if own_errors { no_errors } else { errors },
+    ]
 }
 
 /// The three as borrowed descriptors.

@@ -57,7 +57,7 @@ pub(super) fn policy_refused(policy: &PolicyRefused) -> Class {
 }
 
 pub(super) fn approval(flow: u64, answer: &str, by: Option<&str>) -> Class {
-    let approved = !matches!(answer, "denied" | "expired");
+    let approved = matches!(answer, "once" | "run" | "always");
     let (action, disposition) =
         if approved { ((1, "Allowed"), (8, "Approved")) } else { ((2, "Denied"), (25, "Rejected")) };
     let attributes = json!({

@@ -12,12 +12,17 @@ use std::{
     time::Duration,
 };
 
-use rustix::termios::{QueueSelector, tcflush, tcgetwinsize};
+use rustix::termios::{
+    InputModes, LocalModes, OptionalActions, OutputModes, QueueSelector, Termios, tcflush, tcgetattr, tcgetwinsize,
+    tcsetattr,
+};
 use tokio::io::unix::AsyncFd;
 
-/// Ends a half-written sequence, takes the alternate screen, and puts back whatever could hide text: colours and
-/// their palette, character set, scroll margins, origin, wrapping, insertion, cursor. Then clears.
-const ENTER: &str = "\x18\x1b\\\x1b[?1049h\x1b[0m\x1b]104\x07\x1b]110\x07\x1b]111\x07\x1b(B\x0f\x1b[r\x1b[?6l\x1b[?7h\x1b[4l\x1b[?5l\x1b[?25h\x1b[2J\x1b[H";
+/// Ends a half-written sequence and takes the alternate screen.
+const ENTER: &str = "\x18\x1b\\\x1b[?1049h";
+/// Puts back whatever could hide text: colours and their palette, character set, scroll margins, held-back painting,
+/// origin, wrapping, insertion, cursor. Then clears.
+const CLEAR: &str = "\x1b[0m\x1b]104\x07\x1b]110\x07\x1b]111\x07\x1b(B\x0f\x1b[r\x1b[?69l\x1b[?2026l\x1b[?6l\x1b[?7h\x1b[4l\x1b[?5l\x1b[?25h\x1b[2J\x1b[H";
 /// Gives the screen back.
 const LEAVE: &str = "\x1b[0m\x1b[?1049l";
 /// How long what is typed after a question appeared is thrown away: it was meant for something else.
@@ -43,6 +48,8 @@ pub(super) struct Shown<'a> {
 /// A terminal that shows a question. Dropping it gives the screen back.
 pub(super) struct Screen {
     terminal: AsyncFd<File>,
+    /// The settings that another program of a pipeline had made.
+    before: Option<Termios>,
 }
 
 impl Screen {
@@ -57,10 +64,11 @@ impl Screen {
             return Err(io::Error::other("the terminal is too small for the question"));
         }
         #[expect(deprecated, reason = "the safe form; a File owns its descriptor for as long as this lives")]
-        let screen = Self { terminal: AsyncFd::new(terminal)? };
-        screen.write(ENTER)?;
-        screen.write(&text)?;
+        let screen = Self { before: take_lines(&terminal)?, terminal: AsyncFd::new(terminal)? };
+        screen.write(&format!("{ENTER}{CLEAR}{text}"))?;
         tokio::time::sleep(NOT_YET).await;
+        // Once more: what another program of a pipeline still had to show is shown by now.
+        screen.write(&format!("{CLEAR}{text}"))?;
         tcflush(screen.terminal.get_ref().as_fd(), QueueSelector::IFlush)?;
         screen.write("> ")?;
         Ok(screen)
@@ -94,7 +102,24 @@ impl Drop for Screen {
     fn drop(&mut self) {
         // A terminal that is gone shows nothing anyway.
         let _ = self.write(LEAVE);
+        let terminal = self.terminal.get_ref();
+        let _ = self.before.as_ref().map(|before| tcsetattr(terminal, OptionalActions::Now, before));
     }
+}
+
+/// Makes a terminal take lines and show what is typed. Gives the settings that it had, where they were others.
+fn take_lines(terminal: &File) -> io::Result<Option<Termios>> {
+    let before = tcgetattr(terminal)?;
+    let (usual, ends) = (LocalModes::ICANON | LocalModes::ECHO, InputModes::ICRNL);
+    if before.local_modes.contains(usual) && before.input_modes.contains(ends) {
+        return Ok(None);
+    }
+    let mut lines = before.clone();
+    lines.local_modes |= usual | LocalModes::ISIG;
+    lines.input_modes |= ends;
+    lines.output_modes |= OutputModes::OPOST | OutputModes::ONLCR;
+    tcsetattr(terminal, OptionalActions::Now, &lines)?;
+    Ok(Some(before))
 }
 
 /// The text of a question. Where it goes is never cut; the process, most of it chosen by the workload, has one line.

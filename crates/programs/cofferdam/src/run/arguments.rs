@@ -85,6 +85,10 @@ pub(crate) struct Arguments {
     /// Go on where not every Unix socket of the host in what is mounted can be found or masked.
     #[arg(long, help_heading = "What the command sees")]
     pub(crate) allow_host_sockets: bool,
+    /// Give your terminal every control sequence of the command's, also those that act: the clipboard, device
+    /// reports, notifications, images.
+    #[arg(long, help_heading = "What the command sees")]
+    pub(crate) unfiltered_terminal: bool,
     /// What a known program needs: found by the command's name; NAME picks one, `none` turns it off.
     #[arg(long, value_name = "NAME|none", value_delimiter = ',', help_heading = "What the command sees",
           add = completions::program_presets())]

@@ -13,7 +13,7 @@ use audit_event::{Event, PolicyApplied, PolicyRefused, SandboxChanged, bounded};
 use audit_log::AuditLog;
 use gateway::{Gateway, SandboxSockets, Settings, Summary};
 use policy::CompiledPolicy;
-use sandbox::{Console, Exit, Remote, Sockets, Started};
+use sandbox::{Console, Exit, Outside, Passed, Remote, Sockets, Started};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
@@ -57,6 +57,9 @@ pub(crate) struct Session {
     /// What git would run in the writable folders at the start.
     pub(crate) repositories: sandbox::RepositoryWatch,
     pub(crate) watch: bool,
+    pub(crate) outside: Outside,
+    pub(crate) passed: Passed,
+    pub(crate) asks: bool,
     pub(crate) config: Config,
 }
 
@@ -94,21 +97,19 @@ impl Session {
         let control = ControlSocket::bind(&self.socket)?;
         let signals = Signals::new()?;
         let running = sandbox.run().map_err(|error| failed(&error, None))?;
-        if let Some(master) = terminal {
-            let attached = Console::attach(master).map_err(|error| failed(&error, None))?;
-            *console.blocking_lock() = Some(attached);
-        }
+        let outside = std::mem::take(&mut self.outside);
+        let attached = Console::attach(outside, terminal, self.passed).map_err(|error| failed(&error, error.hint()))?;
+        *console.blocking_lock() = Some(attached);
         let remote = running.remote();
         let (tell, exited) = oneshot::channel();
         let waiting = thread::Builder::new().name("wait".to_owned()).spawn(move || tell.send(running.wait()));
         waiting.context("waiting for the workload")?;
-        let (exit, reason) = runtime.block_on(self.serve(&gateway, control, signals, &remote, exited));
-        // A prompt may hold it until it sees that its flow is gone; the front gives the terminal back in any case.
-        if let Ok(mut held) = runtime.block_on(async { tokio::time::timeout(GRACE, console.lock()).await })
-            && let Some(console) = held.take()
-        {
-            console.finish();
-        }
+        let (exit, reason) = runtime.block_on(async {
+            let mut signals = signals;
+            let (exit, reason) = self.serve(&gateway, control, &mut signals, &remote, exited).await;
+            finish(&console, &mut signals, reason.is_some()).await;
+            (exit, reason)
+        });
         let summary = gateway.stop(DRAIN);
         let (code, reason) = (ended_code(&exit, reason.is_some()), reason.or_else(|| why(&exit)));
         let found = Found::new(&self.repositories, &self.guard);
@@ -117,7 +118,7 @@ impl Session {
     }
 
     fn questions(&self, console: &SharedConsole) -> Result<Option<mpsc::Sender<gateway::Question>>> {
-        if !ask::can_ask() {
+        if !self.asks {
             return Ok(None);
         }
         let (sender, receiver) = mpsc::channel(ask::QUESTIONS);
@@ -130,7 +131,7 @@ impl Session {
         &mut self,
         gateway: &Gateway,
         control: ControlSocket,
-        mut signals: Signals,
+        signals: &mut Signals,
         remote: &Remote,
         mut exited: oneshot::Receiver<Exit>,
     ) -> (Exit, Option<String>) {
@@ -303,12 +304,37 @@ impl Session {
     }
 }
 
+/// Gives the terminal back, and waits until what the workload wrote was taken. Where we ended the run, or a signal
+/// comes, that is not waited for long.
+async fn finish(console: &SharedConsole, signals: &mut Signals, ended_by_us: bool) {
+    // A prompt may hold it until it sees that its flow is gone; the front gives the terminal back in any case.
+    let Ok(mut held) = tokio::time::timeout(GRACE, console.lock()).await else { return };
+    let Some(console) = held.take() else { return };
+    let (tell, finished) = oneshot::channel();
+    let finishing = thread::Builder::new().name("finish".to_owned()).spawn(move || tell.send(console.finish()));
+    if let Err(error) = finishing {
+        note(&format!("the command's output could not be waited for: {error}"));
+        return;
+    }
+    let grace = at(ended_by_us.then(|| Instant::now() + GRACE));
+    tokio::select! {
+        end = finished => {
+            if let Ok(Err(error)) = end {
+                note(&failed(&error, None).to_string());
+            }
+        }
+        _ = signals.next() => {}
+        () = grace => {}
+    }
+}
+
 fn handed_over(sockets: Sockets, init: u32) -> SandboxSockets {
     SandboxSockets {
         transparent: sockets.transparent,
         dns_udp: sockets.dns_udp,
         dns_tcp: sockets.dns_tcp,
         proxy: sockets.proxy,
+        datagrams: Vec::new(),
         socket_diagnosis: Some(sockets.socket_diagnosis),
         init_pid: Some(init),
     }

@@ -60,6 +60,13 @@ pub(crate) struct Outcome {
     pub(crate) heard: Vec<String>,
 }
 
+/// `/dev/null`, three times.
+pub(crate) fn nothing() -> Streams {
+    Streams::Given(std::array::from_fn(|_| {
+        std::fs::File::options().read(true).write(true).open("/dev/null").unwrap().into()
+    }))
+}
+
 impl Bench {
     /// For a command of its own.
     pub(crate) fn new(command: &[&str]) -> Bench {

@@ -7,7 +7,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 
 use sandbox::{Mount, PlanRequest};
 
-use crate::bench::{Bench, as_anybody, host_socket};
+use crate::bench::{Bench, as_anybody, host_socket, nothing};
 
 #[test]
 fn the_working_directory_is_the_callers() {
@@ -142,8 +142,7 @@ fn no_mount_point_is_made_in_a_folder_of_the_host() {
     let folder = bench.path();
     let mut request = bench.request.clone();
     request.mounts.push(Mount::Tmpfs { target: folder.join("new/place"), size: 4096, mode: 0o755 });
-    let spec =
-        sandbox::Spec { plan: request.plan().unwrap().plan, limits: bench.limits, streams: sandbox::Streams::Inherit };
+    let spec = sandbox::Spec { plan: request.plan().unwrap().plan, limits: bench.limits, streams: nothing() };
     let error = sandbox::start(&spec).unwrap_err();
     assert!(matches!(error, sandbox::StartError::Wall { .. }), "{error:?}");
     assert!(!folder.join("new").exists());

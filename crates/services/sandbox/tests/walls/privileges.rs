@@ -138,7 +138,15 @@ fn a_stream_that_leads_out_refuses_the_start() {
     let folder = OwnedFd::from(std::fs::File::open("/").unwrap());
     let network = OwnedFd::from(std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
     let datagrams = OwnedFd::from(std::os::unix::net::UnixDatagram::unbound().unwrap());
-    for stream in [folder, network, datagrams] {
+    let terminal = {
+        use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = openpt(flags).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        (ioctl_tiocgptpeer(&master, flags).unwrap(), master)
+    };
+    for stream in [folder, network, datagrams, terminal.0] {
         let bench = Bench::new(&["true"]);
         let plan = bench.request.plan().unwrap().plan;
         let spec = Spec { plan, limits: GroupLimits::default(), streams: Streams::Given([stream, null(), null()]) };

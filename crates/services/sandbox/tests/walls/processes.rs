@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use sandbox::{Exit, GroupLimits, Spec, Streams};
 
-use crate::bench::{Bench, as_anybody};
+use crate::bench::{Bench, as_anybody, nothing};
 
 #[test]
 fn exit_codes_are_the_workloads() {
@@ -78,8 +78,7 @@ fn signals_reach_the_workload() {
 #[test]
 fn a_kill_ends_it_as_lost() {
     let bench = Bench::new(&["sleep", "1000"]);
-    let spec =
-        Spec { plan: bench.request.plan().unwrap().plan, limits: GroupLimits::default(), streams: Streams::Inherit };
+    let spec = Spec { plan: bench.request.plan().unwrap().plan, limits: GroupLimits::default(), streams: nothing() };
     let running = sandbox::start(&spec).unwrap().sandbox.run().unwrap();
     let remote = running.remote();
     std::thread::spawn(move || remote.kill());
@@ -104,7 +103,9 @@ fn the_hosts_death_kills_the_whole_tree() {
             .args(["--exact", &name, "--nocapture"])
             .env(VICTIM, "1")
             .env("HOME", "/home/ordinary")
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let mut output = std::io::BufReader::new(host.stdout.take().unwrap());
@@ -133,7 +134,7 @@ fn limits_hold_or_refuse() {
         let mut bench = Bench::new(&["true"]);
         bench.limits = GroupLimits { memory: Some(64 << 20), ..GroupLimits::default() };
         let plan = bench.request.clone().plan().unwrap().plan;
-        let spec = Spec { plan, limits: bench.limits, streams: Streams::Inherit };
+        let spec = Spec { plan, limits: bench.limits, streams: nothing() };
         match sandbox::start(&spec) {
             Ok(started) => {
                 assert!(started.enforced.iter().any(|wall| wall.contains("memory")));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
-use sandbox::{Console, GroupLimits, Spec, Streams, Terminal};
+use sandbox::{Console, GroupLimits, Passed, Spec, Standard};
 
 use crate::bench::{Bench, as_anybody};
 
@@ -94,17 +94,22 @@ impl Person {
 /// In the run on the terminal: a command with a terminal of its own.
 fn interactive(command: &[&str]) -> ! {
     let mut bench = Bench::new(command);
-    let (rows, columns) = sandbox::console_size().unwrap();
-    bench.request.terminal = Terminal::New { rows, columns };
     bench.request.environment.push(("PS1".to_owned(), "inside$ ".to_owned()));
     bench.request.environment.push(("TERM".to_owned(), "xterm".to_owned()));
-    let spec =
-        Spec { plan: bench.request.plan().unwrap().plan, limits: GroupLimits::default(), streams: Streams::Inherit };
-    let started = sandbox::start(&spec).unwrap();
+    on_terminal(bench, |_| ());
+}
+
+/// Runs it with a terminal of its own, and ends with its code.
+fn on_terminal(mut bench: Bench, meanwhile: impl FnOnce(&Console)) -> ! {
+    let standard = Standard::of_this_process(true).unwrap();
+    bench.request.terminal = standard.terminal;
+    let plan = bench.request.plan().unwrap().plan;
+    let started = sandbox::start(&Spec { plan, limits: GroupLimits::default(), streams: standard.streams }).unwrap();
     let running = started.sandbox.run().unwrap();
-    let console = Console::attach(started.terminal.unwrap()).unwrap();
+    let console = Console::attach(standard.outside, started.terminal, Passed::Harmless).unwrap();
+    meanwhile(&console);
     let exit = running.wait();
-    console.finish();
+    console.finish().unwrap();
     std::process::exit(exit.code().into());
 }
 
@@ -159,25 +164,15 @@ fn what_is_pasted_and_what_is_printed_do_not_wait_for_each_other() {
 #[test]
 fn a_prompt_gets_the_terminal_as_it_was() {
     if std::env::var_os(ON_TERMINAL).is_some() {
-        let mut bench = Bench::bash("echo up; read answer; echo answered $answer");
-        bench.request.terminal = Terminal::New { rows: 24, columns: 80 };
-        let spec = Spec {
-            plan: bench.request.plan().unwrap().plan,
-            limits: GroupLimits::default(),
-            streams: Streams::Inherit,
-        };
-        let started = sandbox::start(&spec).unwrap();
-        let running = started.sandbox.run().unwrap();
-        let console = Console::attach(started.terminal.unwrap()).unwrap();
-        let paused = console.pause();
-        println!("allow?");
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer).unwrap();
-        println!("person said {}", answer.trim());
-        drop(paused);
-        let exit = running.wait();
-        console.finish();
-        std::process::exit(exit.code().into());
+        let bench = Bench::bash("echo up; read answer; echo answered $answer");
+        on_terminal(bench, |console| {
+            let paused = console.pause();
+            println!("allow?");
+            let mut answer = String::new();
+            std::io::stdin().read_line(&mut answer).unwrap();
+            println!("person said {}", answer.trim());
+            drop(paused);
+        });
     }
     let mut person = Person::starts("prompt");
     person.sees("allow?");
