@@ -160,7 +160,9 @@ fn open(load: &Load) -> Result<TcpStream> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     if load.proxy.is_some() {
-        write!(stream, "CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n\r\n", load.target)?;
+        // In one piece, as clients do: `write!` would send each argument in a packet of its own.
+        let request = format!("CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n\r\n", load.target);
+        stream.write_all(request.as_bytes())?;
         read_connect_answer(&mut stream)?;
     }
     Ok(stream)
