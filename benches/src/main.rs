@@ -17,6 +17,8 @@ mod all;
 mod compare;
 /// The sides that are compared, and how each is started.
 mod contenders;
+/// DNS beside dnsmasq and unbound.
+mod dns;
 /// A measured figure beside its goal, and the table of them.
 mod figure;
 /// The client: bulk, new connections, kept-alive round trips, idle tunnels.
@@ -48,6 +50,10 @@ enum Command {
     All(all::All),
     /// Every contender under every load.
     Compare(compare::Compare),
+    /// Cached DNS answers, beside dnsmasq and unbound.
+    Dns(dns::Dns),
+    /// Cofferdam's DNS server alone.
+    DnsServer(dns::DnsServer),
     /// The load alone, against one address; prints one JSON line.
     Load(load::Load),
     /// The origin alone.
@@ -58,6 +64,8 @@ fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::All(all) => all::run(&all),
         Command::Compare(compare) => compare::run(&compare),
+        Command::Dns(dns) => dns::run(&dns),
+        Command::DnsServer(server) => dns::serve(&server),
         Command::Load(load) => load::run(&load),
         Command::Origin(origin) => origin::serve(&origin),
     }

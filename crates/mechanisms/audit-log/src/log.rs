@@ -265,7 +265,10 @@ impl AuditLog {
 
     /// Records several events with one write; each has its own answer, in their order. With [`Durability::Written`]
     /// the answers are there at the first poll.
-    pub async fn record_all(&self, events: &[Event]) -> Vec<Result<Recorded, RecordError>> {
+    pub async fn record_all<'e>(
+        &self,
+        events: impl IntoIterator<Item = &'e Event>,
+    ) -> Vec<Result<Recorded, RecordError>> {
         let shared = &self.handle.shared;
         let all = shared.write_batch(&mut shared.writer(), events);
         let mut answers = Vec::with_capacity(all.len());

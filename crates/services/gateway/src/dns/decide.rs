@@ -24,6 +24,7 @@ use wire::dns::{
 use super::{
     DnsContext,
     case::{Case, of_type, write},
+    repeat::{Known, Place, Repeats},
 };
 use crate::{
     in_force::InForce,
@@ -44,6 +45,8 @@ pub(super) enum First {
     Nothing,
     /// The answer is in the buffer; its event goes first. No event: that was told already.
     Answer(Option<Event>),
+    /// The answer is in the buffer; the event that goes first is kept with the answers that are given again.
+    Again(Place),
     /// The name is to be asked for.
     Upstream(Box<Pending>),
 }
@@ -60,8 +63,19 @@ pub(super) struct Pending {
 }
 
 impl DnsContext {
+    /// Before a batch of messages.
+    pub(super) fn begin(&self, repeats: &mut Repeats) {
+        repeats.begin(&self.policy.load());
+    }
+
     /// Reads and judges a message, and answers it where nothing has to be waited for.
-    pub(super) fn first(&self, message: &[u8], transport: Transport, out: &mut Vec<u8>) -> First {
+    pub(super) fn first(
+        &self,
+        message: &[u8],
+        transport: Transport,
+        repeats: Option<&mut Repeats>,
+        out: &mut Vec<u8>,
+    ) -> First {
         let started = Instant::now();
         let in_force = self.policy.load();
         let question = match parse(message) {
@@ -103,7 +117,13 @@ impl DnsContext {
                     .map(|reason| self.turned_away(&in_force, Some(question), Guard::DnsLimit, reason, code, started)),
             );
         }
-        self.judge(&case, message, out)
+        let Some(repeats) = repeats else { return self.judge(&case, message, None, out) };
+        if let Some((place, known)) = repeats.find(&in_force, &case.question, started) {
+            self.give(&case, known, started, out);
+            repeats.took(place, started);
+            return First::Again(place);
+        }
+        self.judge(&case, message, Some(repeats), out)
     }
 
     /// Finishes a question that upstream had to be asked for: the answer, its record written.
@@ -126,7 +146,7 @@ impl DnsContext {
     }
 
     /// Writes events at once; false for those whose answer must not leave.
-    pub(super) async fn record_all(&self, events: &[Event]) -> Vec<bool> {
+    pub(super) async fn record_all<'e>(&self, events: impl IntoIterator<Item = &'e Event>) -> Vec<bool> {
         let recorded = self.audit.record_all(events).await;
         if let Some(error) = recorded.iter().find_map(|one| one.as_ref().err()) {
             tracing::error!(%error, "DNS answers are withheld: their records could not be written");
@@ -148,7 +168,7 @@ impl DnsContext {
             started: *started,
         };
         match self.names.ask(asked).await {
-            Ok(found) => Some(self.answer(&case, decision, name, &found, out)),
+            Ok(found) => Some(self.answer(&case, decision, name, &found, out).0),
             Err(ResolveError::Bound(_)) => {
                 reply::bare(out, &question, case.refusal());
                 None
@@ -174,7 +194,7 @@ impl DnsContext {
         }
     }
 
-    fn judge(&self, case: &Case<'_>, message: &[u8], out: &mut Vec<u8>) -> First {
+    fn judge(&self, case: &Case<'_>, message: &[u8], repeats: Option<&mut Repeats>, out: &mut Vec<u8>) -> First {
         let question = &case.question;
         let Some(text) = question.name() else {
             return First::Answer(Some(self.malformed(case, "the name holds what no host name can", out)));
@@ -199,7 +219,15 @@ impl DnsContext {
             NameAnswer::Resolve if is_host(&name) => First::Answer(Some(self.stand_in(case, &decision, &name, out))),
             NameAnswer::Resolve => {
                 match self.names.cached(policy, decision.route.as_ref(), &name, record, case.started) {
-                    Some(Ok(found)) => First::Answer(Some(self.answer(case, &decision, &name, &found, out))),
+                    Some(Ok(found)) => {
+                        let (event, known) = self.answer(case, &decision, &name, &found, out);
+                        match (known, repeats) {
+                            (Some(known), Some(repeats)) => repeats
+                                .keep(case.in_force, &case.question, known, event)
+                                .map_or_else(|event| First::Answer(Some(event)), First::Again),
+                            (None, _) | (_, None) => First::Answer(Some(event)),
+                        }
+                    }
                     Some(Err(error)) => First::Answer(Some(self.fail(case, &decision, &name, &error, out))),
                     None => First::Upstream(Box::new(Pending {
                         message: message.to_vec(),
@@ -214,40 +242,42 @@ impl DnsContext {
         }
     }
 
-    /// Answers with what was found.
+    /// Answers with what was found; what the answer was made of, where it was not refused.
     fn answer(
         &self,
         case: &Case<'_>,
         decision: &NameDecision,
         name: &HostName,
-        found: &Found,
+        found: &Arc<Found>,
         out: &mut Vec<u8>,
-    ) -> Event {
+    ) -> (Event, Option<Known>) {
         let policy = &case.in_force.policy;
         let admitted = found.admitted(policy.revision(), |address| {
             policy.admits_answer(&case.in_force.source, name, address, Timestamp::now())
         });
-        let (passed, kept_back) = (&admitted.passed, admitted.kept_back);
-        if let (Some(address), true) = (kept_back, passed.is_empty()) {
+        if let (Some(address), true) = (admitted.kept_back, admitted.passed.is_empty()) {
             let (rule, reason) = why_kept_back(policy, decision, address);
-            return self.refuse(case, &guarded(rule, reason), name, out);
+            return (self.refuse(case, &guarded(rule, reason), name, out), None);
         }
-        let now = Instant::now();
-        self.names.bind(name, found, passed, now);
-        let code = if found.answer.exists { ResponseCode::NoError } else { ResponseCode::NxDomain };
-        write(out, case, code, passed, &found.answer.records, found.ttl(now));
-        self.tally.dns(Verdict::Allowed, "", decision.rule.as_str());
-        let reason = match kept_back {
-            None => Cow::Borrowed(&*decision.reason),
-            Some(address) => {
-                let (_, why) = why_kept_back(policy, decision, address);
-                Cow::Owned(format!("{}; left out {why}", decision.reason))
-            }
-        };
+        let known = Known { name: name.clone(), found: Arc::clone(found), admitted };
+        let code = self.give(case, &known, Instant::now(), out);
         let mut record = case.record(decision, name.as_str(), code);
-        record.reason = reason;
-        record.answers = passed;
-        record.event()
+        if let Some(address) = known.admitted.kept_back {
+            let (_, why) = why_kept_back(policy, decision, address);
+            record.reason = Cow::Owned(format!("{}; left out {why}", decision.reason));
+        }
+        record.answers = &known.admitted.passed;
+        (record.event(), Some(known))
+    }
+
+    /// Binds and writes what is known.
+    fn give(&self, case: &Case<'_>, known: &Known, now: Instant, out: &mut Vec<u8>) -> ResponseCode {
+        let Known { name, found, admitted } = known;
+        self.names.bind(name, found, &admitted.passed, now);
+        let code = if found.answer.exists { ResponseCode::NoError } else { ResponseCode::NxDomain };
+        write(out, case, code, &admitted.passed, &found.answer.records, found.ttl(now));
+        self.tally.dns(Verdict::Allowed, "", "");
+        code
     }
 
     /// Answers a name that nobody may be asked about yet with an address that stands for it.

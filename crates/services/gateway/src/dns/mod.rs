@@ -15,6 +15,8 @@
 mod case;
 /// What is done about a question.
 mod decide;
+/// Answers that are given again.
+mod repeat;
 /// DNS over TCP.
 mod tcp;
 /// DNS over UDP.
@@ -36,12 +38,13 @@ pub(crate) struct DnsContext {
     names: Arc<Names>,
     audit: AuditLog,
     tally: Arc<Tally>,
+    turns: udp::Turns,
 }
 
 impl DnsContext {
     /// A server over these names.
     pub(crate) fn new(policy: Arc<CurrentPolicy>, names: Arc<Names>, audit: AuditLog, tally: Arc<Tally>) -> Arc<Self> {
-        Arc::new(Self { policy, names, audit, tally })
+        Arc::new(Self { policy, names, audit, tally, turns: udp::Turns::default() })
     }
 }
 

@@ -81,8 +81,9 @@ async fn frame(stream: &mut TcpStream, message: &mut Vec<u8>) -> io::Result<bool
 impl DnsContext {
     /// Answers one message behind what is in the buffer; false where it gets no answer.
     async fn respond(&self, message: &[u8], out: &mut Vec<u8>) -> bool {
-        match self.first(message, Transport::Tcp, out) {
-            First::Nothing => false,
+        match self.first(message, Transport::Tcp, None, out) {
+            // Nothing was kept to be given again.
+            First::Nothing | First::Again(_) => false,
             First::Answer(event) => {
                 if !self.record(event).await {
                     let withheld = reply::withheld(out.get(2..).unwrap_or_default());

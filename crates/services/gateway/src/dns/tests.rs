@@ -1,5 +1,9 @@
 //! The server at its door: a client, a policy, a log, and an upstream that answers by script.
 
+mod again;
+/// Messages that no resolver sends.
+mod odd;
+
 use std::{net::IpAddr, sync::Arc};
 
 use hickory_proto::{
@@ -470,6 +474,36 @@ async fn in_unrestricted_mode_all_is_resolved_but_what_is_guarded() {
 }
 
 #[tokio::test]
+async fn one_worker_serves_a_socket_and_the_next_takes_over() {
+    let upstream = Server::start(by_label).await;
+    let front = Front::new(spec(), &upstream).await;
+    let (world, socket) = (&front.world, std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+    socket.set_nonblocking(true).unwrap();
+    let context = DnsContext::new(
+        Arc::clone(&world.policy),
+        Arc::clone(&world.names),
+        world.audit.clone(),
+        Arc::clone(&world.tally),
+    );
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(socket.local_addr().unwrap()).await.unwrap();
+    let workers = [0; 3].map(|_| {
+        let socket = UdpSocket::from_std(socket.try_clone().unwrap()).unwrap();
+        tokio::spawn(serve_udp(socket, Arc::clone(&context)))
+    });
+    for worker in workers {
+        for _ in 0..3 {
+            client.send(&question("www.zone.example", RecordType::A)).await.unwrap();
+            let mut buffer = [0; 512];
+            let length = client.recv(&mut buffer).await.unwrap();
+            assert_eq!(short(&Message::from_vec(&buffer[..length]).unwrap()), "NoError 192.0.2.1");
+        }
+        worker.abort();
+        assert!(worker.await.unwrap_err().is_cancelled());
+    }
+}
+
+#[tokio::test]
 async fn a_slow_name_holds_up_no_other() {
     let upstream = Server::start(|query, over| match query.queries[0].name.to_ascii().as_str() {
         "slow.zone.example." => Vec::new(),
@@ -504,7 +538,7 @@ proptest! {
                 Arc::clone(&world.tally),
             );
             let mut out = Vec::new();
-            let _ = context.first(&bytes, Transport::Udp, &mut out);
+            let _ = context.first(&bytes, Transport::Udp, None, &mut out);
             if !out.is_empty() {
                 Message::from_vec(&out).unwrap();
             }

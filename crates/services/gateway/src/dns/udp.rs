@@ -3,7 +3,13 @@
 //! Datagrams are taken as they are there, up to a batch; what can be answered at once is recorded and answered, and
 //! what upstream must be asked for goes on as a task of its own, so that a slow name holds up no other.
 
-use std::{io::IoSlice, net::SocketAddr, sync::Arc};
+use std::{
+    collections::HashMap,
+    io::IoSlice,
+    net::SocketAddr,
+    os::fd::AsFd,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use audit_event::Event;
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, addr::SocketAddrArg, sendmmsg};
@@ -17,17 +23,30 @@ use wire::dns::{
 use super::{
     DnsContext,
     decide::{First, Pending},
+    repeat::{Place, Repeats},
 };
 
-/// The largest question; none that a resolver sends comes near.
-const DATAGRAM_LIMIT: usize = 4096;
+/// The largest datagram: none is cut, so that bytes behind a message are seen and refused.
+const DATAGRAM_LIMIT: usize = 65_535;
 /// How many datagrams are taken before the answers go out.
 const BATCH: usize = 32;
 /// The most questions that wait for upstream.
 const WAITING_LIMIT: usize = 1024;
 
-/// Serves until it is dropped.
+/// Serves until it is dropped. Of the workers that hold the same socket one serves, for each datagram would wake them
+/// all; when it stops, the next takes its turn.
 pub(crate) async fn serve_udp(socket: UdpSocket, context: Arc<DnsContext>) {
+    // Out of this worker's poll until it is its turn.
+    let Ok(socket) = socket.into_std() else { return };
+    let turn = context.turns.of(&socket);
+    let _mine = turn.lock().await;
+    let socket = match UdpSocket::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!(%error, "a DNS socket can't be served");
+            return;
+        }
+    };
     let mut server = Server {
         socket: Arc::new(socket),
         context,
@@ -36,6 +55,7 @@ pub(crate) async fn serve_udp(socket: UdpSocket, context: Arc<DnsContext>) {
         out: Vec::with_capacity(BATCH * 512),
         ready: Vec::with_capacity(BATCH),
         events: Vec::with_capacity(BATCH),
+        repeats: Repeats::default(),
     };
     loop {
         let socket = Arc::clone(&server.socket);
@@ -51,6 +71,25 @@ pub(crate) async fn serve_udp(socket: UdpSocket, context: Arc<DnsContext>) {
     }
 }
 
+/// Whose turn it is at each socket.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    by_socket: Mutex<HashMap<u64, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Turns {
+    /// The turn at a socket: one for all its descriptors.
+    fn of(&self, socket: &impl AsFd) -> Arc<tokio::sync::Mutex<()>> {
+        match rustix::fs::fstat(socket) {
+            Ok(stat) => {
+                let mut turns = self.by_socket.lock().unwrap_or_else(PoisonError::into_inner);
+                Arc::clone(turns.entry(stat.st_ino).or_default())
+            }
+            Err(_) => Arc::default(),
+        }
+    }
+}
+
 struct Server {
     socket: Arc<UdpSocket>,
     context: Arc<DnsContext>,
@@ -58,26 +97,41 @@ struct Server {
     datagram: Vec<u8>,
     out: Vec<u8>,
     ready: Vec<Ready>,
+    /// Events of answers that are given once.
     events: Vec<Event>,
+    /// Answers that are given again, with their events.
+    repeats: Repeats,
 }
 
 /// An answer that waits for its record.
 struct Ready {
     peer: SocketAddr,
     from: usize,
-    /// Whether an event of it stands among the events, in the same order.
-    told: bool,
+    tells: Tells,
+}
+
+/// Which event must be recorded before an answer leaves.
+#[derive(Clone, Copy)]
+enum Tells {
+    /// None: what there is to tell is told.
+    Nothing,
+    /// This one of the events.
+    Once(usize),
+    /// The one that is kept with the answer.
+    Again(Place),
 }
 
 impl Server {
     async fn batch(&mut self) {
         self.out.clear();
+        self.context.begin(&mut self.repeats);
         for _ in 0..BATCH {
             let Ok((length, peer)) = self.socket.try_recv_from(&mut self.datagram) else { break };
             let from = self.out.len();
             let message = self.datagram.get(..length).unwrap_or_default();
-            match self.context.first(message, Transport::Udp, &mut self.out) {
+            match self.context.first(message, Transport::Udp, Some(&mut self.repeats), &mut self.out) {
                 First::Nothing => {}
+                First::Again(place) => self.ready.push(Ready { peer, from, tells: Tells::Again(place) }),
                 First::Answer(event) => self.answer(peer, from, event),
                 First::Upstream(pending) if self.waiting.len() < WAITING_LIMIT => self.wait(*pending, peer),
                 First::Upstream(_) => {
@@ -97,7 +151,12 @@ impl Server {
         if self.ready.is_empty() {
             return;
         }
-        let recorded = self.context.record_all(&self.events).await;
+        let events = self.ready.iter().filter_map(|ready| match ready.tells {
+            Tells::Nothing => None,
+            Tells::Once(number) => self.events.get(number),
+            Tells::Again(place) => self.repeats.event(place),
+        });
+        let recorded = self.context.record_all(events).await;
         self.events.clear();
         let mut recorded = recorded.into_iter();
         let ends = self.ready.iter().skip(1).map(|ready| ready.from).chain([self.out.len()]);
@@ -105,7 +164,7 @@ impl Server {
         let mut answers: Vec<(SocketAddrAny, [IoSlice<'_>; 1])> = Vec::with_capacity(self.ready.len());
         for (ready, end) in self.ready.iter().zip(ends) {
             let Some(answer) = self.out.get(ready.from..end) else { continue };
-            match !ready.told || recorded.next().unwrap_or(false) {
+            match matches!(ready.tells, Tells::Nothing) || recorded.next().unwrap_or(false) {
                 true => answers.push((ready.peer.as_any(), [IoSlice::new(answer)])),
                 false => withheld.push((reply::withheld(answer), ready.peer)),
             }
@@ -118,7 +177,8 @@ impl Server {
     }
 
     fn answer(&mut self, peer: SocketAddr, from: usize, event: Option<Event>) {
-        self.ready.push(Ready { peer, from, told: event.is_some() });
+        let tells = if event.is_some() { Tells::Once(self.events.len()) } else { Tells::Nothing };
+        self.ready.push(Ready { peer, from, tells });
         self.events.extend(event);
     }
 

@@ -1,8 +1,8 @@
 //! Answers that are still good, and queries that are under way.
 //!
 //! Whoever asks for what is under way waits for it, so a name in demand costs one query. What is kept is bounded in
-//! number and in time (an answer at most 60 s, a failure [`FAILURE_LIFE`]); the first in is the first out. A policy
-//! that gives a route other servers empties it.
+//! number, in bytes and in time (an answer at most 60 s, a failure [`FAILURE_LIFE`]); the first in is the first out.
+//! A policy that gives a route other servers empties it.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -23,6 +23,8 @@ use super::{ResolveError, found::Found};
 
 /// The most names that are kept.
 const NAME_LIMIT: usize = 16_384;
+/// The most bytes of answers that are kept: one answer may have 64 KiB.
+const BYTES_LIMIT: usize = 16 << 20;
 /// How long a failure is kept: long enough to spare a server that is down, short enough not to be noticed.
 const FAILURE_LIFE: Duration = Duration::from_secs(2);
 
@@ -39,6 +41,7 @@ struct Slot {
     record: QueryType,
     outcome: Outcome,
     expires: Instant,
+    bytes: usize,
 }
 
 /// A query under way: the receiver sees the outcome, or that whoever asked is gone.
@@ -59,6 +62,8 @@ struct Table {
     names: HashMap<HostName, SmallVec<[Slot; 2]>, RandomState>,
     /// Names in the order in which they came.
     order: VecDeque<HostName>,
+    /// What the slots hold in all.
+    bytes: usize,
     under_way: HashMap<(HostName, QueryType, Option<RouteName>), UnderWay>,
     routes: BTreeMap<RouteName, Route>,
 }
@@ -126,16 +131,20 @@ impl Cache {
         };
         let mut table = self.table();
         table.under_way.remove(&(name.clone(), record, route.cloned()));
-        while table.names.len() >= NAME_LIMIT && !table.names.contains_key(name) {
-            let Some(oldest) = table.order.pop_front() else { break };
-            table.names.remove(&oldest);
-        }
-        if !table.names.contains_key(name) {
+        let bytes = outcome.as_ref().map_or(0, |found| found.size());
+        table.make_room(name, bytes);
+        let mut slots = table.names.remove(name).unwrap_or_else(|| {
             table.order.push_back(name.clone());
-        }
-        let slots = table.names.entry(name.clone()).or_default();
-        slots.retain(|slot| slot.expires > now && !slot.is(route, record));
-        slots.push(Slot { route: route.cloned(), record, outcome, expires });
+            SmallVec::new()
+        });
+        slots.retain(|slot| {
+            let stays = slot.expires > now && !slot.is(route, record);
+            table.bytes -= if stays { 0 } else { slot.bytes };
+            stays
+        });
+        slots.push(Slot { route: route.cloned(), record, outcome, expires, bytes });
+        table.bytes += bytes;
+        table.names.insert(name.clone(), slots);
     }
 
     /// Whether a query for this name left a short while ago, or is about to, whatever its type.
@@ -157,6 +166,7 @@ impl Cache {
             table.routes = policy.spec().routes.clone();
             table.names.clear();
             table.order.clear();
+            table.bytes = 0;
         }
     }
 
@@ -172,9 +182,21 @@ impl Slot {
 }
 
 impl Table {
+    /// Lets the oldest go until an answer of so many bytes has room.
+    fn make_room(&mut self, name: &HostName, bytes: usize) {
+        while (self.names.len() >= NAME_LIMIT && !self.names.contains_key(name)) || self.bytes + bytes > BYTES_LIMIT {
+            let Some(oldest) = self.order.pop_front() else { return };
+            let slots = self.names.remove(&oldest).unwrap_or_default();
+            self.bytes -= slots.iter().map(|slot| slot.bytes).sum::<usize>();
+        }
+    }
+
     fn known(&self, route: Option<&RouteName>, name: &HostName, record: QueryType, now: Instant) -> Option<Outcome> {
         let slots = self.names.get(name)?;
         let slot = slots.iter().find(|slot| slot.is(route, record) && slot.expires > now)?;
         Some(slot.outcome.clone())
     }
 }
+
+#[cfg(test)]
+mod tests;

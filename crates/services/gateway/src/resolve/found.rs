@@ -54,6 +54,12 @@ impl Found {
         admitted
     }
 
+    /// About how many bytes it takes.
+    pub(crate) fn size(&self) -> usize {
+        size_of::<Self>()
+            + self.answer.records.iter().map(|(_, data)| size_of::<(u16, Vec<u8>)>() + data.len()).sum::<usize>()
+    }
+
     /// The time to live that the sandbox is told.
     pub(crate) fn ttl(&self, now: Instant) -> u32 {
         let left = self.expires.saturating_duration_since(now).as_secs();

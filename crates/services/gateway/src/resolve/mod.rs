@@ -24,6 +24,8 @@ mod event;
 mod found;
 /// Bounds on what a sandbox can carry out in DNS questions.
 mod limits;
+/// The addresses of a name, out of both families' answers.
+mod resolved;
 /// Addresses that stand for a name which nobody was asked about yet.
 mod synthetic;
 /// Asks DNS servers: the route's own, or the host's.
@@ -47,11 +49,13 @@ use wire::dns::answer::{self, Reading};
 pub(crate) use bindings::BindingGuard;
 pub(crate) use error::ResolveError;
 pub(crate) use event::{DnsRecord, guarded, verdict};
-pub(crate) use found::Found;
+pub(crate) use found::{Admitted, Found};
 pub(crate) use limits::{Crossed, Rate};
+pub(crate) use resolved::Resolved;
 
 use crate::{in_force::InForce, settings::Settings, summary::Tally};
 use cache::{Outcome, Place};
+use resolved::combine;
 use upstream::{Roots, Upstream};
 
 /// The name by which a sandbox reaches the host's loopback, where a rule opens it.
@@ -60,17 +64,6 @@ const HOST: &str = "host.cofferdam.internal";
 const ALIAS_LIMIT: usize = 4;
 /// How often a question whose asker went away is asked again.
 const RETRY_LIMIT: usize = 3;
-
-/// The addresses of a name. No guard has seen them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Resolved {
-    /// In the server's order, IPv6 first.
-    pub(crate) addresses: SmallVec<[IpAddr; 4]>,
-    /// The end of its chain of aliases.
-    pub(crate) canonical: Option<HostName>,
-    /// Until when they hold.
-    pub(crate) expires: Instant,
-}
 
 /// One question that may have to leave the host.
 #[derive(Debug, Clone, Copy)]
@@ -362,34 +355,6 @@ fn record_of<'a>(
         route: asked.route,
         duration: asked.started.elapsed(),
         error: None,
-    }
-}
-
-/// One answer out of both families': one of them is enough.
-fn combine(six: Outcome, four: Outcome) -> Result<Resolved, ResolveError> {
-    let mut addresses: SmallVec<[IpAddr; 4]> = SmallVec::new();
-    let mut canonical = None;
-    let mut expires: Option<Instant> = None;
-    let mut exists = false;
-    let mut failure = None;
-    for outcome in [six, four] {
-        match outcome {
-            Ok(found) => {
-                addresses.extend_from_slice(&found.answer.addresses);
-                exists |= found.answer.exists;
-                canonical = canonical.or_else(|| found.answer.canonical.clone());
-                expires = Some(expires.map_or(found.expires, |other| other.min(found.expires)));
-            }
-            // A denial says more than a failure.
-            Err(error) if error.rule().is_some() => failure = Some(error),
-            Err(error) => failure = failure.or(Some(error)),
-        }
-    }
-    match (expires, failure) {
-        (Some(expires), _) if !addresses.is_empty() => Ok(Resolved { addresses, canonical, expires }),
-        (_, Some(error)) => Err(error),
-        (_, None) if exists => Err(ResolveError::NoAddress),
-        (_, None) => Err(ResolveError::NoSuchName),
     }
 }
 

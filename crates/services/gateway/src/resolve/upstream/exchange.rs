@@ -58,16 +58,18 @@ impl Connections {
         Self { roots, idle: Mutex::default(), https: https::Sessions::default() }
     }
 
-    /// Asks one server once.
+    /// Asks one server once. One that gave nothing useful over UDP just now (`is_mute`) is asked over TCP as well.
     pub(super) async fn exchange(
         &self,
         hop: &Hop,
         server: &DnsServer,
         name: &Name,
         record: RecordType,
+        is_mute: bool,
     ) -> Result<Message, ServerError> {
         let mut query = super::query(name, record);
         match server {
+            DnsServer::Plain(address) if is_mute => both(hop, *address, &query).await,
             DnsServer::Plain(address) => plain(hop, *address, &query).await,
             DnsServer::Tls(address, host) => self.over_tls(hop, *address, host, &query).await,
             DnsServer::Https(address, host, path) => {
@@ -119,8 +121,9 @@ impl Connections {
 /// Connects to a server by the hop.
 pub(super) async fn connect(hop: &Hop, server: SocketAddr) -> Result<tokio::net::TcpStream, ServerError> {
     let route = Route { hop: hop.clone(), dns: Vec::new() };
-    let dialled = dial::connect(&route, &[server.ip()], server.port(), DIAL_TIMEOUT).await;
-    dialled.map(|dialled| dialled.stream).map_err(ServerError::Dial)
+    let dialled =
+        dial::connect(&route, &[server.ip()], server.port(), DIAL_TIMEOUT).await.map_err(ServerError::Dial)?;
+    dialled.socket.into_stream().map_err(ServerError::Broken)
 }
 
 async fn plain(hop: &Hop, server: SocketAddr, query: &Message) -> Result<Message, ServerError> {
@@ -134,6 +137,22 @@ async fn plain(hop: &Hop, server: SocketAddr, query: &Message) -> Result<Message
     match over_udp {
         Some(message) => Ok(message),
         None => framed(&mut connect(hop, server).await?, query).await,
+    }
+}
+
+/// Asks in both ways at once: the first answer counts.
+async fn both(hop: &Hop, server: SocketAddr, query: &Message) -> Result<Message, ServerError> {
+    let over_tcp = async { framed(&mut connect(hop, server).await?, query).await };
+    let (mut over_udp, mut over_tcp) = (std::pin::pin!(plain(hop, server, query)), std::pin::pin!(over_tcp));
+    tokio::select! {
+        outcome = &mut over_udp => match outcome {
+            Ok(message) => Ok(message),
+            Err(error) => over_tcp.await.map_err(|_| error),
+        },
+        outcome = &mut over_tcp => match outcome {
+            Ok(message) => Ok(message),
+            Err(_) => over_udp.await,
+        },
     }
 }
 

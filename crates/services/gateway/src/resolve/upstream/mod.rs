@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! ask ─> each server in turn, twice, within one deadline
-//!          plain ─> UDP, TCP where the answer was cut; TCP at once where the route is a proxy
+//!          plain ─> UDP, TCP where the answer was cut; TCP at once where the route is a proxy;
+//!                   both at once the second time, where UDP brought nothing
 //!          tls   ─> DNS over TLS, connections kept
 //!          https ─> DNS over HTTPS, one HTTP/2 connection kept
 //! ```
@@ -30,6 +31,7 @@ use hickory_proto::{
     rr::{Name, RecordType},
 };
 use policy::model::{DnsServer, Hop, Route};
+use smallvec::SmallVec;
 use tokio::time::{timeout, timeout_at};
 use wire::dns::answer;
 
@@ -126,8 +128,10 @@ impl Upstream {
         let patience = (self.limit / turns).clamp(PATIENCE.0, PATIENCE.1);
         let deadline = tokio::time::Instant::now() + self.limit;
         let mut last = Err(UpstreamError::NoServer);
+        let mut mute: SmallVec<[SocketAddr; 4]> = SmallVec::new();
         for server in order.iter().cycle().take(order.len() * ROUNDS) {
-            let one = timeout(patience, self.connections.exchange(hop, server, name, record));
+            let is_mute = mute.contains(&address(server));
+            let one = timeout(patience, self.connections.exchange(hop, server, name, record, is_mute));
             let outcome = match timeout_at(deadline, one).await {
                 Ok(Ok(outcome)) => outcome,
                 Ok(Err(_)) | Err(_) => Err(ServerError::Silent),
@@ -138,7 +142,12 @@ impl Upstream {
                     let source = ServerError::Code(u16::from(message.metadata.response_code));
                     last = Err(UpstreamError::Failed { server: address(server), source });
                 }
-                Err(source) => last = Err(UpstreamError::Failed { server: address(server), source }),
+                Err(source) => {
+                    if matches!(source, ServerError::Silent | ServerError::Unrelated) {
+                        mute.push(address(server));
+                    }
+                    last = Err(UpstreamError::Failed { server: address(server), source });
+                }
             }
             self.mark_lame(address(server));
             if tokio::time::Instant::now() >= deadline {
