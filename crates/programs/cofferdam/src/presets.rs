@@ -188,7 +188,8 @@ pub(crate) fn named(name: &str, caller: &Caller) -> Result<Preset> {
             preset.mounts.push(PresetMount { path, writable, is_tools, is_copy: mount.access == Access::Copy });
         }
         for entry in part.settings {
-            let path = caller.expand(&entry.path)?;
+            // With the slash a link would be followed where it is looked for.
+            let path = caller.expand(entry.path.trim_end_matches('/'))?;
             let kind = if entry.path.ends_with('/') { SettingsKind::Folder } else { SettingsKind::File(entry.empty) };
             preset.settings.push(Settings { path, kind });
         }

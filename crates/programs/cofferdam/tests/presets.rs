@@ -124,6 +124,15 @@ fn an_agents_settings_are_not_the_commands_to_change() -> Result<()> {
         assert_eq!(String::from_utf8_lossy(&output.stdout), "done\n", "{preset}: {said}");
         assert!(home.join(folder).join("kept").is_file(), "{preset}");
     }
+    // A link can't be held: that is said.
+    std::fs::remove_dir(home.join(".gemini/commands"))?;
+    std::os::unix::fs::symlink(home.join("elsewhere"), home.join(".gemini/commands"))?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
+    command.args(["run", "--program-preset", "gemini", "--", "true"]).current_dir(&work);
+    command.env("HOME", &home).env("XDG_STATE_HOME", home.with_file_name("state")).env_remove("XDG_RUNTIME_DIR");
+    let said = command.env_remove("XDG_CONFIG_HOME").output()?;
+    let said = String::from_utf8_lossy(&said.stderr);
+    assert!(said.contains(".gemini/commands is a symbolic link"), "{said}");
     assert_eq!(std::fs::read_to_string(home.join(".claude.json"))?, "{\"mine\": true}");
     assert_eq!(std::fs::read_to_string(home.join(".codex/config.toml"))?, "model = \"mine\"\n");
     assert_eq!(std::fs::read_to_string(home.join(".gemini/settings.json"))?, "{}");
