@@ -115,7 +115,7 @@ pub struct Limits {
     pub open_files: Option<u64>,
     /// Processes (RLIMIT_NPROC; the cgroup's `pids.max` where there is one).
     pub processes: Option<u64>,
-    /// Core file size; 0 by default.
+    /// Core file size; 0 by default: no core, and none to a handler of the host.
     pub core_size: u64,
 }
 

@@ -32,6 +32,8 @@ use crate::{
 const REQUEST_LIMIT: u64 = 64 << 20;
 /// How many clients are served at once.
 const CLIENTS: usize = 8;
+/// How long to wait when no client can be taken for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a client may take to send its request, and to wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -107,7 +109,11 @@ impl ControlSocket {
         let slots = std::sync::Arc::new(Semaphore::new(CLIENTS));
         loop {
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
-            let Ok((stream, _)) = self.listener.accept().await else { continue };
+            let Ok((stream, _)) = self.listener.accept().await else {
+                // Out of descriptors: asked again at once, it would only spin.
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
             let requests = requests.clone();
             tokio::spawn(async move {
                 let _slot = slot;

@@ -1,6 +1,6 @@
 //! What went wrong, its exit code and a hint: printed as the error, its causes, a blank line and the hint.
 
-use std::{fmt, process::ExitCode};
+use std::{fmt, io::Write as _, process::ExitCode};
 
 use crate::output::harmless;
 
@@ -58,6 +58,7 @@ pub(crate) fn report(error: &anyhow::Error, otherwise: u8) -> ExitCode {
     if let Some(hint) = failure.and_then(|failure| failure.hint.as_ref()) {
         text.push_str(&format!("\n\n{} {}", style.paint("hint:", crate::output::Colour::Cyan), harmless(hint)));
     }
-    eprintln!("{text}");
+    // The code says it, too, where nobody reads.
+    let _ = writeln!(std::io::stderr(), "{text}");
     ExitCode::from(failure.map_or(otherwise, |failure| failure.code))
 }

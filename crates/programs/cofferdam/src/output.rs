@@ -90,7 +90,8 @@ impl Style {
 
 /// A line on standard error about what this program does; never about the data asked for.
 pub(crate) fn note(text: &str) {
-    eprintln!("{} {}", Style::of_stderr().paint("cofferdam:", Colour::Cyan), harmless(text));
+    // Where nobody reads it any more, that changes nothing of how the command ends.
+    let _ = writeln!(io::stderr(), "{} {}", Style::of_stderr().paint("cofferdam:", Colour::Cyan), harmless(text));
 }
 
 /// Writes text to standard output. A reader that went away (`| head`) is no error.

@@ -35,6 +35,8 @@ use crate::{
 mod arguments;
 /// Which policy a run gets.
 mod choose_policy;
+/// How many descriptors the gateway may have.
+mod descriptors;
 /// The environment of the workload.
 mod environment;
 /// What no workload may see or change.
@@ -53,6 +55,8 @@ mod policy_text;
 mod session;
 /// The line at the end.
 mod summary;
+/// What the parts say meanwhile.
+mod told;
 
 pub(crate) use arguments::Arguments;
 pub(crate) use found::Found;
@@ -121,7 +125,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
 fn log_to_standard_error() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("COFFERDAM_LOG");
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| told::Told).init();
 }
 
 /// A library's error with its hint.
@@ -348,6 +352,7 @@ impl Live<'_> {
     }
 
     fn report(&self, ended: &session::Ended, is_bare: bool, managed: &[String]) -> u8 {
+        told::finish();
         ended.found.say(self.quiet());
         if let Some(reason) = &ended.reason {
             note(reason);

@@ -19,6 +19,7 @@ use policy::{
     model::{ListContent, Lists},
 };
 use policy_file::{Diagnostics, NeededLists, PolicyFile, TestOutcome};
+use rustix::fs::OFlags;
 use values::Revision;
 
 use crate::{
@@ -238,12 +239,26 @@ impl ListReader {
     fn bytes(&self, path: &str) -> Result<Vec<u8>, String> {
         let path = self.folder.join(path);
         self.guard.check(&path)?;
-        let size = fs::metadata(&path).map_err(|error| error.to_string())?.len();
-        if size > policy_lists::FILE_LIMIT as u64 {
-            return Err(format!("it has {size} bytes; at most {} are read", policy_lists::FILE_LIMIT));
-        }
-        fs::read(&path).map_err(|error| error.to_string())
+        read_list(&path).map_err(|error| error.to_string())
     }
+}
+
+/// A whole list. What is no file (a pipe that nobody writes to, a device without end) is refused before it is read.
+fn read_list(path: &Path) -> std::io::Result<Vec<u8>> {
+    let refused = |reason: String| std::io::Error::new(std::io::ErrorKind::InvalidInput, reason);
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = fs::File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(refused("it is no file".to_owned()));
+    }
+    let limit = policy_lists::FILE_LIMIT as u64;
+    let mut bytes = Vec::new();
+    // One byte more than is taken, so that the reader sees that it is too long.
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(refused(format!("it has more than {limit} bytes")));
+    }
+    Ok(bytes)
 }
 
 fn insert<K: Ord>(map: &mut BTreeMap<K, ListContent>, key: K, content: ListContent) {

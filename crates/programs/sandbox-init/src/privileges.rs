@@ -35,6 +35,10 @@ pub(crate) fn tune_network() {
     }
 }
 
+/// The one limit on core files that also keeps the kernel from starting the host's handler of cores (`core_pattern`
+/// with a pipe), which it does with 0 (core(5)). Nothing that small is written to a file.
+const NO_CORE: u64 = 1;
+
 /// Leaves the caller's session keyring for an empty one.
 pub(crate) fn leave_keyring() -> Result<(), Failure> {
     const JOIN_SESSION_KEYRING: libc::c_long = 1;
@@ -59,7 +63,7 @@ pub(crate) fn take_name() {
 
 /// Sets the limits that every process in the sandbox has.
 pub(crate) fn limit(limits: Limits) -> Result<(), Failure> {
-    cap(Resource::Core, limits.core_size).step("limit core files", HINT)?;
+    cap(Resource::Core, limits.core_size.max(NO_CORE)).step("limit core files", HINT)?;
     if let Some(open_files) = limits.open_files {
         cap(Resource::Nofile, open_files).step("limit open files", HINT)?;
     }

@@ -142,7 +142,12 @@ const NETLINK_ROUTE: u64 = 0;
 pub(crate) fn restrict() -> Result<(), Failure> {
     let fail = |error: &dyn std::fmt::Display| Failure::new(format!("seccomp: {error}"), Errno::INVAL, HINT);
     apply_filter(&strangers()).map_err(|error| fail(&error))?;
-    for (rules, errno) in [(refused(), libc::EPERM), (absent(), libc::ENOSYS), (no_such_socket(), libc::EAFNOSUPPORT)] {
+    for (rules, errno) in [
+        (refused(), libc::EPERM),
+        (absent(), libc::ENOSYS),
+        (no_such_socket(), libc::EAFNOSUPPORT),
+        (of_no_effect(), 0),
+    ] {
         let program = rules.and_then(|rules| compile(rules, errno)).map_err(|error| fail(&error))?;
         apply_filter(&program).map_err(|error| fail(&error))?;
     }
@@ -191,8 +196,28 @@ fn refused() -> Result<Rules, seccompiler::BackendError> {
             add(&mut rules, libc::SYS_socket, &[is(0, number_of(family)), of_kind])?;
         }
     }
+    rules.entry(libc::SYS_prlimit64).or_default().push(new_core_limit(SeccompCmpOp::Ne)?);
     add_identity_bits(&mut rules)?;
     Ok(rules)
+}
+
+/// The limit on core files stays: with 0 the kernel would hand the core to the host's handler. Programs that turn cores
+/// off for their own secrets' sake are told that this is done, which it is.
+fn of_no_effect() -> Result<Rules, seccompiler::BackendError> {
+    let mut rules = Rules::new();
+    let core = u64::from(libc::RLIMIT_CORE);
+    add(&mut rules, libc::SYS_setrlimit, &[is(0, core)])?;
+    rules.entry(libc::SYS_prlimit64).or_default().push(new_core_limit(SeccompCmpOp::Eq)?);
+    Ok(rules)
+}
+
+/// `prlimit64(_, RLIMIT_CORE, new, old)`. One that asks for the old limit, too, can't be told that it was done.
+fn new_core_limit(old: SeccompCmpOp) -> Result<SeccompRule, seccompiler::BackendError> {
+    SeccompRule::new(vec![
+        SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, u64::from(libc::RLIMIT_CORE))?,
+        SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?,
+        SeccompCondition::new(3, SeccompCmpArgLen::Qword, old, 0)?,
+    ])
 }
 
 /// No file gets a setuid or setgid bit: in a mounted folder it would hold on the host, where the file may be root's.

@@ -5,7 +5,7 @@
 //! it was, and ends with 125, so that nobody mistakes the workload's disappearance for success. When the front is
 //! killed, the gateway dies with it, and with the gateway the sandbox.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 
@@ -133,7 +133,9 @@ fn end(ended: Ended, terminal: Option<&(BorrowedFd<'_>, Termios)>) -> i32 {
                 // The gateway may have left it raw. A terminal that is gone needs nothing.
                 let _ = tcsetattr(terminal, OptionalActions::Now, settings);
             }
-            eprintln!(
+            // The code says it, too, where nobody reads.
+            let _ = writeln!(
+                io::stderr(),
                 "cofferdam: the gateway was killed (signal {signal}); everything in the sandbox was killed with it"
             );
             FAILED

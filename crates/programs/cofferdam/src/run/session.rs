@@ -21,14 +21,13 @@ use tokio::{
 };
 use values::{Labels, Revision};
 
-use super::{Found, Guard, choose_policy, failed};
+use super::{Found, Guard, choose_policy, descriptors, failed, told};
 use crate::{
     ask::{self, SharedConsole},
     config::Config,
     control::{ControlSocket, Pending, Request, Response},
     failure::code,
     managed_path,
-    output::note,
     runs::Run,
     source::{self, ListReader, Source},
 };
@@ -88,7 +87,7 @@ impl Session {
             self.labels.clone(),
             self.audit.clone(),
             questions,
-            Settings { host_resolvers: host_resolvers(), ..Settings::default() },
+            settings(),
         )
         .map_err(|error| failed(&error, None))?;
         // What was in memory before the gateway (the policy's text, flags) is nobody's to dump either.
@@ -212,7 +211,7 @@ impl Session {
         if done.is_err() {
             (self.source, self.lists) = (before, lists_before);
         } else if let Err(error) = self.run.write_policy(text) {
-            note(&format!("{error:#}"));
+            told::note(&format!("{error:#}"));
         }
         done
     }
@@ -299,7 +298,7 @@ impl Session {
     /// What is recorded about the run itself lets nothing leave: where it can't be written, that is said.
     fn record(&self, event: Event) {
         if let Err(error) = self.audit.record_blocking(event) {
-            note(&format!("the record can't be written: {error}"));
+            told::note(&format!("the record can't be written: {error}"));
         }
     }
 }
@@ -338,6 +337,12 @@ fn handed_over(sockets: Sockets, init: u32) -> SandboxSockets {
         socket_diagnosis: Some(sockets.socket_diagnosis),
         init_pid: Some(init),
     }
+}
+
+fn settings() -> Settings {
+    let usual = Settings::default();
+    let max_connections = descriptors::connections(usual.max_connections);
+    Settings { max_connections, host_resolvers: host_resolvers(), ..usual }
 }
 
 /// The host's DNS servers (resolv.conf(5)); 127.0.0.1 where none is named.
