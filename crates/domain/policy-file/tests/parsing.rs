@@ -195,6 +195,24 @@ fn what_may_not_do_what_was_meant_is_a_warning() {
 }
 
 #[test]
+fn a_denial_that_tls_passes_by_is_a_warning() {
+    for (rest, warned) in [
+        ("action: deny, http: [{ methods: [POST] }]", true),
+        ("action: deny, http: [{ methods: [POST] }], ports: [80, 443]", true),
+        ("action: deny, http: [{ methods: [POST] }], ports: [\"1-1000\"]", true),
+        ("action: deny, http: [{ methods: [POST] }], ports: [80]", false),
+        ("action: deny, http: [{ methods: [POST] }], enforcement: watch", false),
+        ("action: deny, http: [{ methods: [POST] }], enforcement: off", false),
+        ("action: allow, http: [{ methods: [POST] }], ports: [80, 443]", true),
+        ("action: deny", false),
+    ] {
+        let file = accepted(&with_spec(&format!("  rules:\n    - {{ name: a, priority: 1, to: any, {rest} }}\n")));
+        let text = file.warnings.to_string();
+        assert_eq!(text.contains("matched on plain HTTP only"), warned, "{rest}: {text}");
+    }
+}
+
+#[test]
 fn a_pack_adds_its_rules_behind_the_files_own() {
     let file = accepted(&with_spec(
         "  pack: agent-containment\n  promote: [deny-east-west]\n  groups:\n    threat-intel: { hosts: [bad.example] }\n",

@@ -270,11 +270,25 @@ impl<'f> Converter<'f> {
                 &place,
                 Problem::Unbuilt { what: "`http` on a rule for TLS alone".to_owned(), needs: INSPECTION },
             );
-        } else if !inspected && written.action != wire::Action::Deny && ports.is_empty() {
-            let what = "`http` is matched on plain HTTP only: no TLS flow satisfies this rule".to_owned();
-            self.report(&place, Problem::Warning { what, hint: Some("add `ports: [80]` to say so") });
+        } else if !inspected && (ports.is_empty() || ports.iter().any(|range| (range.0..=range.1).contains(&HTTPS))) {
+            self.only_plain(written, &place);
         }
         found
+    }
+
+    /// A rule with `http` passes TLS by: an allow opens too little, but a deny that does not bite opens too much.
+    fn only_plain(&mut self, written: &wire::Rule, place: &Place<'_>) {
+        let (what, hint) = match (written.action, enforcement(written.enforcement)) {
+            (wire::Action::Allow | wire::Action::Ask, _) => {
+                ("`http` is matched on plain HTTP only: no TLS flow satisfies this rule", "add `ports: [80]` to say so")
+            }
+            (wire::Action::Deny, RuleEnforcement::Enforce) => (
+                "`http` is matched on plain HTTP only: over TLS this rule denies nothing",
+                "deny the hosts in a rule without `http`, or add `ports: [80]` to say so",
+            ),
+            (wire::Action::Deny, RuleEnforcement::Watch | RuleEnforcement::Off) => return,
+        };
+        self.report(place, Problem::Warning { what: what.to_owned(), hint: Some(hint) });
     }
 }
 
