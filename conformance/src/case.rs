@@ -47,6 +47,9 @@ pub(crate) struct Case {
     /// A scripted name that starts from its first answer in every run.
     #[serde(default)]
     pub(crate) fresh: Option<String>,
+    /// Only root on the host may do what it asks the gateway for.
+    #[serde(default)]
+    pub(crate) privileged: bool,
     /// Seconds it may take.
     #[serde(default = "half_a_minute")]
     pub(crate) time: u64,
@@ -153,6 +156,8 @@ pub(crate) struct Mark {
     server: Option<String>,
     address: Option<String>,
     port: Option<u16>,
+    /// The address it came from.
+    peer: Option<String>,
     what: Option<Kind>,
     sni: Option<String>,
     host: Option<String>,
@@ -250,6 +255,7 @@ impl Mark {
         let fill = |text: &Option<String>| text.as_deref().map(&fill);
         Mark {
             address: fill(&self.address),
+            peer: fill(&self.peer),
             target: fill(&self.target),
             query: fill(&self.query),
             sni: fill(&self.sni),
@@ -267,6 +273,10 @@ impl Mark {
         same(&self.server, Some(&reached.server))
             && self.address.as_deref().is_none_or(|wanted| address.is_some() && wanted.parse().ok() == address)
             && self.port.is_none_or(|wanted| reached.port() == Some(wanted))
+            && self
+                .peer
+                .as_deref()
+                .is_none_or(|wanted| reached.peer.is_some_and(|peer| wanted.parse() == Ok(peer.ip().to_canonical())))
             && (!self.canary || reached.holds(canary))
             && (!self.bytes || matches!(reached.what, What::Carried { received: 1.., .. }))
             && self.what_matches(&reached.what)

@@ -15,6 +15,8 @@ mod arguments;
 mod case;
 /// What the runner does to a gateway in the middle of a run.
 mod change;
+/// What arrived against what is recorded, both ways.
+mod crosscheck;
 /// One run of one case, with everything filled in.
 mod instance;
 /// What came of a run, and whether that is good.

@@ -69,6 +69,14 @@ impl Verdict {
         Self::new(Outcome::Broken, false, why)
     }
 
+    /// The same, unless the record says otherwise than what happened.
+    pub(crate) fn unless(self, wrong: Option<String>) -> Self {
+        match wrong {
+            Some(why) => Self::new(Outcome::Unrecorded, false, why),
+            None => self,
+        }
+    }
+
     /// Judges a run.
     pub(crate) fn judge(instance: &Instance<'_>, evidence: &Evidence<'_>) -> Self {
         let code = evidence.output.status.and_then(|status| status.code());

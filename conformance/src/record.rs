@@ -15,6 +15,8 @@ pub(crate) struct Record {
     pub(crate) would: usize,
     /// One line each, for people.
     pub(crate) lines: Vec<String>,
+    /// All of them.
+    pub(crate) events: Vec<Value>,
 }
 
 impl Record {
@@ -30,7 +32,10 @@ impl Record {
         };
         for line in text.lines() {
             match serde_json::from_str(line) {
-                Ok(event) => record.add(&event),
+                Ok(event) => {
+                    record.add(&event);
+                    record.events.push(event);
+                }
                 Err(error) => record.lines.push(format!("not an event ({error}): {line}")),
             }
         }

@@ -18,6 +18,7 @@ use crate::{
     arguments::Arguments,
     case::{self, Case, Purpose, Setting},
     change::{self, Asked},
+    crosscheck,
     instance::{Instance, Places},
     outcome::{Evidence, Verdict},
     record::Record,
@@ -117,6 +118,10 @@ fn run_one(
         let verdict = Verdict::not_applicable(format!("not installed: {missing:?}"));
         return Ok(Run::new(place, kind, instance, verdict, Vec::new()));
     }
+    if instance.case.privileged && (arguments.user.is_some() || lab.is_rootless()) {
+        let verdict = Verdict::not_applicable("only root may do this".to_owned());
+        return Ok(Run::new(place, kind, instance, verdict, Vec::new()));
+    }
     if let Some(name) = &instance.case.fresh {
         lab.script_name(Place::Internet, name, script(spec, name)?)?;
         lab.script_name(Place::Corporate, name, script(spec, name)?)?;
@@ -145,6 +150,13 @@ fn run_one(
     let verdict = match &changed {
         Some(Err(error)) => Verdict::broken(format!("{error:#}")),
         Some(Ok(_)) | None => Verdict::judge(instance, &evidence),
+    };
+    let verdict = match kind {
+        Kind::Cofferdam if verdict.good => {
+            let killed = instance.case.action == Some(case::Action::KillGateway);
+            verdict.unless(crosscheck::wrong(&record_path, &record, &reached, spec, killed))
+        }
+        Kind::Cofferdam | Kind::None | Kind::Squid | Kind::Tinyproxy => verdict,
     };
     let mut details = Vec::new();
     if !verdict.good || arguments.verbose {

@@ -80,3 +80,5 @@ pub const HOST_SERVICE_PORT: u16 = 8200;
 pub const OPEN_PROXY_PORT: u16 = 3199;
 /// A container engine's socket on the host, recorded.
 pub const ENGINE_SOCKET: &str = "/run/docker.sock";
+/// What carries this firewall mark leaves the host by the corporate network; the table's number, too.
+pub const CORPORATE_MARK: u32 = 77;

@@ -39,7 +39,8 @@ pub(super) fn build() -> Result<()> {
 
 fn host() -> String {
     use addresses::{
-        CORPORATE_GATEWAY, HOST, HOST_CORPORATE, HOST_CORPORATE_V6, HOST_GATEWAY, HOST_GATEWAY_V6, HOST_V6,
+        CORPORATE_GATEWAY, CORPORATE_MARK, HOST, HOST_CORPORATE, HOST_CORPORATE_V6, HOST_GATEWAY, HOST_GATEWAY_V6,
+        HOST_V6,
     };
     format!(
         "link set lo up\n\
@@ -52,7 +53,9 @@ fn host() -> String {
          route add default via {HOST_GATEWAY} dev up0\n\
          route add ::/0 via {HOST_GATEWAY_V6} dev up0\n\
          route add default via {CORPORATE_GATEWAY} dev corp0 metric 500\n\
-         route add ::/0 via 2001:db8:20::1 dev corp0 metric 2048\n"
+         route add ::/0 via 2001:db8:20::1 dev corp0 metric 2048\n\
+         route add default via {CORPORATE_GATEWAY} dev corp0 table {CORPORATE_MARK}\n\
+         rule add fwmark {CORPORATE_MARK} table {CORPORATE_MARK}\n"
     )
 }
 
