@@ -312,14 +312,14 @@ async fn finish(console: &SharedConsole, signals: &mut Signals, ended_by_us: boo
     let (tell, finished) = oneshot::channel();
     let finishing = thread::Builder::new().name("finish".to_owned()).spawn(move || tell.send(console.finish()));
     if let Err(error) = finishing {
-        note(&format!("the command's output could not be waited for: {error}"));
+        told::note(&format!("the command's output could not be waited for: {error}"));
         return;
     }
     let grace = at(ended_by_us.then(|| Instant::now() + GRACE));
     tokio::select! {
         end = finished => {
             if let Ok(Err(error)) = end {
-                note(&failed(&error, None).to_string());
+                told::note(&failed(&error, None).to_string());
             }
         }
         _ = signals.next() => {}
