@@ -125,10 +125,13 @@ fn child_on_a_full_disk() {
             scope.spawn(|| assert!(log.record_blocking(event(&"x".repeat(5_000))).is_err()));
         }
     });
+    // What nobody waits for is kept until there is room.
+    log.record_later(event(&"x".repeat(5_000)));
+    assert!(log.record_blocking(event(&"x".repeat(5_000))).is_err());
     fs::remove_file(&ballast).unwrap();
     assert_eq!(log.record_blocking(event("there is room again")).unwrap().seq(), recorded + 1);
     let chain = verify(fs::read(&path).unwrap().as_slice()).unwrap();
-    assert_eq!((chain.events, chain.torn_tail), (recorded + 1, None));
+    assert_eq!((chain.events, chain.torn_tail), (recorded + 2, None));
     println!("the disk was full");
 }
 

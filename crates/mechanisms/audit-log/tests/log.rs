@@ -402,3 +402,40 @@ fn the_flush_thread_ends_with_the_log() {
     }
     assert_eq!(verified(&path).events, 50);
 }
+
+/// What nobody waits for is written with the next event, behind it, or when it is asked for; at the latest when there
+/// is much of it.
+#[test]
+fn what_may_wait_is_taken_along() {
+    for durability in [Durability::Written, Durability::Fsync] {
+        let (_folder, path) = folder();
+        let log = AuditLog::open(&path, context(), Options { durability, ..Options::default() }).unwrap();
+        log.record_later(event("a"));
+        log.record_later(event("b"));
+        assert_eq!(log.events(), 0);
+        assert_eq!(log.record_blocking(event("c")).unwrap().seq(), 1);
+        assert_eq!(reasons(&path), ["c", "a", "b"]);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        log.record_later(event("d"));
+        runtime.block_on(log.record_waiting()).unwrap();
+        runtime.block_on(log.record_waiting()).unwrap();
+        assert_eq!(reasons(&path), ["c", "a", "b", "d"]);
+        for number in 0..100 {
+            log.record_later(event(&number.to_string()));
+        }
+        assert!(log.events() >= 4 + 64);
+        runtime.block_on(log.record_waiting()).unwrap();
+        assert_eq!((log.events(), verified(&path).events), (104, 104));
+    }
+}
+
+#[test]
+fn what_may_wait_is_lost_only_with_the_file() {
+    let (_folder, path) = folder();
+    let log = open(&path);
+    log.record_later(event("a"));
+    fs::remove_file(&path).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert!(matches!(runtime.block_on(log.record_waiting()), Err(RecordError::Vanished { .. })));
+    assert!(log.record_blocking(event("b")).is_err());
+}

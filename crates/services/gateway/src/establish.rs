@@ -8,7 +8,7 @@ use policy::{
     Decision, Guard, Layer, Permit, Protocol, Target, Verdict,
     model::{LogMode, Route},
 };
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::UdpSocket;
 use values::{Revision, RuleName};
 
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
     refuse::Status,
     rejudge,
     shared::Shared,
+    socket::Socket,
     worker::Worker,
 };
 
@@ -31,7 +32,7 @@ const CHANGE_LIMIT: usize = 8;
 
 /// What may be forwarded: decided, recorded and connected.
 #[derive(Debug)]
-pub(crate) struct Established<S = TcpStream> {
+pub(crate) struct Established<S = Socket> {
     /// The policy's proof.
     pub(crate) permit: Permit,
     /// The record's proof.
@@ -99,7 +100,7 @@ pub(crate) async fn establish(
 ) -> Result<Established, Refusal> {
     let timeout = shared.settings.connect_timeout;
     establish_by(shared, flow, readings, judged, async |route, addresses, port| {
-        dial::connect(route, addresses, port, timeout).await.map(|dialled| (dialled.stream, dialled.address))
+        dial::connect(route, addresses, port, timeout).await.map(|dialled| (dialled.socket, dialled.address))
     })
     .await
 }

@@ -3,11 +3,7 @@
 use std::{net::SocketAddr, rc::Rc};
 
 use policy::{Fact, Guard, Layer, NameSource, NamedHost, Step, Target, Verdict};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::Instant,
-};
+use tokio::time::Instant;
 use wire::{
     exchange::Exchange,
     http_head::{self, Form, Head, RequestHead},
@@ -16,6 +12,7 @@ use wire::{
 };
 
 use crate::{
+    accept::Arrived,
     decide::{self, Limits},
     establish::{self, Refusal},
     flow::{Counted, Ends, Flow},
@@ -23,6 +20,7 @@ use crate::{
     pump::{Gate, Start},
     readings,
     refuse::{self, Status},
+    socket::Socket,
     transparent,
     worker::Worker,
 };
@@ -53,9 +51,8 @@ enum Request {
 }
 
 /// Takes a connection to the proxy's port.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, count: Counted) {
-    let (Ok(server), Ok(client)) = (stream.local_addr(), stream.peer_addr()) else { return };
-    let mut stream = stream;
+pub(crate) async fn serve(worker: Rc<Worker>, arrived: Arrived) {
+    let Arrived { socket: mut stream, client, local: server, count } = arrived;
     let mut bytes = Vec::new();
     let ends = Ends { client, server };
     match read_request(&worker, &mut stream, &mut bytes).await {
@@ -94,7 +91,7 @@ struct Broken {
 }
 
 /// Reads a proxy request; `bytes` then holds what followed it. `None` where the client went away.
-async fn read_request(worker: &Worker, stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<Option<Request>, Broken> {
+async fn read_request(worker: &Worker, stream: &mut Socket, bytes: &mut Vec<u8>) -> Result<Option<Request>, Broken> {
     let settings = &worker.shared.settings;
     let deadline = Instant::now() + settings.sniff_timeout;
     let mut greeted = false;
@@ -133,7 +130,7 @@ async fn read_request(worker: &Worker, stream: &mut TcpStream, bytes: &mut Vec<u
             },
             None => {}
         }
-        match tokio::time::timeout_at(deadline, stream.read_buf(bytes)).await {
+        match tokio::time::timeout_at(deadline, stream.read(bytes)).await {
             Ok(Ok(0) | Err(_)) => return Ok(None),
             Ok(Ok(_)) => {}
             Err(_) if bytes.is_empty() && !greeted => return Ok(None),
@@ -144,7 +141,7 @@ async fn read_request(worker: &Worker, stream: &mut TcpStream, bytes: &mut Vec<u
     }
 }
 
-async fn refuse_broken(worker: &Worker, stream: TcpStream, ends: Ends, count: Counted, broken: Broken) {
+async fn refuse_broken(worker: &Worker, stream: Socket, ends: Ends, count: Counted, broken: Broken) {
     let mut flow = Flow::new(worker.shared.flow_number(), ends, ends.server.port(), Some(ends.server), count);
     let Broken { layer, reason, answer } = broken;
     let refusal = establish::refuse_by_guard(&worker.shared, &mut flow, Guard::Malformed, layer, reason).await;
@@ -153,7 +150,7 @@ async fn refuse_broken(worker: &Worker, stream: TcpStream, ends: Ends, count: Co
         (Refusal::Denied(decision, revision), None, Layer::Http) => {
             refuse::answer(stream, &refuse::denial(&decision, revision, Status::BadRequest, "")).await;
         }
-        (_, None, _) => refuse::reset(stream),
+        (_, None, _) => stream.reset(),
     }
 }
 
@@ -166,7 +163,7 @@ fn new_flow(worker: &Worker, ends: Ends, port: u16, target: &Target, count: Coun
 }
 
 /// CONNECT and SOCKS5: judged by their target first, then held to it by what the tunnel says.
-async fn tunnel(worker: &Rc<Worker>, stream: TcpStream, bytes: Vec<u8>, flow: Flow, target: Target, asked: Asked) {
+async fn tunnel(worker: &Rc<Worker>, stream: Socket, bytes: Vec<u8>, flow: Flow, target: Target, asked: Asked) {
     match target {
         Target::Name(name) => {
             let named = NamedHost { name, source: NameSource::ProxyTarget };
@@ -195,7 +192,7 @@ async fn tunnel(worker: &Rc<Worker>, stream: TcpStream, bytes: Vec<u8>, flow: Fl
 
 async fn tunnel_by_name(
     worker: &Rc<Worker>,
-    stream: TcpStream,
+    stream: Socket,
     bytes: Vec<u8>,
     flow: Flow,
     named: NamedHost,
@@ -208,7 +205,7 @@ async fn tunnel_by_name(
     let limits = Limits { may_read_request: true, approved: false };
     match decide::judge(shared, &mut flow, &readings, limits).await {
         Some(judged) => {
-            let established = transparent::establish_for(&stream, shared, flow, &readings, judged).await;
+            let established = transparent::establish_for(&mut stream, shared, flow, &readings, judged).await;
             match established {
                 Ok(established) => {
                     let start = Start {
@@ -243,7 +240,7 @@ async fn tunnel_by_name(
                                 | Intent::Silent
                                 | Intent::Malformed(..) => judged,
                             };
-                            transparent::establish_for(&stream, shared, flow, &readings, judged).await
+                            transparent::establish_for(&mut stream, shared, flow, &readings, judged).await
                         }
                         None => Err(Refusal::Gone),
                     }
@@ -264,8 +261,8 @@ async fn tunnel_by_name(
 }
 
 /// A plain request to the proxy: one, then the connection closes.
-async fn absolute(worker: &Rc<Worker>, stream: TcpStream, bytes: Vec<u8>, flow: Flow, head: &RequestHead) {
-    let mut flow = flow;
+async fn absolute(worker: &Rc<Worker>, stream: Socket, bytes: Vec<u8>, flow: Flow, head: &RequestHead) {
+    let (mut stream, mut flow) = (stream, flow);
     let shared = &worker.shared;
     flow.see_request(head);
     let reading = match &head.authority.host {
@@ -275,7 +272,7 @@ async fn absolute(worker: &Rc<Worker>, stream: TcpStream, bytes: Vec<u8>, flow: 
     let established = match decide::judge(shared, &mut flow, &reading, Limits::default()).await {
         Some(judged) => {
             let judged = readings::hold_to_request(shared, &flow, head, judged);
-            transparent::establish_for(&stream, shared, flow, &reading, judged).await
+            transparent::establish_for(&mut stream, shared, flow, &reading, judged).await
         }
         None => Err(Refusal::Gone),
     };
@@ -294,7 +291,7 @@ async fn absolute(worker: &Rc<Worker>, stream: TcpStream, bytes: Vec<u8>, flow: 
     }
 }
 
-async fn tell(stream: TcpStream, refusal: Refusal, asked: Asked) {
+async fn tell(stream: Socket, refusal: Refusal, asked: Asked) {
     let (message, reply) = match refusal {
         Refusal::Gone => return,
         Refusal::Denied(decision, revision) => {

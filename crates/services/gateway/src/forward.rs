@@ -5,7 +5,6 @@ use std::{io, os::fd::OwnedFd, sync::Arc};
 use audit_event::{EndedBy, Transfer};
 use audit_log::Recorded;
 use policy::{Decision, Permit, Step};
-use tokio::net::TcpStream;
 
 use crate::{
     establish::Established,
@@ -14,6 +13,7 @@ use crate::{
     pump::{Key, Start},
     record::{self, End},
     rejudge,
+    socket::Socket,
     worker::Worker,
 };
 
@@ -21,7 +21,7 @@ use crate::{
 ///
 /// The policy that is in force now may be another than the one that decided. The check and the entry into the pump are
 /// one step of this thread, and a new policy goes over what is in the pump, so no flow can slip between the two.
-pub(crate) fn forward(worker: &Worker, client: TcpStream, established: Established, start: Start) -> Option<Key> {
+pub(crate) fn forward(worker: &Worker, client: Socket, established: Established, start: Start) -> Option<Key> {
     let Established { permit, recorded, upstream, mut open, in_force } = established;
     let current = worker.shared.in_force();
     if !Arc::ptr_eq(&in_force, &current)
@@ -30,14 +30,14 @@ pub(crate) fn forward(worker: &Worker, client: TcpStream, established: Establish
         rejudge::cut(worker, client, upstream, &open, &current, decision);
         return None;
     }
-    let sockets = release(client).and_then(|client| Ok((client, release(upstream)?)));
+    let sockets = client.release().and_then(|client| Ok((client, upstream.release()?)));
     let inserted = match sockets {
         Ok((client, upstream)) => enter(permit, recorded, worker, client, upstream, start, open),
         Err(error) => Err((error, open)),
     };
     match inserted {
         Ok(key) => {
-            worker.wake.notify_one();
+            worker.wake_if_due();
             Some(key)
         }
         Err((error, open)) => {
@@ -70,9 +70,4 @@ pub(crate) fn no_longer_allowed(open: &mut OpenFlow, in_force: &InForce) -> Opti
         Step::Decided(decision) => Some(decision),
         Step::Needs(_) => Some(rejudge::undecided()),
     }
-}
-
-/// Takes a socket out of the runtime.
-fn release(stream: TcpStream) -> io::Result<OwnedFd> {
-    Ok(stream.into_std()?.into())
 }

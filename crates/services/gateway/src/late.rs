@@ -7,7 +7,6 @@ use std::rc::Rc;
 
 use audit_event::{EndedBy, Transfer};
 use policy::{Decision, EchState, Fact, Guard, Layer, NameSource, NamedHost, Target, TlsFacts};
-use tokio::net::TcpStream;
 use wire::{exchange::Exchange, http_head::RequestHead, intent::Intent};
 
 use crate::{
@@ -19,6 +18,7 @@ use crate::{
     record::{self, End},
     refuse::{self, Status},
     shared::Shared,
+    socket::Socket,
     worker::Worker,
 };
 
@@ -205,7 +205,7 @@ fn pass_first(worker: &Worker, key: Key, intent: &Intent, bytes: Vec<u8>) {
         }
     }
     drop(pump);
-    worker.wake.notify_one();
+    worker.wake_if_due();
 }
 
 /// A flow as it was before its decision, to be judged again beside the open one.
@@ -293,7 +293,7 @@ async fn judge_request(worker: Rc<Worker>, key: Key, head: Box<RequestHead>) {
         Ok(passed) => {
             if passed.take_over(&worker, key) {
                 worker.pump.borrow_mut().pass_request(key, &head);
-                worker.wake.notify_one();
+                worker.wake_if_due();
             }
         }
         Err(refusal) => refuse_now(&worker, key, refusal, Some(&head)).await,
@@ -358,9 +358,7 @@ async fn refuse_now(worker: &Worker, key: Key, refusal: Refusal, head: Option<&R
     };
     match message {
         Some(message) if can_answer => {
-            if let Ok(stream) = TcpStream::from_std(left.client.into()) {
-                refuse::answer(stream, &message).await;
-            }
+            refuse::answer(Socket::Own(left.client), &message).await;
         }
         Some(_) | None => pump::reset(&left.client),
     }

@@ -22,6 +22,8 @@ mod shared;
 mod in_force;
 /// One thread of a gateway.
 mod worker;
+/// A TCP socket that the runtime learns of only when it has to be waited for.
+mod socket;
 /// Takes connections from the sandbox's listeners.
 mod accept;
 /// Who opened a connection, and where it was going.

@@ -5,22 +5,15 @@
 use std::time::Duration;
 
 use policy::Decision;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use values::Revision;
+
+use crate::socket::Socket;
 
 /// How long a refused client may go on sending before it is cut off.
 const LINGER: Duration = Duration::from_secs(1);
 /// How much it may send meanwhile.
 const LINGER_BYTES: usize = 256 * 1024;
-
-/// Resets a connection.
-pub(crate) fn reset(stream: TcpStream) {
-    let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
-    drop(stream);
-}
 
 /// The response to a request that was denied: 403, or 421 where it went to the wrong connection.
 pub(crate) fn denial(decision: &Decision, revision: Revision, status: Status, what: &str) -> Vec<u8> {
@@ -104,7 +97,8 @@ impl Status {
 
 /// Writes a last message and closes so that the client gets it: what it still sends is read and dropped for a
 /// moment, because closing with unread bytes is a reset that can overtake the message.
-pub(crate) async fn answer(mut stream: TcpStream, message: &[u8]) {
+pub(crate) async fn answer(socket: Socket, message: &[u8]) {
+    let Ok(mut stream) = socket.into_stream() else { return };
     let farewell = async {
         stream.write_all(message).await?;
         stream.shutdown().await?;

@@ -12,7 +12,6 @@ use policy::{
     Decision, Fact, Guard, Layer, Missing, ProcessFacts, Step,
     model::{Action, PolicySpec},
 };
-use tokio::net::TcpStream;
 
 use crate::{
     flow::OpenFlow,
@@ -20,6 +19,7 @@ use crate::{
     pump::{self, Key, Left},
     record::{self, End},
     shared::Shared,
+    socket::Socket,
     worker::Worker,
 };
 
@@ -221,14 +221,14 @@ pub(crate) fn take_out(worker: &Worker, key: Key, in_force: &InForce, decision: 
 /// Cuts a flow that was about to be forwarded.
 pub(crate) fn cut(
     worker: &Worker,
-    client: TcpStream,
-    upstream: TcpStream,
+    client: Socket,
+    upstream: Socket,
     open: &OpenFlow,
     in_force: &InForce,
     decision: Decision,
 ) {
-    crate::refuse::reset(client);
-    crate::refuse::reset(upstream);
+    client.reset();
+    upstream.reset();
     worker.shared.tally.cut(1);
     let end = End {
         by: EndedBy::Policy,

@@ -3,21 +3,23 @@
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use policy::{Fact, Guard, Layer, Step, Verdict};
-use tokio::{io::AsyncReadExt, net::TcpStream, time::Instant};
+use tokio::time::Instant;
 use wire::{
     exchange::Exchange,
     intent::{self, Intent},
 };
 
 use crate::{
+    accept::Arrived,
     decide::{Judged, Reading},
     establish::{self, Established, Refusal},
-    flow::{Counted, Ends, Flow},
-    forward, identify,
+    flow::{Ends, Flow},
+    forward,
     pump::{Gate, Start},
     readings,
     refuse::{self, Status},
     shared::Shared,
+    socket::Socket,
     worker::Worker,
 };
 
@@ -27,21 +29,21 @@ const DENIED_WAIT: Duration = Duration::from_millis(50);
 const CLIENT_FIRST: [u16; 8] = [80, 443, 853, 3000, 5000, 8000, 8080, 8443];
 
 /// Takes a redirected connection.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, count: Counted) {
-    let (Ok(local), Ok(client)) = (stream.local_addr(), stream.peer_addr()) else { return };
+pub(crate) async fn serve(worker: Rc<Worker>, arrived: Arrived) {
+    let Arrived { socket, client, local, count } = arrived;
     let shared = &worker.shared;
-    match identify::original_destination(&stream, local) {
+    match socket.original_destination(local) {
         Ok(original) => {
             let ends = Ends { client, server: original };
             let flow = Flow::new(shared.flow_number(), ends, original.port(), Some(original), count);
-            serve_address(&worker, stream, Vec::new(), flow, original).await;
+            serve_address(&worker, socket, Vec::new(), flow, original).await;
         }
         Err(error) => {
             let ends = Ends { client, server: local };
             let mut flow = Flow::new(shared.flow_number(), ends, local.port(), Some(local), count);
             let reason = format!("the connection has no destination of its own: {error}");
             establish::refuse_by_guard(shared, &mut flow, Guard::OwnAddress, Layer::Ip, reason).await;
-            refuse::reset(stream);
+            socket.reset();
         }
     }
 }
@@ -49,7 +51,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, count: Counted)
 /// Takes a connection to an address from its first byte; `bytes` are there already.
 pub(crate) async fn serve_address(
     worker: &Rc<Worker>,
-    stream: TcpStream,
+    stream: Socket,
     bytes: Vec<u8>,
     flow: Flow,
     original: SocketAddr,
@@ -66,7 +68,7 @@ pub(crate) async fn serve_address(
     };
     let Some(intent) = read_intent(&mut stream, &mut bytes, shared, wait).await else { return };
     let (readings, judged) = readings::judge(shared, &mut flow, original, &intent).await;
-    let established = establish_for(&stream, shared, flow, &readings, judged).await;
+    let established = establish_for(&mut stream, shared, flow, &readings, judged).await;
     match established {
         Ok(established) => {
             let start = start(&intent, bytes, settings.sniff_limit, established.open.facts.host_name().is_some());
@@ -91,9 +93,7 @@ pub(crate) fn start(intent: &Intent, bytes: Vec<u8>, limit: usize, by_name: bool
             }
         }
         // Judged as one whose server speaks first. Should the client do so after all, it is judged again.
-        Intent::Silent => {
-            Start { to_upstream: Vec::new(), to_client: Vec::new(), unread: Vec::new(), gate: Gate::first(limit) }
-        }
+        Intent::Silent => Start::first(Vec::new(), limit),
         Intent::Raw => {
             Start { to_upstream: Vec::new(), to_client: Vec::new(), unread: bytes, gate: Gate::raw(by_name) }
         }
@@ -105,7 +105,7 @@ pub(crate) fn start(intent: &Intent, bytes: Vec<u8>, limit: usize, by_name: bool
 
 /// Reads until the first bytes are known. `None` where the client went away without a byte.
 pub(crate) async fn read_intent(
-    stream: &mut TcpStream,
+    stream: &mut Socket,
     bytes: &mut Vec<u8>,
     shared: &Shared,
     first_byte: Duration,
@@ -119,7 +119,7 @@ pub(crate) async fn read_intent(
             return Some(intent);
         }
         let bound = if bytes.is_empty() { first_byte } else { settings.sniff_timeout };
-        match tokio::time::timeout_at(started + bound, stream.read_buf(bytes)).await {
+        match tokio::time::timeout_at(started + bound, stream.read(bytes)).await {
             Ok(Ok(0)) if bytes.is_empty() => return None,
             Ok(Ok(0)) => return Some(intent::classify_whole(bytes, settings.sniff_limit)),
             Ok(Ok(_)) => {}
@@ -143,7 +143,7 @@ fn is_denied_by_address(shared: &Shared, flow: &mut Flow, original: SocketAddr) 
 }
 
 /// Tells the client about a refusal, as far as its protocol can be told.
-pub(crate) async fn tell(stream: TcpStream, refusal: Refusal, is_http: bool, intent: &Intent) {
+pub(crate) async fn tell(stream: Socket, refusal: Refusal, is_http: bool, intent: &Intent) {
     let malformed_http = matches!(intent, Intent::Malformed(Layer::Http, _));
     match refusal {
         Refusal::Gone => drop(stream),
@@ -162,13 +162,13 @@ pub(crate) async fn tell(stream: TcpStream, refusal: Refusal, is_http: bool, int
             let message = refuse::failure(Status::Unavailable, "the gateway can't write its record, so nothing leaves");
             refuse::answer(stream, &message).await;
         }
-        Refusal::Denied(..) | Refusal::Unreachable(..) | Refusal::Unrecorded => refuse::reset(stream),
+        Refusal::Denied(..) | Refusal::Unreachable(..) | Refusal::Unrecorded => stream.reset(),
     }
 }
 
 /// Establishes a flow; a question about it is withdrawn when its client goes away.
 pub(crate) async fn establish_for(
-    stream: &TcpStream,
+    stream: &mut Socket,
     shared: &Shared,
     flow: Flow,
     readings: &[Reading],
@@ -185,9 +185,11 @@ pub(crate) async fn establish_for(
 
 /// Completes when the connection broke. The end of what a client sends is no such thing, and from one that goes on
 /// sending nothing can be told.
-async fn broken(stream: &TcpStream) {
+async fn broken(stream: &mut Socket) {
     let mut peeked = [0; 1];
-    if stream.peek(&mut peeked).await.is_ok() {
+    if let Ok(stream) = stream.watched()
+        && stream.peek(&mut peeked).await.is_ok()
+    {
         std::future::pending::<()>().await;
     }
 }

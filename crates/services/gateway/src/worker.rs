@@ -1,10 +1,11 @@
 //! One thread of a gateway: its listeners, its connections, and the pump that moves their bytes.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::HashMap,
     io,
     os::fd::OwnedFd,
+    pin::pin,
     rc::Rc,
     sync::{Arc, mpsc},
     time::Duration,
@@ -15,13 +16,14 @@ use jiff::Timestamp;
 use tokio::{
     io::unix::AsyncFd,
     net::{TcpListener, UdpSocket},
+    runtime::LocalOptions,
     sync::{Notify, mpsc as orders},
-    task::{AbortHandle, JoinHandle, LocalSet},
+    task::{AbortHandle, JoinHandle},
     time::{Instant, MissedTickBehavior},
 };
 
 use crate::{
-    accept,
+    accept::{self, Listener},
     datagrams::{self, Datagrams, PortSocket},
     dns::{self, DnsContext},
     flow::{Live, OpenFlow},
@@ -34,6 +36,9 @@ use crate::{
 
 /// How many connections are gone over at once when the gateway stops.
 const STOP_SLICE: usize = 512;
+
+/// How long the end of a connection may wait to be recorded.
+const ENDS_WAIT: Duration = Duration::from_millis(5);
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -68,11 +73,13 @@ pub(crate) struct Worker {
     /// Its UDP flows.
     pub(crate) datagrams: Datagrams,
     /// Told when the pump was touched from outside its own turn.
-    pub(crate) wake: Notify,
+    wake: Notify,
     /// Its connections, decided or not.
     pub(crate) live: Rc<Live>,
     /// Judgements that open connections wait for.
     waiting: RefCell<HashMap<Key, AbortHandle>>,
+    /// Ends wait to be recorded.
+    ends_wait: Cell<bool>,
 }
 
 /// Runs a worker until it is told to stop. `ready` is told when it listens, or why it does not.
@@ -83,7 +90,8 @@ pub(crate) fn run(
     orders: orders::UnboundedReceiver<Order>,
     ready: &mpsc::Sender<io::Result<()>>,
 ) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             // The starter waits for one answer of each worker.
@@ -91,8 +99,7 @@ pub(crate) fn run(
             return;
         }
     };
-    let local = LocalSet::new();
-    local.block_on(&runtime, async {
+    runtime.block_on(async {
         match Worker::start(shared, dns, sockets) {
             Ok((worker, listeners)) => {
                 let _ = ready.send(Ok(()));
@@ -124,15 +131,16 @@ impl Worker {
             wake: Notify::new(),
             live: Rc::default(),
             waiting: RefCell::default(),
+            ends_wait: Cell::new(false),
             shared,
         });
         let mut tasks = Vec::new();
         for socket in sockets.transparent {
-            let listener = listener(socket)?;
+            let listener = Listener::new(socket)?;
             tasks.push(tokio::task::spawn_local(accept::transparent(Rc::clone(&worker), listener)));
         }
         for socket in sockets.proxy {
-            let listener = listener(socket)?;
+            let listener = Listener::new(socket)?;
             tasks.push(tokio::task::spawn_local(accept::proxy(Rc::clone(&worker), listener)));
         }
         for socket in sockets.dns_udp {
@@ -179,6 +187,7 @@ impl Worker {
         }
         self.end_all().await;
         pump.abort();
+        self.record_ends().await;
     }
 
     /// Turns the pump whenever there is something to move.
@@ -192,6 +201,8 @@ impl Worker {
         };
         let mut sweep = tokio::time::interval(Duration::from_secs(1));
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ends = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut ends_due = false;
         loop {
             tokio::select! {
                 ready = epoll.readable() => match ready {
@@ -204,6 +215,12 @@ impl Worker {
                 },
                 () = self.wake.notified() => {}
                 _ = sweep.tick() => self.pump.borrow_mut().sweep(),
+                () = &mut ends, if ends_due => {
+                    ends_due = false;
+                    // Beside the pump: where lines must be on the disk, it would stand still meanwhile.
+                    let worker = Rc::clone(&self);
+                    tokio::task::spawn_local(async move { worker.record_ends().await });
+                }
             }
             loop {
                 let drained = self.turn_once();
@@ -213,12 +230,23 @@ impl Worker {
                 }
                 tokio::task::yield_now().await;
             }
+            if self.ends_wait.replace(false) && !ends_due {
+                ends.as_mut().reset(Instant::now() + ENDS_WAIT);
+                ends_due = true;
+            }
         }
     }
 
     /// Moves what can be moved. `true` when nothing is left to do at once.
     pub(crate) fn turn_once(&self) -> bool {
         self.pump.borrow_mut().turn()
+    }
+
+    /// Sees to it that the pump has a turn soon, where it was touched outside its own and has something left to do.
+    pub(crate) fn wake_if_due(&self) {
+        if self.pump.borrow().is_due() {
+            self.wake.notify_one();
+        }
     }
 
     /// Deals with what the pump found: questions and ends.
@@ -240,7 +268,16 @@ impl Worker {
         }
     }
 
-    fn note_end(self: &Rc<Self>, ended: Ended<Box<OpenFlow>>) {
+    /// Writes the ends that no decision has taken along.
+    async fn record_ends(&self) {
+        if let Err(error) = self.shared.audit.record_waiting().await {
+            tracing::error!(%error, "the end of a flow could not be recorded");
+            self.shared.tally.error();
+        }
+    }
+
+    /// Closes what ended, and leaves its event for the next write.
+    fn note_end(&self, ended: Ended<Box<OpenFlow>>) {
         self.stop_waiting(ended.key);
         let Ended { left, by, error, .. } = ended;
         self.shared.tally.moved(left.sent, left.received);
@@ -258,15 +295,9 @@ impl Worker {
             bytes: Transfer { sent: left.sent, received: left.received },
             error: error.map(|error| error.to_string()),
         };
-        let event = record::ended(&left.flow, end);
-        // The sockets close before their end is recorded; the count goes down after.
-        let flow = left.flow;
-        drop((left.client, left.upstream));
-        let worker = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            worker.record_now(event).await;
-            drop(flow);
-        });
+        // Nothing waits for it: the next decision's write takes it along, or the clock.
+        self.shared.audit.record_later(record::ended(&left.flow, end));
+        self.ends_wait.set(true);
     }
 
     /// Runs a judgement that an open connection waits for.
@@ -348,7 +379,7 @@ impl Worker {
     deprecated,
     reason = "its successor is unsafe, because a type may lie about its descriptor; an OwnedFd keeps one open as long as it lives"
 )]
-fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::new(descriptor)
 }
 

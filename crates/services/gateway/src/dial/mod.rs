@@ -31,11 +31,13 @@ pub(crate) use proxy::ProxyError;
 pub(crate) use socket::RouteError;
 pub(crate) use socket::udp_socket;
 
+use crate::socket::Socket;
+
 /// A connection to an upstream.
 #[derive(Debug)]
 pub(crate) struct Dialled {
     /// Connected, with TCP_NODELAY.
-    pub(crate) stream: TcpStream,
+    pub(crate) socket: Socket,
     /// The checked address it leads to; behind a proxy this is not the peer.
     pub(crate) address: IpAddr,
 }
@@ -180,22 +182,22 @@ pub(crate) async fn datagrams(
 
 /// One attempt at one address.
 async fn attempt(hop: &Hop, address: SocketAddr) -> Result<Dialled, DialError> {
-    let stream = match hop {
+    let socket = match hop {
         Hop::Direct | Hop::Interface(_) | Hop::Mark(_) | Hop::Netns(_) | Hop::SourceAddress(_) => {
             socket::tcp_stream(hop, address).await?
         }
         Hop::HttpProxy(proxy) => {
             let mut stream = to_proxy(proxy, address).await?;
             proxy::http_connect(&mut stream, address).await.map_err(|source| failed_proxy(proxy, address, source))?;
-            stream
+            stream.into()
         }
         Hop::Socks5(proxy) => {
             let mut stream = to_proxy(proxy, address).await?;
             proxy::socks5(&mut stream, address).await.map_err(|source| failed_proxy(proxy, address, source))?;
-            stream
+            stream.into()
         }
     };
-    Ok(Dialled { stream, address: address.ip() })
+    Ok(Dialled { socket, address: address.ip() })
 }
 
 /// Connects to a proxy. Its name is the operator's, so the host's own resolver may be asked for it.
@@ -206,7 +208,7 @@ async fn to_proxy(proxy: &ProxyAddress, target: SocketAddr) -> Result<TcpStream,
     let mut last = None;
     for address in found {
         match socket::tcp_stream(&Hop::Direct, address).await {
-            Ok(stream) => return Ok(stream),
+            Ok(socket) => return socket.into_stream().map_err(|source| DialError::from_kernel(address, source)),
             Err(error @ DialError::Exhausted { .. }) => return Err(error),
             Err(error) => last = Some(error),
         }

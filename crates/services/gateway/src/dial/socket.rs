@@ -6,11 +6,15 @@ use std::{
 };
 
 use policy::model::Hop;
-use rustix::io::Errno;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    io::Errno,
+};
 use socket2::{Domain, Socket, Type};
-use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::net::{TcpStream, UdpSocket};
 
 use super::{DialError, netns};
+use crate::socket::Socket as Connected;
 
 /// Why this machine can't use a route.
 #[derive(Debug, thiserror::Error)]
@@ -68,12 +72,36 @@ pub(super) fn is_exhaustion(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| ours.iter().any(|errno| errno.raw_os_error() == code))
 }
 
-/// A connected stream with TCP_NODELAY.
-pub(super) async fn tcp_stream(hop: &Hop, address: SocketAddr) -> Result<TcpStream, DialError> {
+/// A connected socket with TCP_NODELAY.
+pub(super) async fn tcp_stream(hop: &Hop, address: SocketAddr) -> Result<Connected, DialError> {
     let socket = open(hop, address.ip(), Type::STREAM).await.map_err(|error| file(error, address))?;
-    let made = socket.set_tcp_nodelay(true).map(|()| TcpSocket::from_std_stream(socket.into()));
-    let socket = made.map_err(|source| DialError::from_kernel(address, source))?;
-    socket.connect(address).await.map_err(|source| DialError::from_kernel(address, source))
+    let from_kernel = |source| DialError::from_kernel(address, source);
+    socket.set_tcp_nodelay(true).map_err(from_kernel)?;
+    match socket.connect(&address.into()) {
+        Ok(()) => return Ok(Connected::Own(socket.into())),
+        Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
+        Err(error) => return Err(from_kernel(error)),
+    }
+    // To a server on this machine the connection is there when the call returns.
+    if is_decided(&socket).map_err(from_kernel)? {
+        return match socket.take_error().map_err(from_kernel)? {
+            None => Ok(Connected::Own(socket.into())),
+            Some(error) => Err(from_kernel(error)),
+        };
+    }
+    let stream = TcpStream::from_std(socket.into()).map_err(from_kernel)?;
+    stream.writable().await.map_err(from_kernel)?;
+    match stream.take_error().map_err(from_kernel)? {
+        None => Ok(stream.into()),
+        Some(error) => Err(from_kernel(error)),
+    }
+}
+
+/// Whether a connection that was begun has come about or failed.
+fn is_decided(socket: &Socket) -> io::Result<bool> {
+    let mut descriptors = [PollFd::new(socket, PollFlags::OUT)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    Ok(rustix::event::poll(&mut descriptors, Some(&now))? > 0)
 }
 
 /// A UDP socket that speaks with this address alone.

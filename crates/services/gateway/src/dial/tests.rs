@@ -89,7 +89,8 @@ proptest! {
 #[tokio::test]
 async fn a_direct_connection_has_no_delay() {
     let (listener, port) = listener(V4).await;
-    let Dialled { stream, address } = connect(&route(Hop::Direct), &[V4], port, LONG).await.unwrap();
+    let Dialled { socket, address } = connect(&route(Hop::Direct), &[V4], port, LONG).await.unwrap();
+    let stream = socket.into_stream().unwrap();
     assert_eq!(address, V4);
     assert!(stream.nodelay().unwrap());
     assert_eq!(listener.accept().await.unwrap().1, stream.local_addr().unwrap());
@@ -167,7 +168,8 @@ async fn an_interface_and_a_mark_are_set_where_permitted() {
     for hop in [Hop::Interface("lo".into()), Hop::Mark(7)] {
         match connect(&route(hop.clone()), &[V4], port, LONG).await {
             Ok(dialled) => {
-                let socket = socket2::SockRef::from(&dialled.stream);
+                let stream = dialled.socket.into_stream().unwrap();
+                let socket = socket2::SockRef::from(&stream);
                 match hop {
                     Hop::Mark(mark) => assert_eq!(socket.mark().unwrap(), mark),
                     _ => assert_eq!(socket.device().unwrap().as_deref(), Some(b"lo".as_slice())),
@@ -225,7 +227,7 @@ async fn an_http_proxy_gives_a_tunnel_and_every_byte_behind_its_answer() {
     {
         let dialled = through_http(answer.as_bytes()).await.0.unwrap();
         assert_eq!(dialled.address.to_string(), "192.0.2.7");
-        assert_eq!(rest(dialled.stream).await, b"SSH-2.0-x\r\n");
+        assert_eq!(rest(dialled.socket.into_stream().unwrap()).await, b"SSH-2.0-x\r\n");
     }
 }
 
@@ -265,11 +267,11 @@ async fn a_socks_proxy_is_told_the_address() {
     let reply = b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00hello";
     let (outcome, heard) = through_socks("192.0.2.7", b"\x05\x00", reply).await;
     assert_eq!(heard, b"\x05\x01\x00\x05\x01\x00\x01\xc0\x00\x02\x07\x01\xbb");
-    assert_eq!(rest(outcome.unwrap().stream).await, b"hello");
+    assert_eq!(rest(outcome.unwrap().socket.into_stream().unwrap()).await, b"hello");
     let reply = b"\x05\x00\x00\x03\x04host\x00\x00hello";
     let (outcome, heard) = through_socks("2001:db8::7", b"\x05\x00", reply).await;
     assert_eq!(heard[3..8], [5, 1, 0, 4, 0x20]);
-    assert_eq!(rest(outcome.unwrap().stream).await, b"hello");
+    assert_eq!(rest(outcome.unwrap().socket.into_stream().unwrap()).await, b"hello");
 }
 
 #[tokio::test]
@@ -338,7 +340,8 @@ async fn a_namespace_is_dialled_from_within_and_found_again_when_made_anew() {
     inside.listen(8).unwrap();
     let inside = TcpListener::from_std(inside.into()).unwrap();
     let dialled = connect(&route(hop.clone()), &[V4], port, LONG).await.unwrap();
-    assert_eq!(inside.accept().await.unwrap().1, dialled.stream.local_addr().unwrap());
+    let dialled = dialled.socket.into_stream().unwrap();
+    assert_eq!(inside.accept().await.unwrap().1, dialled.local_addr().unwrap());
     // This thread has not moved.
     connect(&route(Hop::Direct), &[V4], port, LONG).await.unwrap();
     outside.accept().await.unwrap();

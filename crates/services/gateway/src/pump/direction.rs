@@ -16,8 +16,10 @@ use super::{
     pipes::{PIPE_SIZE, Pipe, Pipes},
 };
 
-/// Full reads in a row after which a direction is in bulk.
+/// Large reads in a row after which a direction is in bulk.
 const BULK_AFTER: u8 = 4;
+/// A read from here on is large. A sender that keeps pace with us is never far ahead, so full reads are rare.
+const LARGE_READ: usize = READ_SIZE / 4;
 
 /// One way through a connection.
 #[derive(Debug, Default)]
@@ -27,7 +29,7 @@ pub(super) struct Direction {
     /// Bytes that the receiving side could not take yet.
     pending: Option<Box<Pending>>,
     pipe: Option<Box<Pipe>>,
-    full_reads: u8,
+    large_reads: u8,
     /// The sending side closed.
     pub(super) ended: bool,
     /// The receiving side was told so.
@@ -153,7 +155,7 @@ impl Direction {
                     Ok(Taken::End)
                 }
                 Ok((count, _)) => {
-                    self.full_reads = if count == buffer.len() { self.full_reads.saturating_add(1) } else { 0 };
+                    self.large_reads = if count >= LARGE_READ { self.large_reads.saturating_add(1) } else { 0 };
                     Ok(Taken::Some(count))
                 }
                 Err(Errno::AGAIN) => Ok(Taken::None),
@@ -165,14 +167,14 @@ impl Direction {
 
     /// Whether so many unseen bytes should go through a pipe, which is then held.
     pub(super) fn is_bulk(&mut self, unseen: u64, pipes: &mut Pipes) -> bool {
-        if unseen == 0 || self.full_reads < BULK_AFTER || (self.pipe.is_none() && unseen < PIPE_SIZE as u64) {
+        if unseen == 0 || self.large_reads < BULK_AFTER || (self.pipe.is_none() && unseen < PIPE_SIZE as u64) {
             return false;
         }
         if self.pipe.is_none() {
             self.pipe = pipes.take().map(Box::new);
             if self.pipe.is_none() {
-                // None to be had: copy on, and try again after as many full reads.
-                self.full_reads = 0;
+                // None to be had: copy on, and try again after as many large reads.
+                self.large_reads = 0;
             }
         }
         self.pipe.is_some()
@@ -191,9 +193,9 @@ impl Direction {
                 }
                 Ok(count) => {
                     pipe.held += count;
-                    if count < READ_SIZE {
+                    if count < LARGE_READ {
                         // Perhaps no longer in bulk: the next read tells.
-                        self.full_reads = BULK_AFTER - 1;
+                        self.large_reads = BULK_AFTER - 1;
                     }
                     Ok(Taken::Some(count))
                 }

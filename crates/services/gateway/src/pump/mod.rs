@@ -36,6 +36,9 @@ pub(crate) const READ_SIZE: usize = wire::exchange::PIECE_LIMIT;
 /// How many events are taken at once.
 const EVENT_LIMIT: usize = 256;
 
+/// What is waited for: bytes and ends. Room to write only where it once ran out.
+const READING: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::RDHUP).union(epoll::EventFlags::ET);
+
 /// Names a connection in a pump; one that ended is not found again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
@@ -95,6 +98,13 @@ pub(crate) struct Start {
     pub(crate) unread: Vec<u8>,
     /// What may pass.
     pub(crate) gate: Gate,
+}
+
+impl Start {
+    /// Nothing passes from the client before its first bytes are judged.
+    pub(crate) fn first(to_client: Vec<u8>, limit: usize) -> Self {
+        Start { to_upstream: Vec::new(), to_client, unread: Vec::new(), gate: Gate::first(limit) }
+    }
 }
 
 /// How long connections may do nothing.
@@ -177,10 +187,8 @@ impl<F> Pump<F> {
             return Err((io::ErrorKind::NotFound.into(), flow));
         };
         let key = Key { index, generation: slot.generation };
-        let interest =
-            epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
-        let added = epoll::add(&self.epoll, &client, data(key, Side::Client), interest)
-            .and_then(|()| epoll::add(&self.epoll, &upstream, data(key, Side::Upstream), interest));
+        let added = epoll::add(&self.epoll, &client, data(key, Side::Client), READING)
+            .and_then(|()| epoll::add(&self.epoll, &upstream, data(key, Side::Upstream), READING));
         if let Err(error) = added {
             self.free.push(index);
             return Err((error.into(), flow));
@@ -213,6 +221,11 @@ impl<F> Pump<F> {
         }
         self.events = events;
         drained && self.again.is_empty()
+    }
+
+    /// Whether there is something to do that the epoll set does not tell of.
+    pub(crate) fn is_due(&self) -> bool {
+        !(self.again.is_empty() && self.asked.is_empty() && self.ended.is_empty())
     }
 
     /// What waits for a judgement.
@@ -307,7 +320,15 @@ impl<F> Pump<F> {
         let seconds = self.seconds();
         let Some(slot) = self.slots.get_mut(key.index as usize) else { return };
         let Some(tunnel) = slot.tunnel.as_deref_mut().filter(|_| slot.generation == key.generation) else { return };
-        let outcome = tunnel.advance(&mut self.buffer, &mut self.pipes, seconds);
+        let mut outcome = tunnel.advance(&mut self.buffer, &mut self.pipes, seconds);
+        for side in [Side::Client, Side::Upstream] {
+            if let Some(socket) = tunnel.began_to_wait(side)
+                && let Err(error) =
+                    epoll::modify(&self.epoll, socket, data(key, side), READING | epoll::EventFlags::OUT)
+            {
+                outcome.ended = Some((side.owner(), Some(error.into())));
+            }
+        }
         if let Some(asked) = outcome.asked {
             self.asked.push((key, asked));
         }
@@ -331,7 +352,7 @@ impl<F> Pump<F> {
 }
 
 /// Makes closing this socket a reset.
-pub(crate) fn reset(socket: &OwnedFd) {
+pub(crate) fn reset(socket: impl AsFd) {
     let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }
 

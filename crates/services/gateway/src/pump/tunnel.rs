@@ -24,6 +24,16 @@ pub(super) enum Side {
     Upstream,
 }
 
+impl Side {
+    /// Whose end it is.
+    pub(super) fn owner(self) -> By {
+        match self {
+            Side::Client => By::Client,
+            Side::Upstream => By::Server,
+        }
+    }
+}
+
 /// What epoll last said of a socket.
 #[derive(Debug, Clone, Copy)]
 struct Ready {
@@ -32,6 +42,8 @@ struct Ready {
     closing: bool,
     /// Broken: reset by its peer or by the network.
     gone: bool,
+    /// Room to write is waited for.
+    full: bool,
 }
 
 /// One connection.
@@ -68,7 +80,7 @@ impl<F> Tunnel<F> {
     pub(super) fn new(client: OwnedFd, upstream: OwnedFd, start: Start, flow: F, epoch: Instant) -> Self {
         let seconds = u32::try_from(epoch.elapsed().as_secs()).unwrap_or(u32::MAX);
         // Entering the epoll set makes an edge of whatever is there already.
-        let ready = Ready { readable: false, closing: false, gone: false };
+        let ready = Ready { readable: false, closing: false, gone: false, full: false };
         Self {
             client,
             upstream,
@@ -95,6 +107,19 @@ impl<F> Tunnel<F> {
         ready.readable |= closing || flags.contains(EventFlags::IN);
         ready.closing |= closing;
         ready.gone |= flags.contains(EventFlags::ERR);
+    }
+
+    /// The socket of a side that could not take all for the first time.
+    pub(super) fn began_to_wait(&mut self, side: Side) -> Option<&OwnedFd> {
+        let (ready, direction, socket) = match side {
+            Side::Client => (&mut self.client_ready, &self.down, &self.client),
+            Side::Upstream => (&mut self.upstream_ready, &self.up, &self.upstream),
+        };
+        if ready.full || !direction.is_waiting() {
+            return None;
+        }
+        ready.full = true;
+        Some(socket)
     }
 
     /// The first bytes were judged.
