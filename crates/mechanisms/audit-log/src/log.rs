@@ -23,6 +23,11 @@ use crate::{
     writer::{Writer, Written},
 };
 
+/// So many events left for later are written at once.
+const LATER_MANY: usize = 64;
+/// The most that are kept while they can't be written.
+const LATER_LIMIT: usize = 4096;
+
 /// When an event counts as recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
@@ -141,6 +146,8 @@ pub(crate) struct Shared {
     path: PathBuf,
     recorded: AtomicU64,
     queue: Mutex<Vec<Waiting>>,
+    /// Events that nobody waits for: the next write takes them along.
+    later: Mutex<Vec<Event>>,
     writer: Mutex<Writer>,
     progress: watch::Sender<Progress>,
 }
@@ -155,7 +162,14 @@ struct Waiting {
 impl Shared {
     pub(crate) fn new(path: PathBuf, writer: Writer) -> Self {
         let progress = watch::Sender::new(Progress::new(writer.position().seq));
-        Self { path, recorded: AtomicU64::new(0), queue: Mutex::default(), writer: Mutex::new(writer), progress }
+        Self {
+            path,
+            recorded: AtomicU64::new(0),
+            queue: Mutex::default(),
+            later: Mutex::default(),
+            writer: Mutex::new(writer),
+            progress,
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -169,6 +183,29 @@ impl Shared {
 
     fn queue(&self) -> MutexGuard<'_, Vec<Waiting>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn later(&self) -> MutexGuard<'_, Vec<Event>> {
+        self.later.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what could not be written for the next write, within the bound; the error of what is not there.
+    fn keep_unwritten<T>(&self, events: Vec<Event>, answers: Vec<Result<T, RecordError>>) -> Result<(), RecordError> {
+        let mut outcome = Ok(());
+        for (event, answer) in events.into_iter().zip(answers) {
+            let Err(error) = answer else { continue };
+            let mut later = self.later();
+            match &error {
+                RecordError::Full { .. } | RecordError::Write { .. } | RecordError::Flush { .. }
+                    if later.len() < LATER_LIMIT =>
+                {
+                    later.push(event);
+                }
+                error => tracing::error!(path = %self.path.display(), %error, "an event is lost"),
+            }
+            outcome = Err(error);
+        }
+        outcome
     }
 
     /// The writer, if nobody has it.
@@ -201,7 +238,12 @@ impl Shared {
     /// Writes the caller's event and all that wait, and gives the answer for the caller's.
     fn write_with_waiting(&self, writer: &mut Writer, own: Option<&Event>) -> Option<Result<Written, RecordError>> {
         let waiting = std::mem::take(&mut *self.queue());
-        let mut answers = self.write_batch(writer, own.into_iter().chain(waiting.iter().map(|other| &other.event)));
+        let later = std::mem::take(&mut *self.later());
+        let all = own.into_iter().chain(waiting.iter().map(|other| &other.event)).chain(&later);
+        let mut answers = self.write_batch(writer, all);
+        let of_later = answers.split_off(answers.len().saturating_sub(later.len()));
+        // Kept or said: who writes something else is not held up by it.
+        let _ = self.keep_unwritten(later, of_later);
         let rest = answers.split_off(usize::from(own.is_some()).min(answers.len()));
         for (other, answer) in waiting.iter().zip(rest) {
             // Set once: an event leaves the queue with the one who answers it.
@@ -261,6 +303,32 @@ impl AuditLog {
             settled.map_err(|_| RecordError::Unanswered)?.answer(&written, self.path())?;
         }
         Ok(Recorded { seq: written.seq })
+    }
+
+    /// Leaves an event that nothing waits for to the next write: the next event's, or [`AuditLog::record_waiting`].
+    /// Many of them are written at once.
+    pub fn record_later(&self, event: Event) {
+        let shared = &self.handle.shared;
+        let many = {
+            let mut later = shared.later();
+            later.push(event);
+            later.len() >= LATER_MANY
+        };
+        // Where somebody is just writing, the next write takes them along.
+        if many && let Some(mut writer) = shared.free_writer() {
+            shared.write_with_waiting(&mut writer, None);
+        }
+    }
+
+    /// Writes what was left for later.
+    pub async fn record_waiting(&self) -> Result<(), RecordError> {
+        let shared = &self.handle.shared;
+        let events = std::mem::take(&mut *shared.later());
+        if events.is_empty() {
+            return Ok(());
+        }
+        let answers = self.record_all(&events).await;
+        shared.keep_unwritten(events, answers)
     }
 
     /// Records several events with one write; each has its own answer, in their order. With [`Durability::Written`]
