@@ -222,10 +222,10 @@ impl DnsContext {
                     Some(Ok(found)) => {
                         let (event, known) = self.answer(case, &decision, &name, &found, out);
                         match (known, repeats) {
-                            (Some(known), Some(repeats)) => repeats
-                                .keep(case.in_force, &case.question, known, event)
-                                .map_or_else(|event| First::Answer(Some(event)), First::Again),
-                            (None, _) | (_, None) => First::Answer(Some(event)),
+                            (Some(known), Some(repeats)) if repeats.takes(case.in_force, &known) => {
+                                First::Again(repeats.keep(&case.question, known, event))
+                            }
+                            (Some(_) | None, _) => First::Answer(Some(event)),
                         }
                     }
                     Some(Err(error)) => First::Answer(Some(self.fail(case, &decision, &name, &error, out))),

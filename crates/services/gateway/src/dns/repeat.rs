@@ -100,17 +100,16 @@ impl Repeats {
         }
     }
 
-    /// Keeps an answer; gives the event back where it can't be kept.
-    pub(super) fn keep(
-        &mut self,
-        in_force: &Arc<InForce>,
-        question: &Question<'_>,
-        known: Known,
-        event: Event,
-    ) -> Result<Place, Event> {
+    /// Whether an answer can be kept.
+    pub(super) fn takes(&self, in_force: &Arc<InForce>, known: &Known) -> bool {
+        self.lasting && self.is_of(in_force) && known.found.size() <= SIZE_LIMIT
+    }
+
+    /// Keeps an answer that it [`takes`](Self::takes).
+    pub(super) fn keep(&mut self, question: &Question<'_>, known: Known, event: Event) -> Place {
         let mut buffer = [0; QUESTION_LIMIT];
-        let fits = self.lasting && self.is_of(in_force) && known.found.size() <= SIZE_LIMIT;
-        let Some(key) = key(question, &mut buffer).filter(|_| fits) else { return Err(event) };
+        // A question that was read is no longer than the limit.
+        let key = key(question, &mut buffer).unwrap_or_default();
         let repeat = Repeat { known, event };
         match self.places.get(key) {
             Some(place) => {
@@ -118,13 +117,13 @@ impl Repeats {
                 if let Some(former) = self.all.get_mut(place) {
                     *former = repeat;
                 }
-                Ok(Place(place))
+                Place(place)
             }
             None => {
                 let place = self.all.len();
                 self.places.insert(Box::from(key), place);
                 self.all.push(repeat);
-                Ok(Place(place))
+                Place(place)
             }
         }
     }
