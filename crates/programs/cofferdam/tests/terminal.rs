@@ -221,7 +221,7 @@ fn jobs_are_controlled_inside_and_outside() -> Result<()> {
     screen.wait_for("got-hello")?;
     screen.wait_for("outside$ ")?;
     // An interrupt ends a pipeline.
-    screen.type_in("$C run -q -- sh -c 'trap \"echo caught; exit 4\" INT; echo on; while :; do sleep 0.1; done' | cat; echo cod''e=${PIPESTATUS[0]}\n")?;
+    screen.type_in("$C run -q -- sh -c 'trap \"echo caught; exit 4\" INT; echo on; while :; do sleep 0.1; done' | (trap '' INT; exec cat); echo cod''e=${PIPESTATUS[0]}\n")?;
     screen.wait_for("on\r\n")?;
     screen.type_in("\u{3}")?;
     screen.wait_for("code=4")?;
