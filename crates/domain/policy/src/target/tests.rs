@@ -1,3 +1,5 @@
+//! Destinations in any text: refused, or read back as written.
+
 use std::net::IpAddr;
 
 use proptest::{prelude::any, prop_assert, prop_assert_eq, proptest};

@@ -1,3 +1,5 @@
+//! What the cache keeps, for how long, and its bounds.
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},

@@ -1,3 +1,5 @@
+//! What passes to a terminal, wherever the output is cut.
+
 use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
 use super::Filter;
