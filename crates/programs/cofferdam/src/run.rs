@@ -260,6 +260,7 @@ impl Live<'_> {
                 Durability::Written => audit_log::Durability::Written,
                 Durability::Fsync => audit_log::Durability::Fsync,
             },
+            rotate_bytes: if guarded.record_stays { u64::MAX } else { audit_log::Options::default().rotate_bytes },
             ..audit_log::Options::default()
         };
         let audit = AuditLog::open(self.events, context, options).map_err(|error| failed(&error, None))?;

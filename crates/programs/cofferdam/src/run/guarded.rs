@@ -75,6 +75,8 @@ pub(crate) struct Guarded {
     /// Folders that no mount may show.
     pub(crate) hidden: Vec<PathBuf>,
     closed: Vec<PathBuf>,
+    /// The record must not go on in another file: the command may write where that would be.
+    pub(crate) record_stays: bool,
     /// Of other programs: what makes them run something at their next start.
     settings: Vec<PathBuf>,
     /// For people, at the start.
@@ -87,7 +89,7 @@ impl Guarded {
     pub(crate) fn new(arguments: &Arguments, config: &Config, windows: Vec<PathBuf>) -> Result<Self> {
         let hidden = Runs::of(config).protected_folders();
         let (closed, settings, notes) = (Vec::new(), Vec::new(), Vec::new());
-        let mut guarded = Self { windows, hidden, closed, settings, notes };
+        let mut guarded = Self { windows, hidden, closed, record_stays: false, settings, notes };
         for folder in &guarded.hidden {
             guarded.refuse_links(folder)?;
         }
@@ -109,7 +111,8 @@ impl Guarded {
         Ok(guarded)
     }
 
-    /// A record goes on in new files beside the first: its folder is read-only, or it is somewhere else.
+    /// A record goes on in new files beside the first, so its folder is read-only. A folder that the command works in
+    /// can't be: there the file alone is, and the record stays in it.
     fn add_record(&mut self, events: &Path) -> Result<()> {
         let events = std::path::absolute(events)?;
         let Some(folder) = events.parent() else { return Ok(()) };
@@ -118,12 +121,10 @@ impl Guarded {
         }
         let real = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
         if self.windows.contains(&real) {
-            let what = format!("--events {}: the command could write beside it", events.display());
-            return Err(Failure::new(code::RUN_FAILED, what)
-                .hint("name a file in a folder of its own, or elsewhere; without --events it is kept with the run")
-                .into());
+            self.record_stays = true;
+        } else {
+            self.closed.push(real);
         }
-        self.closed.push(real);
         Ok(())
     }
 
