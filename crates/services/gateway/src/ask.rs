@@ -8,7 +8,7 @@ use std::{
 
 use audit_event::{Event, Process, bounded};
 use audit_log::AuditLog;
-use policy::Decision;
+use policy::{Decision, Protocol};
 use tokio::sync::{mpsc::error::TrySendError, oneshot};
 use values::RuleName;
 
@@ -67,6 +67,7 @@ pub(crate) async fn ask(shared: &Shared, flow: &Flow, decision: &Decision) -> As
         what: bounded(&what(flow), WHAT_LIMIT),
         host: bounded(&host, TEXT_LIMIT),
         port,
+        protocol: flow.facts.protocol,
         who: flow.process.as_ref().map(who),
         why: bounded(&format!("rule {}: {}", decision.rule, decision.reason), TEXT_LIMIT),
         rule: decision.rule.to_string(),
@@ -158,6 +159,7 @@ fn what(flow: &Flow) -> String {
     match (flow.request.known(), &flow.seen.path) {
         (Some(http), Some(path)) => format!("{} {target}{path}", http.method),
         (Some(http), None) => format!("{} {target}", http.method),
+        (None, _) if flow.facts.protocol == Protocol::Udp => format!("udp {target}"),
         (None, _) => target,
     }
 }

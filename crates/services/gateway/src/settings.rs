@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, os::fd::OwnedFd, time::Duration};
 
+use policy::Protocol;
 use tokio::sync::oneshot;
 
 /// The sockets of one sandbox, made inside its network namespace.
@@ -85,6 +86,8 @@ pub struct Question {
     pub host: String,
     /// The port of `what`.
     pub port: u16,
+    /// The transport protocol of `what`.
+    pub protocol: Protocol,
     /// Which process, where it was found.
     pub who: Option<String>,
     /// Why a person is asked: the rule and its reason.

@@ -192,6 +192,8 @@ pub(crate) struct Always<'a> {
     pub(crate) host: &'a str,
     /// Its port.
     pub(crate) port: u16,
+    /// Its transport protocol.
+    pub(crate) protocol: Protocol,
     /// The rule that asked.
     pub(crate) asked_by: &'a str,
 }
@@ -204,7 +206,7 @@ pub(crate) fn with_allow_rule(text: Option<&str>, always: Always<'_>) -> Result<
     let target = Target::parse(always.host).with_context(|| format!("{:?} can't stand in a rule", always.host))?;
     let asked_by = RuleName::new(always.asked_by)?;
     let note = format!("allowed at the terminal on {}", Timestamp::now().strftime("%Y-%m-%d"));
-    let mut rule = NewRule::always(&target, always.port, Protocol::Tcp, &asked_by, Some(note));
+    let mut rule = NewRule::always(&target, always.port, always.protocol, &asked_by, Some(note));
     match append_rule(text, &rule) {
         Err(AppendError::NoSuchRule(_)) => {
             rule.before = None;
@@ -220,7 +222,7 @@ mod tests {
 
     #[test]
     fn an_always_answer_becomes_a_rule() {
-        let always = Always { host: "api.example.com", port: 443, asked_by: "ask-web" };
+        let always = Always { host: "api.example.com", port: 443, protocol: Protocol::Tcp, asked_by: "ask-web" };
         let new = with_allow_rule(None, always).unwrap();
         assert!(new.contains("always-api.example.com"), "{new}");
         let again = with_allow_rule(Some(&new), Always { host: "10.0.0.8", ..always }).unwrap();
