@@ -9,7 +9,8 @@ use serde::Serialize;
 use crate::figure::{self, Part};
 
 /// The parts: a name, and the words after `benches`. Each prints a [`Part`] as its last line.
-const PARTS: [(&str, &[&str]); 1] = [("through the gateway", &["compare", "--rounds", "3"])];
+const PARTS: [(&str, &[&str]); 2] =
+    [("through the gateway", &["compare", "--rounds", "3"]), ("start-up", &["start", "--starts", "200"])];
 
 /// How everything is measured.
 #[derive(Args)]

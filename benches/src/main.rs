@@ -33,6 +33,8 @@ mod namespace;
 mod origin;
 /// What the comparison found.
 mod report;
+/// Start-up against bubblewrap.
+mod start;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -58,6 +60,8 @@ enum Command {
     Load(load::Load),
     /// The origin alone.
     Origin(origin::Origin),
+    /// Time and memory of `cofferdam run -- true`, beside bubblewrap.
+    Start(start::Start),
 }
 
 fn main() -> Result<()> {
@@ -68,5 +72,6 @@ fn main() -> Result<()> {
         Command::DnsServer(server) => dns::serve(&server),
         Command::Load(load) => load::run(&load),
         Command::Origin(origin) => origin::serve(&origin),
+        Command::Start(start) => start::run(&start),
     }
 }

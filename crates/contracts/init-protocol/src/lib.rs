@@ -3,13 +3,15 @@
 //! One `SOCK_SEQPACKET` Unix socket, one JSON message a packet, descriptors beside it as SCM_RIGHTS (unix(7)).
 //! ```text
 //! host                                   init (PID 1 of the sandbox)
-//!   | ToInit::Build + plan, mount trees -> |  builds the walls
-//!   | <- FromInit::Listeners + sockets     |  nothing of the workload has run yet
+//!   | ToInit::Begin ---------------------> |  builds what needs no plan: the network, its rules, /proc, /dev
+//!   | <- FromInit::Listeners + sockets     |  the gateway may take them; nothing of the workload has run yet
+//!   | ToInit::Build + plan, mount trees -> |  builds the other walls
+//!   | <- FromInit::Standing                |  all stand; nothing of the workload has run yet
 //!   | ToInit::Start ---------------------> |  runs the workload
 //!   | ToInit::Signal(n) -----------------> |
 //!   | <- FromInit::Ended | NotRun          |  init exits, the kernel kills what is left
 //! ```
-//! [`FromInit::Failed`] may come in place of `Listeners`: a wall could not be built, and nothing ran.
+//! [`FromInit::Failed`] may come in place of `Listeners` or `Standing`: a wall could not be built, and nothing ran.
 //! A closed socket means: the other side is gone; init then exits, and the kernel kills everything in its
 //! pid namespace (pid_namespaces(7)). The [`Plan`] travels in a file descriptor, so its size has no bound by a packet.
 
@@ -124,7 +126,7 @@ pub struct Limits {
 pub enum Terminal {
     /// Standard streams as inherited.
     Inherit,
-    /// A pseudo-terminal made inside; its master goes to the host with [`FromInit::Listeners`].
+    /// A pseudo-terminal made inside; its master goes to the host with [`FromInit::Standing`].
     New {
         /// Rows at the start.
         rows: u16,
@@ -148,7 +150,7 @@ pub struct Plan {
     pub command: Vec<String>,
     /// The whole environment.
     pub environment: Vec<(String, String)>,
-    /// Ports of the gateway.
+    /// Ports of the gateway: those that [`ToInit::Begin`] named.
     pub ports: GatewayPorts,
     /// Limits.
     pub limits: Limits,
@@ -160,7 +162,7 @@ pub struct Plan {
     pub gid: u32,
 }
 
-/// What a descriptor beside [`FromInit::Listeners`] is.
+/// What a descriptor beside [`FromInit::Listeners`] or [`FromInit::Standing`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Handed {
     /// Listens for redirected TCP over IPv4.
@@ -186,8 +188,13 @@ pub enum Handed {
 /// What init asks or tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromInit {
-    /// The walls stand.
+    /// The network stands, with its rules. The other walls do not yet.
     Listeners {
+        /// The descriptors beside this message, in their order.
+        handed: Vec<Handed>,
+    },
+    /// The walls stand, all of them.
+    Standing {
         /// The descriptors beside this message, in their order.
         handed: Vec<Handed>,
         /// What is enforced, by name.
@@ -221,7 +228,12 @@ pub enum FromInit {
 /// What the host tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToInit {
-    /// Build the walls. Beside it the descriptors: a file with the [`Plan`] as JSON, then one mount tree for each
+    /// Build what needs no plan.
+    Begin {
+        /// Ports of the gateway.
+        ports: GatewayPorts,
+    },
+    /// Build the other walls. Beside it the descriptors: a file with the [`Plan`] as JSON, then one mount tree for each
     /// entry of `trees`.
     Build {
         /// The entries of [`Plan::mounts`] that the host opened itself, because init's user could not.

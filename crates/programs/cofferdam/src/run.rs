@@ -1,9 +1,9 @@
 //! `run`: a command, contained.
 //!
 //! ```text
-//! flags ─▶ guard (fork) ─▶ choose policy, mounts, environment ─▶ open the record ─▶ walls ─▶ gateway ─▶ workload
-//!                                                                                                      │
-//!          exit code ◀─ summary ◀─ record the end ◀─ stop the gateway ◀────────── wait, answer, apply ─┘
+//! flags ─▶ guard (fork) ─▶ begin a sandbox ┬▶ its network, /proc, /dev ──────────────┬▶ its files, privileges ─┬▶ workload
+//!                                          └▶ choose policy, mounts, environment ─▶ plan ▶ record, policy, gateway ┘  │
+//!          exit code ◀─ summary ◀─ record the end ◀─ stop the gateway ◀───────────────────── wait, answer, apply ─┘
 //! ```
 //! The first process only waits: where the one that holds the gateway dies, it exits with 125 and the kernel kills the
 //! sandbox. Nothing of ours goes to standard output.
@@ -18,7 +18,10 @@ use anyhow::{Context as _, Result};
 use audit_event::RunContext;
 use audit_log::AuditLog;
 use jiff::Timestamp;
-use sandbox::{GroupLimits, Passed, PlanRequest, Planned, Spec, Standard, Terminal};
+use sandbox::{
+    Building, Foundations, GatewayPorts, GroupLimits, Outset, Outside, Passed, PlanRequest, Planned, Standard,
+    StartError, Terminal,
+};
 use values::{Labels, Revision};
 
 use crate::{
@@ -70,6 +73,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let config = Config::load()?;
     // Forks, so before anything makes a thread. Only the process that will hold the gateway returns.
     sandbox::guard().map_err(|error| failed(&error, error.hint()))?;
+    let begun = Begun::new()?;
     log_to_standard_error();
     let working_directory = working_directory(arguments.workdir.as_deref())?;
     guarded::refuse_home(&working_directory, arguments.allow_home)?;
@@ -104,6 +108,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let checked = prepared.guarded.add_live_runs(&runs, &run);
     let outcome = checked.and_then(|()| {
         Live { arguments: &arguments, config: &config, runs: &runs, run: &run, events: &events }.start(
+            begun,
             prepared,
             &working_directory,
             &mut record,
@@ -119,6 +124,26 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     runs.end(&run, &record)?;
     drop(lock);
     outcome.map(ExitCode::from)
+}
+
+/// What takes its time beside all that is read and decided.
+struct Begun {
+    /// Where it fails, that is told when it is needed.
+    foundations: Result<Foundations, StartError>,
+    terminal: Terminal,
+    outside: Outside,
+    asks: bool,
+}
+
+impl Begun {
+    fn new() -> Result<Self> {
+        let asks = ask::can_ask();
+        let standard = Standard::of_this_process(asks).map_err(|error| failed(&error, error.hint()))?;
+        let Standard { terminal, streams, outside, .. } = standard;
+        let outset = Outset { streams, terminal, ports: GatewayPorts::default() };
+        // The pipes in it are dropped here: their end is the end of the workload.
+        Ok(Self { foundations: sandbox::lay(&outset), terminal, outside, asks })
+    }
 }
 
 /// What the parts have to say about themselves: errors, or what `COFFERDAM_LOG` asks for.
@@ -249,24 +274,14 @@ impl Live<'_> {
         self.arguments.quiet || self.config.quiet.value
     }
 
-    fn start(&self, prepared: Prepared, working_directory: &Path, record: &mut RunRecord) -> Result<u8> {
+    fn start(&self, begun: Begun, prepared: Prepared, working_directory: &Path, record: &mut RunRecord) -> Result<u8> {
         let Prepared { choice, environment, mut opened, presets, guarded } = prepared;
         let mut lists = source::ListReader::new(choice.source.folder.clone());
         let compiled = self.compile(&choice, &mut lists)?;
-        let context = RunContext { sandbox: format!("run-{}", self.run.id.short()), thread: None, tool_call: None };
-        let durability = config::flag_over(self.arguments.durability, &self.config.durability).value;
-        let options = audit_log::Options {
-            durability: match durability {
-                Durability::Written => audit_log::Durability::Written,
-                Durability::Fsync => audit_log::Durability::Fsync,
-            },
-            rotate_bytes: if guarded.record_stays { u64::MAX } else { audit_log::Options::default().rotate_bytes },
-            ..audit_log::Options::default()
-        };
-        let audit = AuditLog::open(self.events, context, options).map_err(|error| failed(&error, None))?;
-        let asks = ask::can_ask();
-        let standard = Standard::of_this_process(asks).map_err(|error| failed(&error, error.hint()))?;
-        let planned = self.plan(&environment, &opened, &guarded, working_directory, standard.terminal)?;
+        // Before the plan: what is protected must be there.
+        let audit = self.open_record(guarded.record_stays)?;
+        let planned = self.plan(&environment, &opened, &guarded, working_directory, begun.terminal)?;
+        let building = self.build(begun.foundations, &planned)?;
         opened.closed = planned.closed.iter().map(|path| path.display().to_string()).collect();
         record.guard = guarded.live(&planned.closed);
         self.run.write(record)?;
@@ -278,18 +293,6 @@ impl Live<'_> {
             // Names of files in it may be an earlier workload's, and this is a terminal.
             said.notes().iter().for_each(|text| note(&audit_event::bounded(text, LONGEST_NOTE)));
         }
-        let spec = Spec {
-            plan: planned.plan,
-            limits: GroupLimits {
-                cpus: self.arguments.cpus,
-                memory: self.arguments.memory.map(|size| size.0),
-                pids: self.arguments.pids,
-            },
-            streams: standard.streams,
-        };
-        let started = sandbox::start(&spec).map_err(|error| failed(&error, error.hint()))?;
-        // The pipes in it: their end is the end of the workload.
-        drop(spec);
         let is_bare = choice.is_bare;
         let managed: Vec<String> = presets.iter().flat_map(|preset| preset.managed.clone()).collect();
         session::Session {
@@ -307,14 +310,38 @@ impl Live<'_> {
             guard: record.guard.clone(),
             repositories: repositories.clone(),
             watch: self.arguments.watch,
-            outside: standard.outside,
+            outside: begun.outside,
             passed: if self.arguments.unfiltered_terminal { Passed::All } else { Passed::Harmless },
-            asks,
+            asks: begun.asks,
             config: self.config.clone(),
         }
-        .live(started)
+        .live(building)
         .inspect_err(|_| Found::new(&repositories, &record.guard).say(self.quiet()))
         .map(|ended| self.report(&ended, is_bare, &managed))
+    }
+
+    fn build(&self, foundations: Result<Foundations, StartError>, planned: &Planned) -> Result<Building> {
+        let limits = GroupLimits {
+            cpus: self.arguments.cpus,
+            memory: self.arguments.memory.map(|size| size.0),
+            pids: self.arguments.pids,
+        };
+        let building = foundations.and_then(|foundations| foundations.build(&planned.plan, &limits));
+        building.map_err(|error| failed(&error, error.hint()).into())
+    }
+
+    fn open_record(&self, in_one_file: bool) -> Result<AuditLog> {
+        let context = RunContext { sandbox: format!("run-{}", self.run.id.short()), thread: None, tool_call: None };
+        let durability = config::flag_over(self.arguments.durability, &self.config.durability).value;
+        let options = audit_log::Options {
+            durability: match durability {
+                Durability::Written => audit_log::Durability::Written,
+                Durability::Fsync => audit_log::Durability::Fsync,
+            },
+            rotate_bytes: if in_one_file { u64::MAX } else { audit_log::Options::default().rotate_bytes },
+            ..audit_log::Options::default()
+        };
+        AuditLog::open(self.events, context, options).map_err(|error| failed(&error, None).into())
     }
 
     fn compile(

@@ -42,7 +42,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use init_protocol::{CONTROL_FD, Channel, FromInit, Handed, Plan, Terminal, ToInit};
+use init_protocol::{CONTROL_FD, Channel, ChannelError, FromInit, Handed, Plan, Terminal, ToInit};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 
 use crate::failure::{Failure, Step};
@@ -52,6 +52,12 @@ use crate::reaper::{ChildWatch, End};
 struct Order {
     plan: Plan,
     trees: BTreeMap<usize, OwnedFd>,
+}
+
+/// What stands before there is a plan.
+struct Foundations {
+    families: network::Families,
+    root: root::Root,
 }
 
 /// What stands when the walls do.
@@ -86,23 +92,22 @@ extern "C" fn main(_: i32, _: *const *const libc::c_char) -> i32 {
 /// The whole life; what is left to say at its end.
 fn run(channel: &Channel) -> Result<Option<FromInit>, Failure> {
     privileges::take_name();
-    // What needs no plan is done while the host still writes it.
     privileges::leave_keyring()?;
-    let families = network::build()?;
-    let order = receive_order(channel)?;
+    // What needs no plan is done while the host still makes one.
+    let Some(foundations) = lay(channel)? else { return Ok(None) };
+    let Some(order) = receive_order(channel)? else { return Ok(None) };
     let plan = order.plan;
-    let mut walls = build(&plan, order.trees, families)?;
+    let mut walls = build(&plan, order.trees, foundations)?;
     let slave = walls.slave.take();
-    let descriptors: Vec<BorrowedFd<'_>> = walls.handed.iter().map(|(_, descriptor)| descriptor.as_fd()).collect();
-    let message = FromInit::Listeners {
+    let message = FromInit::Standing {
         handed: walls.handed.iter().map(|(handed, _)| *handed).collect(),
         enforced: walls.enforced,
         missing: walls.missing,
     };
-    if channel.send(&message, &descriptors).is_err() || reaper::await_start(channel)?.is_none() {
+    if channel.send(&message, &borrowed(&walls.handed)).is_err() || reaper::await_start(channel)?.is_none() {
         return Ok(None);
     }
-    // The sockets are the gateway's alone now. Of the terminal init keeps its end, to know who is in front.
+    // Of the terminal init keeps its end, to know who is in front.
     let master = walls.handed.into_iter().find(|(handed, _)| *handed == Handed::TerminalMaster);
     let children = ChildWatch::new()?;
     let started = workload::start(&plan, slave)?;
@@ -115,10 +120,44 @@ fn run(channel: &Channel) -> Result<Option<FromInit>, Failure> {
     }
 }
 
-fn receive_order(channel: &Channel) -> Result<Order, Failure> {
+fn borrowed(handed: &[(Handed, OwnedFd)]) -> Vec<BorrowedFd<'_>> {
+    handed.iter().map(|(_, descriptor)| descriptor.as_fd()).collect()
+}
+
+/// Builds what needs no plan, and hands over the sockets; `None` where the host is gone.
+fn lay(channel: &Channel) -> Result<Option<Foundations>, Failure> {
+    let ports = match channel.receive::<ToInit>() {
+        Ok((ToInit::Begin { ports }, _)) => ports,
+        Ok((ToInit::Build { .. } | ToInit::Start | ToInit::Signal(_), _)) => return Err(broken("begin")),
+        Err(_) => return Ok(None),
+    };
+    let families = network::build()?;
+    firewall::build(ports)?;
+    privileges::tune_network();
+    let handed = listeners::open(ports, families)?;
+    let message = FromInit::Listeners { handed: handed.iter().map(|(handed, _)| *handed).collect() };
+    if channel.send(&message, &borrowed(&handed)).is_err() {
+        return Ok(None);
+    }
+    // The sockets are the gateway's alone from here on.
+    drop(handed);
+    Ok(Some(Foundations { families, root: root::Root::begin()? }))
+}
+
+/// The other half of cofferdam said something else than it should.
+fn broken(step: &str) -> Failure {
     const HINT: &str = "the two halves of cofferdam do not fit each other; install it again";
-    let broken = || Failure::new("read the plan", Errno::PROTO, HINT);
-    let (message, beside) = channel.receive::<ToInit>().map_err(|_| broken())?;
+    Failure::new(step, Errno::PROTO, HINT)
+}
+
+/// Waits for the plan; `None` where the host is gone.
+fn receive_order(channel: &Channel) -> Result<Option<Order>, Failure> {
+    let broken = || broken("read the plan");
+    let (message, beside) = match channel.receive::<ToInit>() {
+        Ok(received) => received,
+        Err(ChannelError::Closed) => return Ok(None),
+        Err(_) => return Err(broken()),
+    };
     let mut beside = beside.into_iter();
     let (ToInit::Build { trees }, Some(file)) = (message, beside.next()) else { return Err(broken()) };
     if trees.len() != beside.len() {
@@ -127,23 +166,19 @@ fn receive_order(channel: &Channel) -> Result<Order, Failure> {
     let mut text = Vec::new();
     std::fs::File::from(file).read_to_end(&mut text).map_err(|_| broken())?;
     let plan = serde_json::from_slice(&text).map_err(|_| broken())?;
-    Ok(Order { plan, trees: trees.into_iter().zip(beside).collect() })
+    Ok(Some(Order { plan, trees: trees.into_iter().zip(beside).collect() }))
 }
 
-/// Builds every wall; the workload's process inherits them all.
-fn build(plan: &Plan, trees: BTreeMap<usize, OwnedFd>, families: network::Families) -> Result<Walls, Failure> {
+/// Builds the walls that are left; the workload's process inherits them all.
+fn build(plan: &Plan, trees: BTreeMap<usize, OwnedFd>, foundations: Foundations) -> Result<Walls, Failure> {
     const HINT: &str = "the kernel refused a setting of the new namespaces; run `cofferdam doctor`";
     let mut enforced: Vec<String> =
         ["user namespace", "network namespace", "firewall", "file system"].map(str::to_owned).to_vec();
-    let mut missing = Vec::new();
-
-    if !families.ipv6 {
+    let (mut handed, mut missing) = (Vec::new(), Vec::new());
+    if !foundations.families.ipv6 {
         missing.push("IPv6: this kernel has none, so the sandbox has none".to_owned());
     }
-    firewall::build(plan.ports)?;
-    privileges::tune_network();
-    let mut handed = listeners::open(plan.ports, families)?;
-    root::build(plan, trees)?;
+    foundations.root.furnish(&plan.mounts, trees)?;
     rustix::system::sethostname(plan.hostname.as_bytes()).step("set the host name", HINT)?;
     let slave = match plan.terminal {
         Terminal::Inherit => None,

@@ -81,7 +81,7 @@ pub(crate) fn watch(
                 unsafe { libc::kill(-group.as_raw_nonzero().get(), number) };
             }
             // The host speaks only these here: anything else means that it is not itself any more.
-            Ok((ToInit::Build { .. } | ToInit::Start, _)) | Err(_) => return Ok(End::HostGone),
+            Ok((ToInit::Begin { .. } | ToInit::Build { .. } | ToInit::Start, _)) | Err(_) => return Ok(End::HostGone),
         }
     }
 }
@@ -107,7 +107,9 @@ fn reap(workload: Pid) -> Option<i32> {
 pub(crate) fn await_start(channel: &Channel) -> Result<Option<()>, Failure> {
     match channel.receive::<ToInit>() {
         Ok((ToInit::Start, _)) => Ok(Some(())),
-        Ok((ToInit::Signal(_) | ToInit::Build { .. }, _)) => Err(Errno::PROTO).step("await start", HINT),
+        Ok((ToInit::Begin { .. } | ToInit::Signal(_) | ToInit::Build { .. }, _)) => {
+            Err(Errno::PROTO).step("await start", HINT)
+        }
         Err(_) => Ok(None),
     }
 }

@@ -1,7 +1,8 @@
 //! The sandbox's file system: a new root with the plan's mounts and nothing else.
 //!
 //! Order matters, and the traps are known (research/sandbox.md 8.1):
-//! - every source is opened first, as a detached copy of the host's mounts; nothing of the new root is looked up for it;
+//! - every source is opened before any is attached, as a detached copy of the host's mounts; the new root meanwhile
+//!   covers nothing that could be a source;
 //! - every target is resolved inside the new root (`RESOLVE_IN_ROOT`, no magic links), so a symbolic link that the
 //!   workload left behind in a mounted folder leads nowhere outside;
 //! - a mount point is created only in the file systems made here, never in a folder of the host;
@@ -11,7 +12,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use init_protocol::{Mount, Plan};
+use init_protocol::Mount;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
@@ -23,12 +24,12 @@ use crate::mounting::{PLAIN, READ_ONLY, attach, copy_of, new_tmpfs, restrict, re
 const HINT: &str = "a mount of the sandbox could not be made; check that the folder exists and that you may read it";
 const HINT_ROOT: &str = "the kernel refused to build a root of mounts; run `cofferdam doctor`";
 
-/// Where the new root is mounted for the moment before it becomes the root. Nothing is looked up below it meanwhile
-/// but devices and processors, which lie elsewhere.
-const STAGING: [&str; 3] = ["/tmp", "/mnt", "/home"];
+/// Where the new root is mounted until it becomes the root: folders of `/proc` that every kernel has, and that hold
+/// nothing to mount. The old root can't lie over the new one meanwhile: `..` in the new root would lead into it.
+const STAGING: [&str; 3] = ["/proc/driver", "/proc/fs", "/proc/bus"];
 
 /// The new root while it is built.
-struct Root {
+pub(crate) struct Root {
     /// The root directory.
     directory: OwnedFd,
     /// Device numbers of the file systems made here: mount points may be created in these.
@@ -43,54 +44,26 @@ struct Opened<'a> {
     tree: Option<OwnedFd>,
 }
 
-/// Builds the file system and moves this process into it.
-pub(crate) fn build(plan: &Plan, trees: BTreeMap<usize, OwnedFd>) -> Result<(), Failure> {
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", private).step("root: make mounts private", HINT_ROOT)?;
-    let opened = open_sources(&plan.mounts, trees)?;
-    let mut root = Root::new()?;
-    crate::base_mounts::build()?;
-    for entry in opened {
-        root.add(entry)?;
-    }
-    root.enter()
-}
-
-fn open_sources(mounts: &[Mount], mut trees: BTreeMap<usize, OwnedFd>) -> Result<Vec<Opened<'_>>, Failure> {
-    let mut opened = Vec::with_capacity(mounts.len());
-    for (index, mount) in mounts.iter().enumerate() {
-        let tree = match mount {
-            Mount::Tmpfs { .. } | Mount::File { .. } | Mount::Symlink { .. } => None,
-            Mount::Bind { source, optional, .. } => match trees.remove(&index) {
-                Some(tree) => Some(tree),
-                None => match copy_of(source) {
-                    Ok(tree) => Some(tree),
-                    Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) if *optional => continue,
-                    Err(errno) => return Err(Failure::new(format!("mount {}", source.display()), errno, HINT)),
-                },
-            },
-        };
-        opened.push(Opened { mount, tree });
-    }
-    Ok(opened)
-}
-
 impl Root {
-    fn new() -> Result<Root, Failure> {
-        let tree = new_tmpfs("16m", "0755").step("root: tmpfs", HINT_ROOT)?;
-        let mut last = Errno::NOENT;
-        for staging in STAGING {
-            let place = rustix::fs::open(staging, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-            match place.and_then(|place| attach(&tree, place)) {
-                Ok(()) => {
-                    fchdir(&tree).step("root: change directory", HINT_ROOT)?;
-                    let own = fstat(&tree).step("root: look up", HINT_ROOT)?.st_dev;
-                    return Ok(Root { directory: tree, own_devices: vec![own], last: None });
-                }
-                Err(errno) => last = errno,
-            }
+    /// Makes the new root with what every sandbox has.
+    pub(crate) fn begin() -> Result<Root, Failure> {
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        mount_change("/", private).step("root: make mounts private", HINT_ROOT)?;
+        let directory = stage()?;
+        let own = fstat(&directory).step("root: look up", HINT_ROOT)?.st_dev;
+        crate::base_mounts::build()?;
+        Ok(Root { directory, own_devices: vec![own], last: None })
+    }
+
+    /// Puts the plan's mounts in, moves this process there, lets go of the old root, and closes this one for writing.
+    pub(crate) fn furnish(mut self, mounts: &[Mount], trees: BTreeMap<usize, OwnedFd>) -> Result<(), Failure> {
+        for entry in open_sources(mounts, trees)? {
+            self.add(entry)?;
         }
-        Err(Failure::new("root: mount tmpfs", last, HINT_ROOT))
+        pivot_root(".", ".").step("root: pivot", HINT_ROOT)?;
+        unmount(".", UnmountFlags::DETACH).step("root: detach the old root", HINT_ROOT)?;
+        rustix::process::chdir("/").step("root: change directory", HINT_ROOT)?;
+        restrict_one(&self.directory, READ_ONLY).step("root: read-only", HINT_ROOT)
     }
 
     /// Opens a place in the new root.
@@ -188,14 +161,44 @@ impl Root {
         let name = target.file_name().ok_or(Errno::INVAL)?.to_owned();
         symlinkat(to, self.parent(target)?, name)
     }
+}
 
-    /// Makes this root the root, lets go of the old one, and closes this one for writing.
-    fn enter(self) -> Result<(), Failure> {
-        pivot_root(".", ".").step("root: pivot", HINT_ROOT)?;
-        unmount(".", UnmountFlags::DETACH).step("root: detach the old root", HINT_ROOT)?;
-        rustix::process::chdir("/").step("root: change directory", HINT_ROOT)?;
-        restrict_one(&self.directory, READ_ONLY).step("root: read-only", HINT_ROOT)
+fn open_sources(mounts: &[Mount], mut trees: BTreeMap<usize, OwnedFd>) -> Result<Vec<Opened<'_>>, Failure> {
+    let mut opened = Vec::with_capacity(mounts.len());
+    for (index, mount) in mounts.iter().enumerate() {
+        let tree = match mount {
+            Mount::Tmpfs { .. } | Mount::File { .. } | Mount::Symlink { .. } => None,
+            Mount::Bind { source, optional, .. } => match trees.remove(&index) {
+                Some(tree) => Some(tree),
+                None => match copy_of(source) {
+                    Ok(tree) => Some(tree),
+                    Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) if *optional => continue,
+                    Err(errno) => return Err(Failure::new(format!("mount {}", source.display()), errno, HINT)),
+                },
+            },
+        };
+        opened.push(Opened { mount, tree });
     }
+    Ok(opened)
+}
+
+/// Mounts a tmpfs, and makes it the working directory.
+fn stage() -> Result<OwnedFd, Failure> {
+    let tree = new_tmpfs("16m", "0755").step("root: tmpfs", HINT_ROOT)?;
+    let mut last = Errno::NOENT;
+    for staging in STAGING {
+        let place = rustix::fs::open(staging, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        match place.and_then(|place| attach(&tree, place)) {
+            Ok(()) => {
+                fchdir(&tree).step("root: change directory", HINT_ROOT)?;
+                // A copy of all that the host mounts, such as of `/`, must not have this in it.
+                mount_change(".", MountPropagationFlags::UNBINDABLE).step("root: keep out of copies", HINT_ROOT)?;
+                return Ok(tree);
+            }
+            Err(errno) => last = errno,
+        }
+    }
+    Err(Failure::new("root: mount tmpfs", last, HINT_ROOT))
 }
 
 fn write_all(file: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {

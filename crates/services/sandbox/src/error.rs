@@ -19,6 +19,9 @@ pub enum StartError {
         /// Possible.
         most: usize,
     },
+    /// What was begun is not what the plan goes on with.
+    #[error("the plan has another terminal, other ports or other ids than the sandbox was begun with")]
+    OtherPlan,
     /// A standard stream leads past the walls.
     #[error("{stream} is {what}: the workload could reach the host by it")]
     Stream {
@@ -143,6 +146,7 @@ impl StartError {
             StartError::Limit { .. } => "leave the limit out, or run `cofferdam doctor` to see which limits work here",
             StartError::NoSpareId { .. } => "start cofferdam as an ordinary user, or give this container more ids",
             StartError::NoCommand
+            | StartError::OtherPlan
             | StartError::TooManyMounts { .. }
             | StartError::Read { .. }
             | StartError::Random { .. }

@@ -24,6 +24,15 @@ pub(crate) struct Ids {
     pub(crate) gid: u32,
 }
 
+/// As whom the workload runs where the caller is root.
+const ORDINARY: u32 = 1000;
+
+/// The ids that the workload has in its own namespace: the caller's, or those of an ordinary user.
+pub(crate) fn inside() -> Ids {
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    if uid == 0 { Ids { uid: ORDINARY, gid: ORDINARY } } else { Ids { uid, gid } }
+}
+
 /// Whose processes they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Identity {

@@ -12,9 +12,11 @@
 use std::ffi::CStr;
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use init_protocol::CONTROL_FD;
+use rustix::io::Errno;
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::error::StartError;
 use crate::identity::{Identity, Ids};
@@ -144,6 +146,18 @@ impl Child {
             .map_err(|errno| StartError::Child { step: "wait for its ids", source: errno.into() })
     }
 
+    /// Kills it, and once it is init, everything inside.
+    pub(crate) fn kill(&self) {
+        // One that is gone already can't be signalled: then there is nothing left to kill.
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+
+    /// Waits for its end: the kernel reports it when nothing of the pid namespace is left.
+    pub(crate) fn reap(&self) {
+        let ended = WaitIdOptions::EXITED;
+        while matches!(waitid(WaitId::PidFd(self.pidfd.as_fd()), ended), Err(Errno::INTR)) {}
+    }
+
     /// Why it ended before it became init, if it said so. Waits for its end or its start.
     pub(crate) fn failure(&self) -> Option<StartError> {
         let mut report = [0_u8; 5];
@@ -230,6 +244,15 @@ fn prepare(prepared: &Prepared) -> Result<(), u8> {
         let [input, output, errors] = prepared.streams;
         let streams = [away(input, 4)?, away(output, 4)?, away(errors, 4)?];
         place(gate, REPORT_FD, libc::O_CLOEXEC, 3)?;
+        for (number, stream) in (0..).zip(streams) {
+            place(stream, number, 0, 4)?;
+        }
+        place(control, CONTROL_FD, 0, 3)?;
+        place(program, PROGRAM_FD, libc::O_CLOEXEC, 3)?;
+        // The host's ends too: from here on, a host that dies is noticed.
+        if libc::syscall(libc::SYS_close_range, REPORT_FD + 1, u32::MAX, 0) != 0 {
+            return Err(3);
+        }
         if let TakenIds::Mapped(files) = &prepared.ids {
             map_own_ids(files)?;
         }
@@ -239,14 +262,6 @@ fn prepare(prepared: &Prepared) -> Result<(), u8> {
         let mut word = 0_u8;
         if libc::read(REPORT_FD, (&raw mut word).cast(), 1) != 1 {
             return Err(0);
-        }
-        for (number, stream) in (0..).zip(streams) {
-            place(stream, number, 0, 4)?;
-        }
-        place(control, CONTROL_FD, 0, 3)?;
-        place(program, PROGRAM_FD, libc::O_CLOEXEC, 3)?;
-        if libc::syscall(libc::SYS_close_range, REPORT_FD + 1, u32::MAX, 0) != 0 {
-            return Err(3);
         }
         if let TakenIds::Changed(ids) = prepared.ids {
             let none: *const libc::gid_t = std::ptr::null();

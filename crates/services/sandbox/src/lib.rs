@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! this process                          the sandbox: new user, mount, pid, net, ipc, uts, cgroup namespaces
-//!   start(spec) ── clone3, ids ───────▶ sandbox-init (PID 1, from a sealed file in memory)
-//!      │        ◀─ sockets ────────────   loopback, rules, listeners, file system, privileges, seccomp
-//!   the gateway takes the sockets
+//!   lay ── clone3, ids ───────────────▶ sandbox-init (PID 1, from a sealed file in memory)
+//!   Foundations::build ── plan ───────▶   loopback, rules, listeners, /proc, /dev
+//!   Building::sockets  ◀─ sockets ────   file system, privileges, Landlock, seccomp
+//!   the gateway takes the sockets           │
+//!   Building::finish   ◀─ all stand ────────┘
 //!   Sandbox::run ─────────────────────▶   the workload
 //!   Running::wait ◀── how it ended ────   exit: the kernel kills what is left
 //! ```
@@ -63,5 +65,5 @@ pub use probe::{Capabilities, Capability, State, probe};
 pub use repository::{AtTheEnd, RepositoryWatch, common_folder};
 pub use running::{Exit, Remote, Running, Sandbox};
 pub use standard::{Outside, Standard};
-pub use start::{Sockets, Spec, Started, start};
+pub use start::{Building, Foundations, Outset, Sockets, Spec, Standing, Started, lay, start};
 pub use streams::Streams;

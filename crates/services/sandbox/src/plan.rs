@@ -16,8 +16,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use init_protocol::{GatewayPorts, Limits, Mount, Plan, Terminal};
-use rustix::process::{getegid, geteuid};
 
+use crate::identity::{self, Ids};
 use crate::protection::{self, Protection};
 use crate::repository::RepositoryWatch;
 use crate::{host_sockets, survey, system_files};
@@ -148,8 +148,6 @@ const NOT_TO_WORK_IN: [&str; 20] = [
 ];
 /// Folders under which nothing may be the working directory.
 const NOT_UNDER: [&str; 3] = ["/dev", "/proc", "/sys"];
-/// As whom the workload runs where the caller is root.
-const ORDINARY: u32 = 1000;
 const MEBIBYTE: u64 = 1 << 20;
 
 impl PlanRequest {
@@ -182,8 +180,7 @@ impl PlanRequest {
     /// The plan.
     pub fn plan(self) -> Result<Planned, PlanError> {
         self.check()?;
-        let caller = (geteuid().as_raw(), getegid().as_raw());
-        let (uid, gid) = if caller.0 == 0 { (ORDINARY, ORDINARY) } else { caller };
+        let Ids { uid, gid } = identity::inside();
         let mut mounts = system_files::mounts();
         mounts.extend(self.generated(uid, gid));
         mounts.extend(self.private_folders());

@@ -4,8 +4,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use init_protocol::{Channel, ChannelError, FromInit, ToInit};
-use rustix::io::Errno;
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::groups::ControlGroup;
 use crate::launch::Child;
@@ -45,14 +43,11 @@ impl Handle {
     }
 
     fn kill(&self) {
-        // Init that is gone already can't be signalled: then there is nothing left to kill.
-        let _ = pidfd_send_signal(&self.child.pidfd, Signal::KILL);
+        self.child.kill();
     }
 
-    /// Waits for init's end: the kernel reports it when nothing of the pid namespace is left.
     fn reap(&self) {
-        let ended = WaitIdOptions::EXITED;
-        while matches!(waitid(WaitId::PidFd(self.child.pidfd.as_fd()), ended), Err(Errno::INTR)) {}
+        self.child.reap();
         self.group.remove();
         self.held.release();
     }
@@ -101,17 +96,27 @@ pub struct Remote {
 impl Running {
     /// Waits for the end, until nothing of the sandbox is left.
     pub fn wait(self) -> Exit {
-        let exit = loop {
+        let exit = self.ended();
+        self.clear();
+        exit
+    }
+
+    /// Waits for the end. What else runs inside is not gone yet: [`Running::clear`] sees to it.
+    pub fn ended(&self) -> Exit {
+        loop {
             match self.handle.channel.receive::<FromInit>() {
                 Ok((FromInit::Ended { code }, _)) => break Exit::Ended { code },
                 Ok((FromInit::NotRun { code, reason }, _)) => break Exit::NotRun { code, reason },
                 Ok((FromInit::Failed { step, errno, hint }, _)) => break Exit::Failed { step, errno, hint },
-                Ok((FromInit::Listeners { .. }, _)) => {}
+                Ok((FromInit::Listeners { .. } | FromInit::Standing { .. }, _)) => {}
                 Err(_) => break Exit::Lost,
             }
-        };
+        }
+    }
+
+    /// Kills what is left inside, and waits until it is gone.
+    pub fn clear(self) {
         self.handle.end();
-        exit
     }
 
     /// For other threads.

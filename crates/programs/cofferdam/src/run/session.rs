@@ -1,4 +1,4 @@
-//! From standing walls to the end of the workload: the gateway starts, the workload runs, signals, new policies,
+//! From the sandbox's sockets to the end of the workload: the gateway starts, the workload runs, signals, new policies,
 //! lists and time are served until it ends.
 
 use std::{
@@ -13,7 +13,7 @@ use audit_event::{Event, PolicyApplied, PolicyRefused, SandboxChanged, bounded};
 use audit_log::AuditLog;
 use gateway::{Gateway, SandboxSockets, Settings, Summary};
 use policy::CompiledPolicy;
-use sandbox::{Console, Exit, Outside, Passed, Remote, Sockets, Started};
+use sandbox::{Building, Console, Exit, Outside, Passed, Remote, Sockets, Standing};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
@@ -39,7 +39,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The longest command line in a record.
 const COMMAND_LIMIT: usize = 512;
 
-/// A run whose walls stand.
+/// A run whose walls are being built.
 pub(crate) struct Session {
     pub(crate) audit: AuditLog,
     pub(crate) source: Source,
@@ -74,13 +74,13 @@ pub(crate) struct Ended {
 
 impl Session {
     /// Lives it to the end.
-    pub(crate) fn live(mut self, started: Started) -> Result<Ended> {
-        let Started { sandbox, sockets, terminal, enforced, missing } = started;
-        self.record_start(&enforced, &missing)?;
+    pub(crate) fn live(mut self, mut building: Building) -> Result<Ended> {
+        let wall = |error: sandbox::StartError| failed(&error, error.hint());
+        let sockets = building.sockets().map_err(wall)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the run")?;
         let console = SharedConsole::default();
         let questions = self.questions(&console)?;
-        let init = sandbox.init_pid();
+        let init = building.init_pid();
         let gateway = Gateway::start(
             handed_over(sockets, init),
             Arc::clone(&self.policy),
@@ -95,14 +95,20 @@ impl Session {
         let _inside = runtime.enter();
         let control = ControlSocket::bind(&self.socket)?;
         let signals = Signals::new()?;
+        let Standing { sandbox, terminal, enforced, missing } = building.finish().map_err(wall)?;
+        self.record_start(&enforced, &missing)?;
         let running = sandbox.run().map_err(|error| failed(&error, None))?;
         let outside = std::mem::take(&mut self.outside);
         let attached = Console::attach(outside, terminal, self.passed).map_err(|error| failed(&error, error.hint()))?;
         *console.blocking_lock() = Some(attached);
         let remote = running.remote();
         let (tell, exited) = oneshot::channel();
-        let waiting = thread::Builder::new().name("wait".to_owned()).spawn(move || tell.send(running.wait()));
-        waiting.context("waiting for the workload")?;
+        let waiting = thread::Builder::new().name("wait".to_owned()).spawn(move || {
+            // Nobody left to tell: then the run has failed already.
+            let _ = tell.send(running.ended());
+            running.clear();
+        });
+        let waiting = waiting.context("waiting for the workload")?;
         let (exit, reason) = runtime.block_on(async {
             let mut signals = signals;
             let (exit, reason) = self.serve(&gateway, control, &mut signals, &remote, exited).await;
@@ -110,6 +116,9 @@ impl Session {
             (exit, reason)
         });
         let summary = gateway.stop(DRAIN);
+        if waiting.join().is_err() {
+            anyhow::bail!("the wait for the workload panicked");
+        }
         let (code, reason) = (ended_code(&exit, reason.is_some()), reason.or_else(|| why(&exit)));
         let found = Found::new(&self.repositories, &self.guard);
         self.record_end(code, &enforced, &missing, &found)?;

@@ -137,6 +137,23 @@ fn a_link_left_behind_leads_nowhere_outside() {
 }
 
 #[test]
+fn a_mount_of_the_hosts_whole_root_does_not_hold_the_sandboxs_own() {
+    as_anybody(|| {
+        let check = "test -e /host/usr && ! test -e /host/proc/driver/etc && ! test -e /host/proc/fs/etc";
+        let mut bench = Bench::new(&["sh", "-c", check]);
+        bench.request.mounts.push(Mount::Bind {
+            source: "/".into(),
+            target: "/host".into(),
+            writable: false,
+            optional: false,
+            owned: false,
+        });
+        bench.request.allow_host_sockets = true;
+        bench.run().good();
+    });
+}
+
+#[test]
 fn no_mount_point_is_made_in_a_folder_of_the_host() {
     let bench = Bench::new(&["true"]);
     let folder = bench.path();
