@@ -5,7 +5,9 @@
 //! host                                   init (PID 1 of the sandbox)
 //!   | ToInit::Begin ---------------------> |  builds what needs no plan: the network, its rules, /proc, /dev
 //!   | <- FromInit::Listeners + sockets     |  the gateway may take them; nothing of the workload has run yet
-//!   | ToInit::Build + plan, mount trees -> |  builds the other walls
+//!   | ToInit::Build + plan, mount trees -> |
+//!   | <- FromInit::Datagrams + sockets     |  only where the plan has UDP ports
+//!   |                                      |  builds the other walls
 //!   | <- FromInit::Standing                |  all stand; nothing of the workload has run yet
 //!   | ToInit::Start ---------------------> |  runs the workload
 //!   | ToInit::Signal(n) -----------------> |
@@ -152,6 +154,8 @@ pub struct Plan {
     pub environment: Vec<(String, String)>,
     /// Ports of the gateway: those that [`ToInit::Begin`] named.
     pub ports: GatewayPorts,
+    /// UDP ports that are let through to a socket of the gateway's on each.
+    pub datagram_ports: Vec<u16>,
     /// Limits.
     pub limits: Limits,
     /// Terminal.
@@ -193,6 +197,8 @@ pub enum FromInit {
         /// The descriptors beside this message, in their order.
         handed: Vec<Handed>,
     },
+    /// The sockets of the plan's UDP ports, beside this message: one for each port and address family.
+    Datagrams,
     /// The walls stand, all of them.
     Standing {
         /// The descriptors beside this message, in their order.

@@ -280,7 +280,7 @@ impl Live<'_> {
         let compiled = self.compile(&choice, &mut lists)?;
         // Before the plan: what is protected must be there.
         let audit = self.open_record(guarded.record_stays)?;
-        let planned = self.plan(&environment, &opened, &guarded, working_directory, begun.terminal)?;
+        let planned = self.plan(&environment, &opened, &guarded, working_directory, begun.terminal, &compiled)?;
         let building = self.build(begun.foundations, &planned)?;
         opened.closed = planned.closed.iter().map(|path| path.display().to_string()).collect();
         record.guard = guarded.live(&planned.closed);
@@ -366,6 +366,7 @@ impl Live<'_> {
         guarded: &guarded::Guarded,
         working_directory: &Path,
         terminal: Terminal,
+        compiled: &policy::CompiledPolicy,
     ) -> Result<Planned> {
         let refused = |error: sandbox::PlanError| failed(&error, error.hint());
         let mut request = PlanRequest::new(self.arguments.command.clone(), working_directory).map_err(refused)?;
@@ -376,6 +377,7 @@ impl Live<'_> {
         request.closed = guarded.closed();
         request.allow_host_sockets = self.arguments.allow_host_sockets;
         request.terminal = terminal;
+        request.datagram_ports = gateway::datagram_ports(compiled.spec())?.into_keys().collect();
         request.plan().map_err(|error| refused(error).into())
     }
 

@@ -366,3 +366,55 @@ fn observe_follows_a_live_run_to_its_end() -> Result<()> {
     fixture.world.run(&["policy", "explain", "closed.yaml", "--event", "1"])?.expect(3);
     Ok(())
 }
+
+#[test]
+fn udp_goes_where_a_rule_opens_it_and_nowhere_else() -> Result<()> {
+    const POLICY: &str = "apiVersion: cofferdam/v1\nkind: EgressPolicy\nspec:\n  mode: limited\n  rules:\n    \
+        - { name: echo, priority: 10, from: any, to: { hosts: [plain.test] }, protocol: udp, ports: [7], action: allow }\n";
+    const SCRIPT: &str = r#"
+import socket, sys
+def ask(host, port):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.settimeout(float(sys.argv[1]))
+    try:
+        s.connect((host, port)); s.send(b"canary-" + host.encode())
+        return s.recv(100).decode()
+    except OSError as error:
+        return type(error).__name__
+print(ask("plain.test", 7)); print(ask("203.0.113.10", 7)); print(ask("198.51.100.66", 443)); print(ask("plain.test", 443))
+"#;
+    let fixture = Fixture::new()?;
+    fixture.world.write("policy.yaml", POLICY)?;
+    let output = fixture.run(&["run", "--policy", "policy.yaml", "--", "python3", "-c", SCRIPT, "2"])?;
+    expect(&output, 0);
+    // On an opened port what is denied is dropped; on another it is rejected at once.
+    assert_eq!(
+        output.stdout, "canary-plain.test\nTimeoutError\nPermissionError\nPermissionError\n",
+        "{}",
+        output.stderr
+    );
+    assert!(output.stderr.contains("udp 203.0.113.10:7"), "{}", output.stderr);
+    let reached = fixture.lab.reached()?;
+    assert!(reached.iter().any(|one| one.holds("canary-plain.test")));
+    assert!(!reached.iter().any(|one| one.holds("canary-2") || one.holds("canary-1")), "{reached:?}");
+    Ok(())
+}
+
+#[test]
+fn udp_that_can_not_be_opened_is_refused_by_name() -> Result<()> {
+    let fixture = Fixture::new()?;
+    for (rule, said) in [
+        ("to: { hosts: [plain.test] }, protocol: udp, ports: [53]", "resolver"),
+        ("to: { hosts: [plain.test] }, protocol: udp, ports: [\"100-2000\"]", "more than 64"),
+        ("to: { hosts: [plain.test] }, protocol: icmp", "ICMP"),
+    ] {
+        let policy = format!(
+            "apiVersion: cofferdam/v1\nkind: EgressPolicy\nspec:\n  mode: limited\n  rules:\n    - {{ name: one, priority: 1, from: any, {rule}, action: allow }}\n"
+        );
+        fixture.world.write("policy.yaml", &policy)?;
+        let output = fixture.run(&["run", "--policy", "policy.yaml", "--", "true"])?;
+        expect(&output, 125);
+        assert!(output.stderr.contains(said) && output.stderr.contains("one"), "{}", output.stderr);
+    }
+    Ok(())
+}

@@ -8,6 +8,7 @@
 //!     tcp                            -> redirect to the transparent port
 //!   }
 //!   chain output { type filter hook output priority 0;
+//!     udp to a port that the policy opens -> accept                  (the gateway's socket on that port takes it)
 //!     established, related           -> accept                       (replies, and the rejections below)
 //!     to the transparent or DNS port, not by a redirect -> reject
 //!     to 127.0.0.0/8 or ::1          -> accept
@@ -74,6 +75,17 @@ pub(crate) fn build(ports: GatewayPorts) -> Result<(), Failure> {
     match netlink.transact(rules(ports)) {
         Ok(()) => Ok(()),
         Err((message, errno)) => Err(Failure::new(format!("firewall: message {message}"), errno, HINT)),
+    }
+}
+
+/// Lets UDP to these ports through to the sockets on them. Comes before every other rule of the chain.
+pub(crate) fn open_datagrams(ports: &[u16]) -> Result<(), Failure> {
+    let netlink = Netlink::open(Some(netlink::NETFILTER)).step("firewall: open netlink", HINT)?;
+    let opened = ports.iter().map(|port| first_rule(OUTPUT_CHAIN, vec![protocol_is(UDP), port_is(*port), accept()]));
+    let batch = [batch_mark(BATCH_BEGIN)].into_iter().chain(opened).chain([batch_mark(BATCH_END)]);
+    match netlink.transact(batch.collect()) {
+        Ok(()) => Ok(()),
+        Err((message, errno)) => Err(Failure::new(format!("firewall: UDP port, message {message}"), errno, HINT)),
     }
 }
 
@@ -183,7 +195,16 @@ fn chain(name: &str, kind: &str, priority: i32) -> Message {
 }
 
 fn rule(chain: &str, expressions: Vec<Expression>) -> Message {
-    Message::new(NEW_RULE, CREATE | APPEND | ACKNOWLEDGE)
+    rule_with(CREATE | APPEND | ACKNOWLEDGE, chain, expressions)
+}
+
+/// A rule before those that are there.
+fn first_rule(chain: &str, expressions: Vec<Expression>) -> Message {
+    rule_with(CREATE | ACKNOWLEDGE, chain, expressions)
+}
+
+fn rule_with(flags: u16, chain: &str, expressions: Vec<Expression>) -> Message {
+    Message::new(NEW_RULE, flags)
         .fixed(&[FAMILY_INET, 0, 0, 0])
         .text(1, TABLE)
         .text(2, chain)

@@ -43,6 +43,22 @@ pub(crate) fn open(ports: GatewayPorts, families: Families) -> Result<Vec<(Hande
     Ok(opened)
 }
 
+/// Opens a socket on every address of each family, for each UDP port that the policy opens.
+pub(crate) fn datagrams(ports: &[u16], families: Families) -> Result<Vec<OwnedFd>, Failure> {
+    const HINT: &str = "the sandbox itself uses the UDP port; name another in the policy";
+    let mut opened = Vec::with_capacity(2 * ports.len());
+    for port in ports {
+        for address in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
+            if address.is_ipv6() && !families.ipv6 {
+                continue;
+            }
+            let address = SocketAddr::new(address, *port);
+            opened.push(open_one(SocketType::DGRAM, address).step_on("open UDP", address, HINT)?);
+        }
+    }
+    Ok(opened)
+}
+
 /// No address reuse: with it, a workload of the same user could bind the gateway's own ports beside it.
 fn open_one(kind: SocketType, address: SocketAddr) -> Result<OwnedFd, Errno> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };

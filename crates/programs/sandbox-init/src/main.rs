@@ -97,6 +97,10 @@ fn run(channel: &Channel) -> Result<Option<FromInit>, Failure> {
     let Some(foundations) = lay(channel)? else { return Ok(None) };
     let Some(order) = receive_order(channel)? else { return Ok(None) };
     let plan = order.plan;
+    if !plan.datagram_ports.is_empty() && hand_datagrams(channel, &plan.datagram_ports, foundations.families)?.is_none()
+    {
+        return Ok(None);
+    }
     let mut walls = build(&plan, order.trees, foundations)?;
     let slave = walls.slave.take();
     let message = FromInit::Standing {
@@ -142,6 +146,14 @@ fn lay(channel: &Channel) -> Result<Option<Foundations>, Failure> {
     // The sockets are the gateway's alone from here on.
     drop(handed);
     Ok(Some(Foundations { families, root: root::Root::begin()? }))
+}
+
+/// Opens UDP ports and hands their sockets over; `None` where the host is gone.
+fn hand_datagrams(channel: &Channel, ports: &[u16], families: network::Families) -> Result<Option<()>, Failure> {
+    firewall::open_datagrams(ports)?;
+    let sockets = listeners::datagrams(ports, families)?;
+    let beside: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();
+    Ok(channel.send(&FromInit::Datagrams, &beside).ok())
 }
 
 /// The other half of cofferdam said something else than it should.

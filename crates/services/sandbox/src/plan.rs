@@ -53,6 +53,8 @@ pub struct PlanRequest {
     pub limits: Limits,
     /// The gateway's ports inside.
     pub ports: GatewayPorts,
+    /// UDP ports that lead to the gateway; at most 64, as each has a socket for each address family.
+    pub datagram_ports: Vec<u16>,
 }
 
 /// A plan, and what a person should know before it runs.
@@ -174,6 +176,7 @@ impl PlanRequest {
             terminal: Terminal::Inherit,
             limits: Limits::default(),
             ports: GatewayPorts::default(),
+            datagram_ports: Vec::new(),
         })
     }
 
@@ -217,6 +220,7 @@ impl PlanRequest {
             command: self.command,
             environment: self.environment,
             ports: self.ports,
+            datagram_ports: self.datagram_ports,
             limits: self.limits,
             terminal: self.terminal,
             uid,

@@ -128,6 +128,7 @@ fn try_walls() -> Result<Vec<String>, StartError> {
         command: vec!["true".to_owned()],
         environment: Vec::new(),
         ports: GatewayPorts::default(),
+        datagram_ports: Vec::new(),
         limits: Limits::default(),
         terminal: Terminal::Inherit,
         uid,

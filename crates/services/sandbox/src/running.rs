@@ -108,7 +108,7 @@ impl Running {
                 Ok((FromInit::Ended { code }, _)) => break Exit::Ended { code },
                 Ok((FromInit::NotRun { code, reason }, _)) => break Exit::NotRun { code, reason },
                 Ok((FromInit::Failed { step, errno, hint }, _)) => break Exit::Failed { step, errno, hint },
-                Ok((FromInit::Listeners { .. } | FromInit::Standing { .. }, _)) => {}
+                Ok((FromInit::Listeners { .. } | FromInit::Datagrams | FromInit::Standing { .. }, _)) => {}
                 Err(_) => break Exit::Lost,
             }
         }

@@ -58,6 +58,8 @@ pub struct Sockets {
     pub dns_tcp: Vec<OwnedFd>,
     /// The explicit proxy's listener.
     pub proxy: Vec<OwnedFd>,
+    /// UDP sockets of the plan's ports.
+    pub datagrams: Vec<OwnedFd>,
     /// A NETLINK_SOCK_DIAG socket of the namespace.
     pub socket_diagnosis: OwnedFd,
 }
@@ -105,6 +107,8 @@ pub struct Foundations {
 #[derive(Debug)]
 pub struct Building {
     handle: Option<Handle>,
+    /// Whether the plan has UDP ports.
+    has_datagrams: bool,
 }
 
 /// Builds the walls. When this returns, they all stand, or none of the workload has run and nothing is left.
@@ -196,7 +200,7 @@ impl Foundations {
             }
         };
         let handle = Handle::new(self.channel, self.child.take()?, group, held);
-        let building = Building { handle: Some(handle) };
+        let building = Building { handle: Some(handle), has_datagrams: !plan.datagram_ports.is_empty() };
         building.order(&plan, self.identity)?;
         Ok(building)
     }
@@ -232,13 +236,14 @@ impl Building {
 
     /// The sockets that lead out. Call it once.
     pub fn sockets(&mut self) -> Result<Sockets, StartError> {
-        match self.told()? {
-            (FromInit::Listeners { handed }, descriptors) => Sockets::sort(handed, descriptors),
-            (
-                FromInit::Failed { .. } | FromInit::Standing { .. } | FromInit::NotRun { .. } | FromInit::Ended { .. },
-                _,
-            ) => Err(StartError::Protocol { what: "something else than its sockets" }),
+        let other = StartError::Protocol { what: "something else than its sockets" };
+        let (FromInit::Listeners { handed }, descriptors) = self.told()? else { return Err(other) };
+        let mut sockets = Sockets::sort(handed, descriptors)?;
+        if self.has_datagrams {
+            let (FromInit::Datagrams, descriptors) = self.told()? else { return Err(other) };
+            sockets.datagrams = descriptors;
         }
+        Ok(sockets)
     }
 
     /// Waits until every wall stands.
@@ -253,7 +258,11 @@ impl Building {
                 (enforced, missing, terminal)
             }
             (
-                FromInit::Failed { .. } | FromInit::Listeners { .. } | FromInit::NotRun { .. } | FromInit::Ended { .. },
+                FromInit::Failed { .. }
+                | FromInit::Listeners { .. }
+                | FromInit::Datagrams
+                | FromInit::NotRun { .. }
+                | FromInit::Ended { .. },
                 _,
             ) => return Err(StartError::Protocol { what: "something else than that its walls stand" }),
         };
@@ -310,6 +319,7 @@ impl Sockets {
             dns_udp: std::mem::take(dns_udp),
             dns_tcp: std::mem::take(dns_tcp),
             proxy: std::mem::take(proxy),
+            datagrams: Vec::new(),
             socket_diagnosis,
         })
     }

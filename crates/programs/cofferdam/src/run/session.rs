@@ -342,7 +342,7 @@ fn handed_over(sockets: Sockets, init: u32) -> SandboxSockets {
         dns_udp: sockets.dns_udp,
         dns_tcp: sockets.dns_tcp,
         proxy: sockets.proxy,
-        datagrams: Vec::new(),
+        datagrams: sockets.datagrams,
         socket_diagnosis: Some(sockets.socket_diagnosis),
         init_pid: Some(init),
     }
