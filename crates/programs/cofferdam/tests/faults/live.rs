@@ -163,10 +163,17 @@ impl Live {
 
     /// Waits for the end, within bounds: its code, and what it said on standard error.
     pub(crate) fn end(mut self) -> Result<(Option<i32>, String)> {
+        // Both at once: who waits to say something on one must not hold up the end of the other.
+        let mut errors = self.child.stderr.take().context("no standard error")?;
+        let reading = std::thread::spawn(move || {
+            let mut told = Vec::new();
+            std::io::Read::read_to_end(&mut errors, &mut told).map(|_| told)
+        });
         let mut rest = String::new();
         std::io::Read::read_to_string(&mut self.out, &mut rest)?;
-        let output = self.child.wait_with_output()?;
-        Ok((output.status.code(), format!("{rest}{}", String::from_utf8_lossy(&output.stderr))))
+        let status = self.child.wait()?;
+        let told = reading.join().map_err(|_| anyhow::anyhow!("reading standard error panicked"))??;
+        Ok((status.code(), format!("{rest}{}", String::from_utf8_lossy(&told))))
     }
 }
 
