@@ -193,8 +193,8 @@ impl Passed {
         match decision {
             None => true,
             Some(decision) => {
-                if let Some(event) = rejudge::take_out(worker, key, &current, &decision) {
-                    worker.record_later(event);
+                if let Some(gone) = rejudge::take_out(worker, key, decision.rule) {
+                    worker.record_later(gone.event(&current));
                 }
                 false
             }

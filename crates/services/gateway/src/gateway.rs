@@ -81,7 +81,9 @@ pub struct Applied {
     pub rejudged: u64,
     /// Of these, cut.
     pub cut: u64,
-    /// From the change to the last cut.
+    /// When it came into force.
+    pub since: Instant,
+    /// From then to the last cut.
     pub took: Duration,
 }
 
@@ -187,7 +189,7 @@ impl Gateway {
         check_built(policy.spec())?;
         let revision = policy.revision();
         let in_force = InForce::new(policy, &self.labels);
-        let started = Instant::now();
+        let since = Instant::now();
         self.shared.policy.store(in_force);
         let (told, done): (_, Receiver<Share>) = mpsc::channel();
         for worker in &self.workers {
@@ -195,11 +197,11 @@ impl Gateway {
             let _ = worker.orders.send(Order::GoOver(told.clone()));
         }
         drop(told);
-        let mut applied = Applied { revision, rejudged: 0, cut: 0, took: Duration::ZERO };
+        let mut applied = Applied { revision, rejudged: 0, cut: 0, since, took: Duration::ZERO };
         for share in done {
             applied.rejudged += share.rejudged;
             applied.cut += share.cut;
-            let took = share.done.map_or(Duration::ZERO, |done| done.saturating_duration_since(started));
+            let took = share.done.map_or(Duration::ZERO, |done| done.saturating_duration_since(since));
             applied.took = applied.took.max(took);
         }
         Ok(applied)

@@ -13,6 +13,8 @@ use policy::{
     model::{Action, PolicySpec},
 };
 
+use values::RuleName;
+
 use crate::{
     flow::OpenFlow,
     in_force::InForce,
@@ -23,8 +25,12 @@ use crate::{
     worker::Worker,
 };
 
-/// How many slots are gone over before bytes are moved again.
-const SLICE: usize = 512;
+/// How many slots are gone over before the clock is looked at.
+const SLICE: usize = 64;
+/// How long bytes of other connections may wait for one that goes over them.
+const BREATH: Duration = Duration::from_millis(1);
+/// How many ends are recorded with one write.
+const RECORDS: usize = 64;
 /// How long at most until the clock is looked at again while a rule's end is waited for.
 const CLOCK_LOOK: Duration = Duration::from_secs(10);
 /// How often one flow may ask for a fact.
@@ -41,11 +47,12 @@ pub(crate) struct Share {
     pub(crate) done: Option<Instant>,
 }
 
-/// Goes over the connections of one worker. `done` is told when the last was cut and again when all is recorded.
+/// Goes over the connections of one worker. Cuts first and records then: nobody's bytes wait for the record of an end.
 pub(crate) async fn go_over(worker: &Rc<Worker>, told: mpsc::Sender<Share>) {
     let in_force = worker.shared.in_force();
     let mut share = Share::default();
-    let mut events = Vec::new();
+    let mut breath = Breath::new();
+    let mut gone = Vec::new();
     let mut late = Vec::new();
     let mut from = Some(0);
     while let Some(start) = from {
@@ -54,35 +61,70 @@ pub(crate) async fn go_over(worker: &Rc<Worker>, told: mpsc::Sender<Share>) {
         for key in keys {
             match look(worker, key, &in_force) {
                 Look::GoesOn => {}
-                Look::Cut(decision) => {
-                    if let Some(event) = take_out(worker, key, &in_force, &decision) {
-                        share.cut += 1;
-                        events.push(event);
-                    }
-                }
+                Look::Cut(decision) => gone.extend(take_out(worker, key, decision.rule)),
                 Look::NeedsProcess => late.push(key),
             }
         }
         from = next;
-        if from.is_some() {
-            // Bytes of the others go on between the slices.
-            worker.turn_once();
-            tokio::task::yield_now().await;
-        }
+        breath.take(worker).await;
     }
     for key in late {
-        let cut = after_look_up(worker, key, &in_force).await;
-        share.cut += u64::from(cut.is_some());
-        events.extend(cut);
+        gone.extend(after_look_up(worker, key, &in_force).await);
     }
+    share.cut = gone.len() as u64;
+    let mut events = Vec::new();
     worker.datagrams.go_over(worker, &in_force, &mut share, &mut events);
     share.done = Some(Instant::now());
     worker.shared.tally.cut(share.cut);
-    for event in events {
-        worker.record_now(event).await;
+    worker.record_ends_now(&events).await;
+    let mut gone = gone.into_iter();
+    while !gone.as_slice().is_empty() {
+        events.clear();
+        events.extend(gone.by_ref().take(RECORDS).map(|gone| gone.event(&in_force)));
+        worker.record_ends_now(&events).await;
+        breath.take(worker).await;
     }
     // Nobody waits any more only where the program is on its way out.
     let _ = told.send(share);
+}
+
+/// Lets the bytes of the others go on, now and then.
+struct Breath {
+    last: Instant,
+}
+
+impl Breath {
+    fn new() -> Self {
+        Self { last: Instant::now() }
+    }
+
+    async fn take(&mut self, worker: &Worker) {
+        if self.last.elapsed() >= BREATH {
+            worker.turn_once();
+            tokio::task::yield_now().await;
+            self.last = Instant::now();
+        }
+    }
+}
+
+/// A flow that was cut, before its end is recorded.
+pub(crate) struct Gone {
+    flow: Box<OpenFlow>,
+    bytes: Transfer,
+    rule: RuleName,
+}
+
+impl Gone {
+    /// The event of its end.
+    pub(crate) fn event(self, in_force: &InForce) -> Event {
+        let end = End {
+            by: EndedBy::Policy,
+            cut: Some((in_force.policy.revision(), self.rule)),
+            bytes: self.bytes,
+            error: None,
+        };
+        record::ended(&self.flow, end)
+    }
 }
 
 /// Waits until the time of a rule is over that was not yet at `since`. Gives a time right before it judges.
@@ -181,7 +223,7 @@ pub(crate) fn undecided() -> Decision {
 }
 
 /// Looks the process up, then judges; without a process the conditions on it don't match.
-async fn after_look_up(worker: &Worker, key: Key, in_force: &InForce) -> Option<Event> {
+async fn after_look_up(worker: &Worker, key: Key, in_force: &InForce) -> Option<Gone> {
     let ends = worker.pump.borrow_mut().flow(key).map(|open| (open.client, open.server))?;
     let found = match &worker.shared.processes {
         Some(processes) => processes.find(ends.0, ends.1, true).await,
@@ -208,14 +250,17 @@ async fn after_look_up(worker: &Worker, key: Key, in_force: &InForce) -> Option<
             Step::Needs(_) => undecided(),
         }
     };
-    take_out(worker, key, in_force, &decision)
+    take_out(worker, key, decision.rule)
 }
 
-/// Cuts an open flow; the event of its end, where there is one still.
-pub(crate) fn take_out(worker: &Worker, key: Key, in_force: &InForce, decision: &Decision) -> Option<Event> {
-    let left = worker.pump.borrow_mut().take(key)?;
+/// Cuts an open flow, where it is open still. Both sides get a reset, so that neither takes a torn stream for a whole one.
+pub(crate) fn take_out(worker: &Worker, key: Key, rule: RuleName) -> Option<Gone> {
+    let Left { client, upstream, flow, sent, received } = worker.pump.borrow_mut().take(key)?;
     worker.stop_waiting(key);
-    Some(reset_and_describe(left, in_force, decision))
+    pump::reset(&client);
+    pump::reset(&upstream);
+    drop((client, upstream));
+    Some(Gone { flow, bytes: Transfer { sent, received }, rule })
 }
 
 /// Cuts a flow that was about to be forwarded.
@@ -237,18 +282,4 @@ pub(crate) fn cut(
         error: None,
     };
     worker.record_later(record::ended(open, end));
-}
-
-fn reset_and_describe(left: Left<Box<OpenFlow>>, in_force: &InForce, decision: &Decision) -> Event {
-    let Left { client, upstream, flow, sent, received } = left;
-    pump::reset(&client);
-    pump::reset(&upstream);
-    drop((client, upstream));
-    let end = End {
-        by: EndedBy::Policy,
-        cut: Some((in_force.policy.revision(), decision.rule.clone())),
-        bytes: Transfer { sent, received },
-        error: None,
-    };
-    record::ended(&flow, end)
 }

@@ -330,6 +330,16 @@ impl Worker {
         }
     }
 
+    /// The same, several with one write.
+    pub(crate) async fn record_ends_now(&self, events: &[Event]) {
+        for answer in self.shared.audit.record_all(events).await {
+            if let Err(error) = answer {
+                tracing::error!(%error, "the end of a flow could not be recorded");
+                self.shared.tally.error();
+            }
+        }
+    }
+
     /// The same, where its rule wants one.
     pub(crate) async fn record_end(&self, event: Option<Event>) {
         if let Some(event) = event {

@@ -5,6 +5,7 @@
 mod support;
 
 use std::{
+    collections::HashMap,
     io::{Read, Write},
     sync::{
         Arc,
@@ -77,6 +78,64 @@ fn a_new_policy_cuts_what_it_denies_and_disturbs_nothing_else() {
     stop.store(true, Ordering::SeqCst);
     assert_eq!(writing.join().unwrap(), reading.join().unwrap());
     assert_eq!(world.gateway.summary().cut, 20);
+}
+
+/// Sends numbered blocks and compares what comes back, until told to stop. How many bytes came back as they were sent.
+fn flow(mut stream: std::net::TcpStream, stop: &AtomicBool) -> usize {
+    let (mut moved, mut got) = (0, vec![0; 8192]);
+    while !stop.load(Ordering::SeqCst) || moved == 0 {
+        let sent: Vec<u8> = (moved..moved + got.len()).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        stream.write_all(&sent).unwrap();
+        stream.read_exact(&mut got).unwrap();
+        assert!(sent == got, "a byte was lost or changed near {moved}");
+        moved += got.len();
+    }
+    moved
+}
+
+#[test]
+fn many_cuts_are_each_recorded_once_and_take_no_byte_from_the_others() {
+    const CUT: usize = 150;
+    let (kept_origin, cut_origin) = (Origin::echo(), Origin::echo());
+    let allow = || loopback("local", 10, Action::Allow, &[]);
+    let world = World::new(vec![allow()]);
+    let stop = Arc::new(AtomicBool::new(false));
+    let streams: Vec<_> = (0..6)
+        .map(|_| {
+            let (stream, stop) = (world.granted(&kept_origin.address.to_string()), Arc::clone(&stop));
+            thread::spawn(move || flow(stream, &stop))
+        })
+        .collect();
+    for round in 1..=3 {
+        let mut cut: Vec<_> = (0..CUT).map(|_| world.granted(&cut_origin.address.to_string())).collect();
+        cut.iter_mut().for_each(ping);
+        let mut deny = loopback("no-more", 5, Action::Deny, &[]);
+        deny.ports = vec![(cut_origin.port(), cut_origin.port())];
+        let applied = world.apply(vec![deny, allow()]);
+        assert_eq!((applied.rejudged, applied.cut), (6 + CUT as u64, CUT as u64), "round {round}");
+        assert!(cut.iter_mut().all(is_refused), "round {round}");
+        world.apply(vec![allow()]);
+    }
+    stop.store(true, Ordering::SeqCst);
+    for stream in streams {
+        assert!(stream.join().unwrap() > 0);
+    }
+    // When `apply` has returned, all of it is in the record: each once, behind its decisions, with its bytes.
+    let events = world.events();
+    let mut decided = HashMap::new();
+    let mut ended = 0;
+    for event in events {
+        let flow = event["flow"].to_string();
+        if event["event"] == "flow.decided" {
+            *decided.entry(flow).or_insert(0) += 1;
+        } else if event["ended_by"] == "policy" {
+            assert!(decided.remove(&flow).is_some(), "not decided, or ended twice: {event}");
+            assert_eq!((&event["bytes"]["sent"], &event["bytes"]["received"]), (&5.into(), &5.into()), "{event}");
+            assert_eq!(event["rule"], "no-more");
+            ended += 1;
+        }
+    }
+    assert_eq!((ended, decided.len()), (3 * CUT, 6));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Which process of the sandbox holds a socket (proc(5)).
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs, io,
     io::Read,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
@@ -47,16 +47,29 @@ impl Holders {
         Self { init, recent: Vec::new(), digests: HashMap::new() }
     }
 
-    /// The process that holds this socket.
-    pub(super) fn find(&mut self, inode: u64) -> Option<u32> {
+    /// The processes that hold these sockets.
+    pub(super) fn find(&mut self, mut wanted: HashSet<u64>) -> HashMap<u64, u32> {
         const RECENT: usize = 8;
-        let wanted = format!("socket:[{inode}]");
-        let recent = self.recent.iter().copied().find(|pid| self.is_below(*pid) && holds(*pid, &wanted));
-        let pid = recent.or_else(|| self.tree().into_iter().find(|pid| holds(*pid, &wanted)))?;
-        self.recent.retain(|other| *other != pid);
-        self.recent.insert(0, pid);
+        let mut found = HashMap::new();
+        let mut walked: Vec<u32> = Vec::new();
+        for pid in self.recent.clone().into_iter().filter(|pid| self.is_below(*pid)) {
+            take_held(pid, &mut wanted, &mut found);
+            walked.push(pid);
+        }
+        if !wanted.is_empty() {
+            for pid in self.tree().into_iter().filter(|pid| !walked.contains(pid)) {
+                take_held(pid, &mut wanted, &mut found);
+                if wanted.is_empty() {
+                    break;
+                }
+            }
+        }
+        for pid in found.values() {
+            self.recent.retain(|other| other != pid);
+            self.recent.insert(0, *pid);
+        }
         self.recent.truncate(RECENT);
-        Some(pid)
+        found
     }
 
     /// What is recorded of a process.
@@ -153,11 +166,19 @@ fn parent(pid: u32) -> Option<u32> {
     rest.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-fn holds(pid: u32, wanted: &str) -> bool {
-    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    descriptors
-        .flatten()
-        .any(|entry| fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str().as_bytes() == wanted.as_bytes()))
+/// Moves the sockets that this process holds from `wanted` to `found`.
+fn take_held(pid: u32, wanted: &mut HashSet<u64>, found: &mut HashMap<u64, u32>) {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return };
+    for entry in descriptors.flatten() {
+        if wanted.is_empty() {
+            return;
+        }
+        let Ok(link) = fs::read_link(entry.path()) else { continue };
+        let number = link.to_str().and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+        if let Some(inode) = number.filter(|inode| wanted.remove(inode)) {
+            found.insert(inode, pid);
+        }
+    }
 }
 
 fn hash(file: &mut fs::File) -> io::Result<String> {
@@ -190,9 +211,9 @@ mod tests {
         let inode = std::fs::File::from(client.as_fd().try_clone_to_owned().unwrap()).metadata().unwrap().st_ino();
         let mut holders = Holders::new(std::process::id());
         for _ in 0..2 {
-            assert_eq!(holders.find(inode), Some(std::process::id()));
+            assert_eq!(holders.find([inode, u64::MAX].into()), [(inode, std::process::id())].into());
         }
-        assert_eq!(holders.find(u64::MAX), None);
+        assert!(holders.find([u64::MAX].into()).is_empty());
         let process = holders.describe(std::process::id(), true).unwrap();
         assert_eq!(process.digest.as_ref().map(String::len), Some(64));
         assert_eq!(holders.describe(std::process::id(), true), Some(process));

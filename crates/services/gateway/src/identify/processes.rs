@@ -2,15 +2,15 @@
 //!
 //! A look-up walks `/proc`, which can take milliseconds in a sandbox of thousands of processes. It has a
 //! thread of its own with a bounded queue. A decision that needs the process waits for it, within a
-//! bound; for an allowed flow the look-up is a courtesy: it is put off the path, limited in rate, and
-//! its result goes with the flow's end.
+//! bound; for an allowed flow the look-up is a courtesy: it is put off the path, limited in rate and in time, and
+//! its result goes with the flow's end. One walk serves all that wait.
 
 use std::{
     net::SocketAddr,
     os::fd::OwnedFd,
     sync::{
         atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread,
     time::{Duration, Instant},
@@ -28,6 +28,10 @@ const QUEUE: usize = 256;
 const WAIT: Duration = Duration::from_secs(2);
 /// How many courtesies a second.
 const COURTESIES: u64 = 100;
+/// After courtesies that took longer than this, as in a sandbox of thousands of descriptors, others have to wait,
+const LONG: Duration = Duration::from_millis(2);
+/// this many times as long: they get a tenth of a processor at most.
+const RESTS: u32 = 9;
 
 /// The way to the thread that looks up.
 #[derive(Debug)]
@@ -51,6 +55,20 @@ enum Answer {
     Decision { digest: bool, reply: oneshot::Sender<Option<Process>> },
     /// Nobody waits.
     Courtesy(ProcessSlot),
+}
+
+impl Order {
+    fn is_waited_for(&self) -> bool {
+        matches!(self.answer, Answer::Decision { .. })
+    }
+
+    /// Nobody waits any more for a decision that was given up.
+    fn is_wanted(&self) -> bool {
+        match &self.answer {
+            Answer::Decision { reply, .. } => !reply.is_closed(),
+            Answer::Courtesy(_) => true,
+        }
+    }
 }
 
 impl Processes {
@@ -91,19 +109,60 @@ impl Processes {
 fn serve(diagnosis: &OwnedFd, init: u32, orders: &Receiver<Order>) {
     let mut holders = Holders::new(init);
     let mut sequence = 0u32;
-    while let Ok(order) = orders.recv() {
-        sequence = sequence.wrapping_add(1);
-        let digest = match &order.answer {
-            Answer::Decision { digest, reply } if !reply.is_closed() => *digest,
-            Answer::Decision { .. } => continue,
-            Answer::Courtesy(_) => false,
+    let mut courtesies = Vec::new();
+    let mut rest = Instant::now();
+    loop {
+        let mut waiting = Vec::new();
+        match next(orders, (!courtesies.is_empty()).then_some(rest)) {
+            Ok(order) => waiting.extend(order),
+            Err(Closed) => return,
+        }
+        waiting.extend(orders.try_iter().take(QUEUE));
+        let (decisions, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(Order::is_waited_for);
+        courtesies.extend(others);
+        courtesies.truncate(QUEUE);
+        let mut inode = |order: &Order| {
+            sequence = sequence.wrapping_add(1);
+            socket_diagnosis::inode(diagnosis, order.client, order.server, sequence).ok().flatten()
         };
-        let inode = socket_diagnosis::inode(diagnosis, order.client, order.server, sequence).ok().flatten();
-        let found = inode.and_then(|inode| holders.find(inode)).and_then(|pid| holders.describe(pid, digest));
+        answer(decisions, &mut inode, &mut holders);
+        let started = Instant::now();
+        if !courtesies.is_empty() && started >= rest {
+            answer(std::mem::take(&mut courtesies), &mut inode, &mut holders);
+            let took = started.elapsed();
+            if took > LONG {
+                rest = Instant::now() + took * RESTS;
+            }
+        }
+    }
+}
+
+/// Everybody who could order is gone.
+struct Closed;
+
+/// The next order; `None` when the time came first.
+fn next(orders: &Receiver<Order>, until: Option<Instant>) -> Result<Option<Order>, Closed> {
+    let Some(until) = until else { return orders.recv().map(Some).map_err(|_| Closed) };
+    match orders.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        Ok(order) => Ok(Some(order)),
+        Err(RecvTimeoutError::Timeout) => Ok(None),
+        Err(RecvTimeoutError::Disconnected) => Err(Closed),
+    }
+}
+
+/// Answers these with one walk for all of them.
+fn answer(orders: Vec<Order>, inode: &mut impl FnMut(&Order) -> Option<u64>, holders: &mut Holders) {
+    let orders: Vec<(Option<u64>, Order)> =
+        orders.into_iter().filter(Order::is_wanted).map(|order| (inode(&order), order)).collect();
+    let found = holders.find(orders.iter().filter_map(|(inode, _)| *inode).collect());
+    for (inode, order) in orders {
+        let pid = inode.and_then(|inode| found.get(&inode).copied());
         match order.answer {
-            Answer::Decision { reply, .. } => drop(reply.send(found)),
+            Answer::Decision { digest, reply } => {
+                let _ = reply.send(pid.and_then(|pid| holders.describe(pid, digest)));
+            }
             Answer::Courtesy(slot) => {
-                if let Some(process) = found {
+                if let Some(process) = pid.and_then(|pid| holders.describe(pid, false)) {
                     // Only this order holds the right to fill it.
                     let _ = slot.set(process);
                 }
