@@ -9,8 +9,11 @@ use serde::Serialize;
 use crate::figure::{self, Part};
 
 /// The parts: a name, and the words after `benches`. Each prints a [`Part`] as its last line.
-const PARTS: [(&str, &[&str]); 2] =
-    [("through the gateway", &["compare", "--rounds", "3"]), ("start-up", &["start", "--starts", "200"])];
+const PARTS: [(&str, &[&str]); 3] = [
+    ("through the gateway", &["compare", "--rounds", "3"]),
+    ("a new policy", &["cut"]),
+    ("start-up", &["start", "--starts", "200"]),
+];
 
 /// How everything is measured.
 #[derive(Args)]

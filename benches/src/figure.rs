@@ -108,6 +108,13 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
+/// The value below which so many of a hundred lie (the nearest rank).
+pub fn percentile(mut values: Vec<f64>, percent: usize) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let rank = (values.len() * percent).div_ceil(100).max(1);
+    values.get(rank - 1).copied().unwrap_or(f64::NAN)
+}
+
 /// What one part measured.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Part {
@@ -150,5 +157,14 @@ mod tests {
         assert_eq!(Figure::at_least("a", 1.5, "×", &[1.4]).reached, Some(false));
         assert_eq!(Figure::at_least("a", 1.5, "×", &[]).reached, None);
         assert_eq!(Figure::at_least("a", 1.5, "×", &[f64::NAN]).measured, None);
+    }
+
+    #[test]
+    fn percentiles_are_the_nearest_rank() {
+        let hundred: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert_eq!(percentile(hundred.clone(), 99).to_bits(), 99_f64.to_bits());
+        assert_eq!(percentile(hundred, 50).to_bits(), 50_f64.to_bits());
+        assert_eq!(percentile(vec![3.0], 99).to_bits(), 3_f64.to_bits());
+        assert!(percentile(vec![], 99).is_nan());
     }
 }

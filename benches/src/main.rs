@@ -19,6 +19,10 @@ mod compare;
 mod contenders;
 /// DNS beside dnsmasq and unbound.
 mod dns;
+/// Many connections at once: the clients, and the server that they are open to.
+mod crowd;
+/// A new policy with many open connections.
+mod cut;
 /// A measured figure beside its goal, and the table of them.
 mod figure;
 /// The client: bulk, new connections, kept-alive round trips, idle tunnels.
@@ -56,6 +60,14 @@ enum Command {
     Dns(dns::Dns),
     /// Cofferdam's DNS server alone.
     DnsServer(dns::DnsServer),
+    /// A new policy with many open connections.
+    Cut(cut::Cut),
+    /// The clients of `cut` alone.
+    #[command(hide = true)]
+    Crowd(crowd::Crowd),
+    /// The server of `cut` alone.
+    #[command(hide = true)]
+    Echo(crowd::Echo),
     /// The load alone, against one address; prints one JSON line.
     Load(load::Load),
     /// The origin alone.
@@ -70,6 +82,9 @@ fn main() -> Result<()> {
         Command::Compare(compare) => compare::run(&compare),
         Command::Dns(dns) => dns::run(&dns),
         Command::DnsServer(server) => dns::serve(&server),
+        Command::Cut(cut) => cut::run(&cut),
+        Command::Crowd(crowd) => crowd::run(&crowd),
+        Command::Echo(echo) => crowd::echo(&echo),
         Command::Load(load) => load::run(&load),
         Command::Origin(origin) => origin::serve(&origin),
         Command::Start(start) => start::run(&start),

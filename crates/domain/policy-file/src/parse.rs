@@ -1,6 +1,6 @@
 //! One call from bytes to policy.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use policy::model::{Feed, Group, PolicySpec, ServiceTag, To};
 use serde::Serialize;
@@ -33,7 +33,7 @@ pub struct Position {
 #[derive(Debug, Clone, PartialEq)]
 pub struct PolicyFile {
     /// The policy.
-    pub spec: PolicySpec,
+    pub spec: Arc<PolicySpec>,
     /// Its tests; a failing one refuses the policy.
     pub tests: Vec<PolicyTest>,
     /// The file's fields as written.
@@ -71,26 +71,26 @@ impl NeededLists {
     pub fn of(spec: &PolicySpec) -> Self {
         let mut needed = Self::default();
         for (name, group) in &spec.groups {
-            needed.add(group, &format!("group {name}"));
+            needed.add(group, || format!("group {name}"));
         }
         for rule in &spec.rules {
             if let To::Inline(group) = &rule.to {
-                needed.add(group, &format!("rule {}", rule.name));
+                needed.add(group, || format!("rule {}", rule.name));
             }
         }
         needed
     }
 
-    fn add(&mut self, group: &Group, named_by: &str) {
+    fn add(&mut self, group: &Group, named_by: impl Fn() -> String) {
         if let Some(feed) = &group.feed
             && !self.feeds.iter().any(|known| known.list.path == feed.path && known.list.format == feed.format)
         {
-            self.feeds.push(NeededList { list: feed.clone(), named_by: named_by.to_owned() });
+            self.feeds.push(NeededList { list: feed.clone(), named_by: named_by() });
         }
         if let Some(tag) = &group.service_tag
             && !self.service_tags.iter().any(|known| known.list == *tag)
         {
-            self.service_tags.push(NeededList { list: tag.clone(), named_by: named_by.to_owned() });
+            self.service_tags.push(NeededList { list: tag.clone(), named_by: named_by() });
         }
     }
 }
@@ -120,7 +120,7 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<PolicyFile, Diagnostics> {
             |_, name| position(&groups.key(name), &root),
         ),
         test_positions: (0..written.spec.tests.len()).map(|index| position(&tests.index(index), &root)).collect(),
-        spec: converted.spec,
+        spec: Arc::new(converted.spec),
         tests: converted.tests,
         warnings: found,
         written,

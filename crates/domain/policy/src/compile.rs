@@ -17,7 +17,10 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use foldhash::fast::RandomState;
@@ -67,7 +70,7 @@ pub struct CompiledPolicy {
     /// Tells the sources made by this policy from those made by another.
     id: u64,
     revision: Revision,
-    spec: PolicySpec,
+    spec: Arc<PolicySpec>,
     direct: Route,
     /// Ascending by priority, then the pseudo-rules.
     pub(crate) rules: Vec<rules::CompiledRule>,
@@ -91,11 +94,12 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 impl CompiledPolicy {
     /// Checks what only the whole policy shows, and builds the indexes.
     pub fn compile(
-        spec: PolicySpec,
+        spec: impl Into<Arc<PolicySpec>>,
         lists: Lists,
         own: OwnAddresses,
         revision: Revision,
     ) -> Result<Self, Vec<CompileError>> {
+        let spec = spec.into();
         let parts = builder::build(&spec, &lists)?;
         let mut own: Vec<IpAddr> = own.addresses.into_iter().map(address::canonical).collect();
         own.sort_unstable();

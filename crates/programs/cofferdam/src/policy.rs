@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::{Result, bail};
@@ -214,11 +215,12 @@ fn apply(arguments: &ApplyArguments) -> Result<ExitCode> {
         return Err(Failure::new(code::INVALID, what).hint(hint).into());
     }
     match control::ask(&runs.socket(&run), &Request::Apply { text: source.text, path })? {
-        Response::Applied { revision, rejudged, cut, took_us } => {
+        Response::Applied { revision, rejudged, cut, parsed_us, in_force_us, took_us } => {
             if arguments.json {
-                print_json(
-                    &json!({"run": run.id.short(), "revision": revision, "rejudged": rejudged, "cut": cut, "took_us": took_us}),
-                )?;
+                print_json(&json!({
+                    "run": run.id.short(), "revision": revision, "rejudged": rejudged, "cut": cut,
+                    "parsed_us": parsed_us, "in_force_us": in_force_us, "took_us": took_us,
+                }))?;
             } else {
                 let took = format!("{}.{:03} ms", took_us / 1000, took_us % 1000);
                 print_line(&format!(
@@ -239,7 +241,7 @@ fn apply(arguments: &ApplyArguments) -> Result<ExitCode> {
 /// A policy compiled as a run on this machine would: this host's own addresses, and the registries that the last run found.
 fn as_a_run_would(path: &Path) -> Result<CompiledPolicy> {
     let mut source = source::read_or_fail(path)?;
-    for toggle in managed_path::fill_from_memory(&mut source.file.spec, &Config::load()?)? {
+    for toggle in managed_path::fill_from_memory(Arc::make_mut(&mut source.file.spec), &Config::load()?)? {
         note(&format!("the hosts of the managed path {toggle} are found when a run starts; none has yet"));
     }
     let compiled = source.compile(source::own_addresses(), Revision(1));

@@ -9,6 +9,7 @@ use std::{
     io::Read as _,
     net::IpAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -113,7 +114,7 @@ impl Source {
         revision: Revision,
     ) -> Result<CompiledPolicy, Refusal> {
         gateway::check_built(&self.file.spec).map_err(|error| self.refusal(&[error.to_string()]))?;
-        CompiledPolicy::compile(self.file.spec.clone(), lists, own, revision)
+        CompiledPolicy::compile(Arc::clone(&self.file.spec), lists, own, revision)
             .map_err(|errors| self.refusal(&errors.iter().map(|error| self.locate(error)).collect::<Vec<_>>()))
     }
 

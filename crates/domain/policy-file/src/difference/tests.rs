@@ -1,12 +1,14 @@
 //! What a reviewer reads.
 
+use std::sync::Arc;
+
 use policy::model::PolicySpec;
 use proptest::prelude::*;
 
 use super::{Difference, diff, longest_rising};
 use crate::parse;
 
-fn spec(text: &str) -> PolicySpec {
+fn spec(text: &str) -> Arc<PolicySpec> {
     let text = format!("apiVersion: cofferdam/v1\nkind: EgressPolicy\nspec:\n{text}");
     parse("p", text.as_bytes()).unwrap_or_else(|found| panic!("{}", found.render(&text, false))).spec
 }

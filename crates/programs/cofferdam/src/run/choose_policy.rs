@@ -1,6 +1,6 @@
 //! Which policy a run gets: a file, a ready one, or one made of flags; managed paths filled in, watch applied.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Result;
 use policy::model::{Action, PolicySpec, RuleEnforcement};
@@ -49,9 +49,9 @@ pub(crate) fn choose(
         }
         None => of_flags(arguments, by_flags, preset, writable)?,
     };
-    choice.said.extend(managed_path::fill(&mut choice.source.file.spec, config, writable)?);
+    choice.said.extend(managed_path::fill(Arc::make_mut(&mut choice.source.file.spec), config, writable)?);
     if arguments.watch {
-        watch(&mut choice.source.file.spec);
+        watch(Arc::make_mut(&mut choice.source.file.spec));
         choice.origin.push_str(" (watch)");
     }
     Ok(choice)

@@ -201,11 +201,13 @@ impl Session {
         path: &std::path::Path,
     ) -> Result<Response, source::Refusal> {
         let folder = path.parent().map_or_else(|| PathBuf::from("/"), std::path::Path::to_path_buf);
-        let mut fresh = source::parse(&path.display().to_string(), text.as_bytes(), folder)?;
-        managed_path::fill(&mut fresh.file.spec, &self.config, self.guard.windows())
+        let started = Instant::now();
+        let mut fresh = parse_beside(&path.display().to_string(), text, folder)?;
+        let parsed = Instant::now();
+        managed_path::fill(Arc::make_mut(&mut fresh.file.spec), &self.config, self.guard.windows())
             .map_err(|error| source::Refusal { drawing: format!("{error:#}\n") })?;
         if self.watch {
-            choose_policy::watch(&mut fresh.file.spec);
+            choose_policy::watch(Arc::make_mut(&mut fresh.file.spec));
         }
         let mut lists = ListReader::new(fresh.folder.clone());
         lists.guard(self.guard.clone());
@@ -216,7 +218,7 @@ impl Session {
         }
         let (before, lists_before) =
             (std::mem::replace(&mut self.source, fresh), std::mem::replace(&mut self.lists, lists));
-        let done = self.put_in_force(gateway, compiled);
+        let done = self.put_in_force(gateway, compiled, started, parsed);
         if done.is_err() {
             (self.source, self.lists) = (before, lists_before);
         } else if let Err(error) = self.run.write_policy(text) {
@@ -229,7 +231,14 @@ impl Session {
         Revision(self.policy.revision().0 + 1)
     }
 
-    fn put_in_force(&mut self, gateway: &Gateway, compiled: CompiledPolicy) -> Result<Response, source::Refusal> {
+    /// `started` and `parsed` are when the reading of the policy's text began and ended.
+    fn put_in_force(
+        &mut self,
+        gateway: &Gateway,
+        compiled: CompiledPolicy,
+        started: Instant,
+        parsed: Instant,
+    ) -> Result<Response, source::Refusal> {
         let compiled = Arc::new(compiled);
         let applied =
             gateway.apply(Arc::clone(&compiled)).map_err(|error| self.source.refusal(&[error.to_string()]))?;
@@ -239,6 +248,8 @@ impl Session {
             revision: applied.revision.0,
             rejudged: applied.rejudged,
             cut: applied.cut,
+            parsed_us: audit_event::microseconds(parsed.saturating_duration_since(started)),
+            in_force_us: audit_event::microseconds(applied.since.saturating_duration_since(parsed)),
             took_us: audit_event::microseconds(applied.took),
         })
     }
@@ -253,8 +264,9 @@ impl Session {
         if lists == before {
             return;
         }
+        let parsed = Instant::now();
         let compiled = self.source.compile_with(lists, source::own_addresses(), self.next_revision());
-        if let Err(refusal) = compiled.and_then(|compiled| self.put_in_force(gateway, compiled)) {
+        if let Err(refusal) = compiled.and_then(|compiled| self.put_in_force(gateway, compiled, parsed, parsed)) {
             self.record_refusal(&refusal.drawing);
         }
     }
@@ -310,6 +322,16 @@ impl Session {
             told::note(&format!("the record can't be written: {error}"));
         }
     }
+}
+
+/// Parsed by a thread of its own: it leaves many small holes in the memory that it takes, and what comes after it would
+/// have to clear them up.
+fn parse_beside(name: &str, text: &str, folder: PathBuf) -> Result<Source, source::Refusal> {
+    thread::scope(|scope| {
+        let parsing = scope.spawn(|| source::parse(name, text.as_bytes(), folder));
+        let panicked = |_| Err(source::Refusal { drawing: format!("{name}: the parser failed\n") });
+        parsing.join().unwrap_or_else(panicked)
+    })
 }
 
 /// Gives the terminal back, and waits until what the workload wrote was taken. Where we ended the run, or a signal
