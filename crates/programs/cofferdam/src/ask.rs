@@ -216,7 +216,8 @@ fn remember(file: &Path, question: &Question, guard: &Guard) -> Result<()> {
     }
     let mut old = String::new();
     opened.read_to_string(&mut old).with_context(|| format!("reading {}", file.display()))?;
-    let always = Always { host: &question.host, port: question.port, protocol: question.protocol, asked_by: &question.rule };
+    let always =
+        Always { host: &question.host, port: question.port, protocol: question.protocol, asked_by: &question.rule };
     let text = with_allow_rule(Some(&old), always)?;
     let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
     let written =
