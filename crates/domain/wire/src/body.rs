@@ -2,12 +2,12 @@
 //!
 //! A state machine of a few words: it keeps no byte of the body.
 
-use crate::http_head::is_token;
+use crate::http_head::{is_override, is_token};
 
 /// The most bytes of a chunk's size line or of one trailer line.
 const LINE_LIMIT: u32 = 8 * 1024;
 /// Trailers that would change what a request is, where a recipient adds them to its head (RFC 9110, 6.5.1).
-const HEAD_ONLY: [&[u8]; 14] = [
+const HEAD_ONLY: [&[u8]; 10] = [
     b"host",
     b"content-length",
     b"transfer-encoding",
@@ -18,10 +18,6 @@ const HEAD_ONLY: [&[u8]; 14] = [
     b"expect",
     b"authorization",
     b"proxy-authorization",
-    b"x-http-method-override",
-    b"x-method-override",
-    b"x-original-url",
-    b"x-rewrite-url",
 ];
 /// Longer than any of them.
 const NAME_LIMIT: usize = 24;
@@ -260,7 +256,8 @@ impl TrailerName {
         if byte == b':' {
             self.whole = true;
             let name = self.bytes.get(..usize::from(self.length)).unwrap_or_default();
-            return if HEAD_ONLY.contains(&name) { Err("a trailer that belongs into the head") } else { Ok(()) };
+            let belongs_into_head = HEAD_ONLY.contains(&name) || is_override(name);
+            return if belongs_into_head { Err("a trailer that belongs into the head") } else { Ok(()) };
         }
         if !is_token(byte) {
             return Err("a trailer name that is no token");

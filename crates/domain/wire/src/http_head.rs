@@ -8,7 +8,7 @@
 /// What the fields say together.
 mod fields;
 
-use fields::{framing, match_target, upgrade, values};
+use fields::{framing, match_target, upgrade};
 use policy::{HttpFacts, Target, http_path};
 
 /// The longest method that is taken.
@@ -41,10 +41,26 @@ const METHODS: [&str; 16] = [
 ];
 
 /// Fields whose presence beside the real method could make an origin use another one.
-const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+const METHOD_OVERRIDES: [&str; 4] =
+    ["x-http-method-override", "x-http-method", "x-method-override", "x-original-method"];
 
 /// Fields by which some origins act on another path than the one sent.
-const PATH_OVERRIDES: [&str; 2] = ["x-original-url", "x-rewrite-url"];
+const PATH_OVERRIDES: [&str; 4] = ["x-original-url", "x-rewrite-url", "x-original-uri", "x-forwarded-uri"];
+
+/// Whether a name is this one (lower case, with hyphens) to an origin that folds `_` and `-`, as CGI does (RFC 3875,
+/// 4.1.18).
+pub(crate) fn folds_to(name: &[u8], folded: &[u8]) -> bool {
+    name.len() == folded.len()
+        && name.iter().zip(folded).all(|(one, other)| match one {
+            b'_' => *other == b'-',
+            one => one.to_ascii_lowercase() == *other,
+        })
+}
+
+/// Whether it names an override.
+pub(crate) fn is_override(name: &[u8]) -> bool {
+    METHOD_OVERRIDES.iter().chain(&PATH_OVERRIDES).any(|known| folds_to(name, known.as_bytes()))
+}
 
 /// Fields that the origin doesn't get: those for a proxy, and `Expect`, which servers behind one another read
 /// differently. A client that waits for the answer to it sends its body soon without.
@@ -338,7 +354,9 @@ impl RequestHead {
     /// Whether a field asks an origin to act on another method or path than the one sent; then why that is refused.
     pub fn overrides(&self) -> Option<&'static str> {
         let other = |names: &[&str], sent: &[u8]| {
-            names.iter().any(|name| values(&self.fields, name).any(|value| value != sent))
+            self.fields.iter().any(|(field, value)| {
+                value.as_slice() != sent && names.iter().any(|name| folds_to(field.as_bytes(), name.as_bytes()))
+            })
         };
         if other(&METHOD_OVERRIDES, self.method.as_bytes()) {
             Some("a field that names another method")

@@ -31,6 +31,9 @@ fn fields_that_name_another_method_or_path() {
         ("X-Original-URL: /secret\r\n", Some("a field that names another path")),
         ("X-Rewrite-Url: /public/../secret\r\n", Some("a field that names another path")),
         ("X-Original-Url: /public?q\r\n", None),
+        ("X_HTTP_Method_Override: DELETE\r\n", Some("a field that names another method")),
+        ("X_Original-URL: /secret\r\n", Some("a field that names another path")),
+        ("X-Forwarded-Uri: /secret\r\n", Some("a field that names another path")),
     ] {
         let head = head(&format!("POST /public?q HTTP/1.1\r\nHost: a.example\r\n{fields}\r\n")).unwrap();
         assert_eq!(head.overrides(), expected, "{fields:?}");

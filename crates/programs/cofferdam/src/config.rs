@@ -124,9 +124,12 @@ pub(crate) fn home() -> PathBuf {
     std::env::var_os("HOME").filter(|home| !home.is_empty()).map_or_else(|| PathBuf::from("/"), PathBuf::from)
 }
 
+/// The system's settings.
+pub(crate) const SYSTEM_FOLDER: &str = "/etc/cofferdam";
+
 /// The folders that settings are read from.
 pub(crate) fn folders() -> [PathBuf; 2] {
-    [folder("XDG_CONFIG_HOME", ".config").join("cofferdam"), PathBuf::from("/etc/cofferdam")]
+    [folder("XDG_CONFIG_HOME", ".config").join("cofferdam"), PathBuf::from(SYSTEM_FOLDER)]
 }
 
 /// An XDG base folder (XDG Base Directory Specification: a relative one is ignored).

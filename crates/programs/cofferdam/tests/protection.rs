@@ -375,3 +375,21 @@ fn what_tells_about_the_hosts_kernel_is_empty() -> Result<()> {
     assert_eq!(done.out, "done\n");
     Ok(())
 }
+
+#[test]
+fn a_pipe_among_gits_files_does_not_hold_up_the_start() -> Result<()> {
+    let world = World::new()?;
+    let script = "git init -q . && mkdir -p .git/worktrees/x && mkfifo .git/worktrees/x/gitdir .git/worktrees/x/commondir";
+    world.run(&["run", "--", "sh", "-c", script])?.expect(0);
+    world.run(&["run", "--", "true"])?.expect(0);
+    Ok(())
+}
+
+#[test]
+fn a_refused_run_makes_no_settings_of_the_system() -> Result<()> {
+    let world = World::new()?;
+    let there = std::path::Path::new("/etc/cofferdam").exists();
+    world.run(&["run", "--workdir", "/etc", "--", "true"])?.expect(125);
+    assert_eq!(std::path::Path::new("/etc/cofferdam").exists(), there);
+    Ok(())
+}

@@ -217,6 +217,9 @@ fn hold_one(path: &Path, text: &str) -> Result<Option<File>, std::io::Error> {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
+        if !fs::metadata(path)?.is_file() {
+            return Err(std::io::Error::new(ErrorKind::InvalidInput, format!("{} is no file", path.display())));
+        }
         let found = File::open(path)?;
         found.lock_shared()?;
         match fs::read_to_string(path) {
@@ -267,9 +270,8 @@ fn worktree(git: &Path) -> Option<(PathBuf, PathBuf)> {
 
 /// A path in a file of one line, taken from a folder where it is relative.
 fn read_path(file: &Path, before: &str, from: &Path) -> Option<PathBuf> {
-    if fs::metadata(file).ok()?.len() > 8_192 {
-        return None;
-    }
+    // A pipe that nobody writes to would hold up the start for ever.
+    fs::metadata(file).ok().filter(|found| found.is_file() && found.len() <= 8_192)?;
     let text = fs::read_to_string(file).ok()?;
     let path = text.strip_prefix(before)?.trim_end_matches(['\n', '\r']);
     (!path.is_empty()).then(|| from.join(path))

@@ -96,6 +96,10 @@ impl Guarded {
         for folder in config::folders() {
             guarded.refuse_links(&folder.join("config.toml"))?;
             if !folder.exists() && guarded.is_writable(&folder) {
+                if folder == Path::new(config::SYSTEM_FOLDER) {
+                    let what = format!("{} is not there, and the command could make it", folder.display());
+                    return Err(Failure::new(code::RUN_FAILED, what).hint("work in, or mount, a folder of the project").into());
+                }
                 private_folder(&folder)?;
             }
             guarded.closed.push(folder);

@@ -76,8 +76,12 @@ impl Holders {
     pub(super) fn describe(&mut self, pid: u32, digest: bool) -> Option<Process> {
         let root = format!("/proc/{pid}");
         let exe = fs::read_link(format!("{root}/exe")).ok()?;
-        let mut args = fs::read(format!("{root}/cmdline")).unwrap_or_default();
-        args.truncate(ARGS_LIMIT * 4);
+        // Its length is the process's own choice (PR_SET_MM): no more is read than is kept.
+        let mut args = Vec::new();
+        if let Ok(file) = fs::File::open(format!("{root}/cmdline")) {
+            // What could not be read is left out.
+            let _ = file.take(ARGS_LIMIT as u64 * 4).read_to_end(&mut args);
+        }
         while args.last() == Some(&0) {
             args.pop();
         }
