@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -76,14 +76,18 @@ pub(crate) fn look(folder: &Path, left: &mut usize) -> Survey {
         let entries = match fs::read_dir(&here) {
             Ok(entries) => entries,
             Err(error) => {
-                if error.kind() == ErrorKind::PermissionDenied && could_be_opened(&here) {
+                if hides(&error, &here) {
                     survey.unseen.get_or_insert(Unseen::Folder(here));
                 }
                 continue;
             }
         };
         let mut parts = Parts::default();
-        for entry in entries.flatten() {
+        for entry in entries {
+            let Ok(entry) = entry else {
+                survey.unseen.get_or_insert(Unseen::Folder(here.clone()));
+                break;
+            };
             if *left == 0 {
                 survey.unseen = Some(Unseen::Bound);
                 return survey;
@@ -106,6 +110,16 @@ pub(crate) fn look(folder: &Path, left: &mut usize) -> Survey {
         }
     }
     survey
+}
+
+/// Whether something the workload can reach may lie behind an error: one that is gone hides nothing, everything else
+/// may (a path can be too long for us and not for who goes there step by step).
+fn hides(error: &io::Error, folder: &Path) -> bool {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => false,
+        ErrorKind::PermissionDenied => could_be_opened(folder),
+        _ => true,
+    }
 }
 
 /// Whether the workload, which has the caller's id, may enter a folder or make itself able to.
@@ -143,6 +157,7 @@ impl Parts {
 mod tests {
     use super::{MOST_ENTRIES, Unseen, Window, add_windows, look};
     use init_protocol::Mount;
+    use rustix::fs::{Mode, OFlags, mkdirat, openat};
     use std::fs;
     use std::os::unix::net::UnixListener;
     use std::path::{Path, PathBuf};
@@ -182,6 +197,20 @@ mod tests {
         let folder = world(&[], &["a", "b", "c/d"]);
         assert_eq!(look(folder.path(), &mut 4).unseen, None);
         assert_eq!(look(folder.path(), &mut 3).unseen, Some(Unseen::Bound));
+    }
+
+    #[test]
+    fn a_path_too_long_to_be_searched_is_named() {
+        let folder = world(&[], &[]);
+        let name = "n".repeat(250);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let mut here = rustix::fs::open(folder.path(), flags, Mode::empty()).unwrap();
+        for _ in 0..20 {
+            mkdirat(&here, &name, Mode::RWXU).unwrap();
+            here = openat(&here, &name, flags, Mode::empty()).unwrap();
+        }
+        let unseen = look(folder.path(), &mut { MOST_ENTRIES }).unseen;
+        assert!(matches!(unseen, Some(Unseen::Folder(_))), "{unseen:?}");
     }
 
     #[test]

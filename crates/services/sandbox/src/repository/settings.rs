@@ -35,8 +35,9 @@ enum Value {
     Exactly(&'static str),
 }
 
-/// Section, whether it has a subsection, key, value. `*` is any key.
-const HARMLESS: [(&str, bool, &str, Value); 62] = [
+/// Section, whether it has a subsection, key, value. What makes a repository a partial clone is not here: git fetches
+/// what such a one lacks by itself, at `git status` too, as the person.
+const HARMLESS: [(&str, bool, &str, Value); 59] = [
     ("core", false, "repositoryformatversion", Value::Any),
     ("core", false, "filemode", Value::Any),
     ("core", false, "bare", Value::Any),
@@ -61,7 +62,6 @@ const HARMLESS: [(&str, bool, &str, Value); 62] = [
     ("extensions", false, "compatobjectformat", Value::Any),
     ("extensions", false, "refstorage", Value::Any),
     ("extensions", false, "worktreeconfig", Value::Any),
-    ("extensions", false, "partialclone", Value::Any),
     ("extensions", false, "relativeworktrees", Value::Any),
     ("extensions", false, "noop", Value::Any),
     ("remote", true, "url", Value::Address),
@@ -71,8 +71,6 @@ const HARMLESS: [(&str, bool, &str, Value); 62] = [
     ("remote", true, "prune", Value::Any),
     ("remote", true, "tagopt", Value::Any),
     ("remote", true, "mirror", Value::Any),
-    ("remote", true, "promisor", Value::Any),
-    ("remote", true, "partialclonefilter", Value::Any),
     ("remote", true, "gh-resolved", Value::Any),
     ("branch", true, "remote", Value::Address),
     ("branch", true, "merge", Value::Any),
@@ -100,8 +98,97 @@ const HARMLESS: [(&str, bool, &str, Value); 62] = [
     ("filter", true, "process", Value::Exactly("git-lfs filter-process")),
     ("filter", true, "required", Value::Switch),
 ];
-/// Sections without subsections whose every key is harmless.
-const HARMLESS_SECTIONS: [&str; 4] = ["advice", "color", "column", "gc"];
+/// Keys of sections without subsections that are harmless with any value. No section is as a whole: `gc` has a key that
+/// names a program (`recentObjectsHook`).
+const HARMLESS_KEYS: [(&str, &[&str]); 4] = [
+    (
+        "advice",
+        &[
+            "addembeddedrepo",
+            "addemptypathspec",
+            "addignoredfile",
+            "ambiguousfetchrefspec",
+            "amworkdir",
+            "checkoutambiguousremotebranchname",
+            "commitbeforemerge",
+            "detachedhead",
+            "diverging",
+            "fetchshowforcedupdates",
+            "forcedeletebranch",
+            "graftfiledeprecated",
+            "ignoredhook",
+            "implicitidentity",
+            "mergeconflict",
+            "nestedtag",
+            "objectnamewarning",
+            "pushalreadyexists",
+            "pushfetchfirst",
+            "pushneedsforce",
+            "pushnonfastforward",
+            "pushnonffcurrent",
+            "pushnonffmatching",
+            "pushrefneedsupdate",
+            "pushunqualifiedrefname",
+            "pushupdaterejected",
+            "rebasetodoerror",
+            "refsyntax",
+            "resetnorefresh",
+            "resolveconflict",
+            "rmhints",
+            "sequencerinuse",
+            "setupstreamfailure",
+            "skippedcherrypicks",
+            "sparseindexexpanded",
+            "statusaheadbehindwarning",
+            "statushints",
+            "statusuoption",
+            "submodulealternateerrorstrategydie",
+            "submodulemergeconflict",
+            "submodulesnotupdated",
+            "suggestdetachinghead",
+            "updatesparsepath",
+            "waitingforeditor",
+            "worktreeaddorphan",
+        ],
+    ),
+    (
+        "color",
+        &[
+            "advice",
+            "blame",
+            "branch",
+            "decorate",
+            "diff",
+            "grep",
+            "interactive",
+            "pager",
+            "push",
+            "remote",
+            "showbranch",
+            "status",
+            "transport",
+            "ui",
+        ],
+    ),
+    ("column", &["branch", "clean", "status", "tag", "ui"]),
+    (
+        "gc",
+        &[
+            "aggressivedepth",
+            "aggressivewindow",
+            "auto",
+            "autodetach",
+            "autopacklimit",
+            "logexpiry",
+            "packrefs",
+            "pruneexpire",
+            "reflogexpire",
+            "reflogexpireunreachable",
+            "worktreepruneexpire",
+            "writecommitgraph",
+        ],
+    ),
+];
 
 impl Settings {
     /// Reads a file.
@@ -152,7 +239,8 @@ impl Settings {
 
 impl Setting {
     fn is_harmless(&self, inside: &dyn Fn(&str) -> bool) -> bool {
-        if self.subsection.is_none() && HARMLESS_SECTIONS.contains(&self.section.as_str()) {
+        let listed = |(section, keys): &(&str, &[&str])| *section == self.section && keys.contains(&self.key.as_str());
+        if self.subsection.is_none() && HARMLESS_KEYS.iter().any(listed) {
             return true;
         }
         let known = HARMLESS.iter().find(|(section, has_subsection, key, _)| {

@@ -21,7 +21,8 @@ fn what_git_makes_itself_is_harmless() {
                 [remote \"origin\"]\n\turl = https://example.com/a.git\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n\
                 [branch \"a \\\"b\\\"\"]\n\tremote = origin\n\tmerge = refs/heads/a\n[submodule]\n\tactive = .\n\
                 [core]\n\tworktree = ../../sub\n\tfsmonitor\n[filter \"lfs\"]\n\tclean = git-lfs clean -- %f\n\
-                \trequired = true\n[user]name=\"A # B\"\n[advice]\n\tany = x";
+                \trequired = true\n[user]name=\"A # B\"\n[advice]\n\tdetachedHead = x\n\
+                [gc]\n\tauto = 0\n\tpruneExpire = now";
     assert_eq!(names(text), Vec::<String>::new());
 }
 
@@ -43,6 +44,11 @@ fn what_runs_something_is_harmful() {
         ("[submodule \"s\"]\nupdate = !x", "submodule.s.update"),
         ("[color \"x\"]\npager = y", "color.x.pager"),
         ("[pager]\nstatus = x", "pager.status"),
+        ("[gc]\nrecentObjectsHook = x", "gc.recentobjectshook"),
+        ("[advice]\nnewOne = x", "advice.newone"),
+        ("[extensions]\npartialClone = o", "extensions.partialclone"),
+        ("[remote \"o\"]\npromisor = true", "remote.o.promisor"),
+        ("[remote \"o\"]\npartialclonefilter = blob:none", "remote.o.partialclonefilter"),
         ("[core]\nx", "core.x"),
         ("key = 1", "broken"),
         ("[core\n]", "broken"),
