@@ -8,7 +8,7 @@ use crate::{
     audit, completions, doctor,
     failure::{code, report},
     man, observe,
-    output::{ColourChoice, choose_colour},
+    output::{self, ColourChoice, choose_colour},
     policy, processes, run,
 };
 
@@ -84,6 +84,9 @@ pub(crate) fn dispatch(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             let _ = error.print();
+            if is_run && error.kind() == ErrorKind::UnknownArgument && !arguments.iter().any(|one| one == "--") {
+                output::note("the command comes behind `--`: cofferdam run [OPTIONS] -- CMD");
+            }
             let _ = std::io::stdout().flush();
             let wrong = if is_run { code::RUN_FAILED } else { code::USAGE };
             return if asked { ExitCode::SUCCESS } else { ExitCode::from(wrong) };

@@ -121,7 +121,17 @@ impl Config {
 
 /// The caller's home.
 pub(crate) fn home() -> PathBuf {
-    std::env::var_os("HOME").filter(|home| !home.is_empty()).map_or_else(|| PathBuf::from("/"), PathBuf::from)
+    let named = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    named.or_else(home_of_record).unwrap_or_else(|| PathBuf::from("/"))
+}
+
+/// The home that passwd(5) gives this user: a service often has no HOME.
+fn home_of_record() -> Option<PathBuf> {
+    let uid = rustix::process::getuid().as_raw().to_string();
+    let users = fs::read_to_string("/etc/passwd").ok()?;
+    let user =
+        users.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|user| user.get(2) == Some(&&*uid))?;
+    user.get(5).filter(|home| home.starts_with('/')).map(PathBuf::from)
 }
 
 /// The system's settings.

@@ -268,3 +268,21 @@ fn settings_show_their_origin() -> Result<()> {
     assert!(done.err.contains("durabilty"), "{}", done.err);
     Ok(())
 }
+
+#[test]
+fn a_command_without_the_two_dashes_is_told_about_them() -> Result<()> {
+    let world = World::new()?;
+    let done = world.run(&["run", "ls"])?.expect(125);
+    assert!(done.err.contains("the command comes behind `--`"), "{}", done.err);
+    Ok(())
+}
+
+#[test]
+fn a_service_without_a_home_has_the_one_of_its_user() -> Result<()> {
+    let world = World::new()?;
+    let mut command = world.command(&["doctor"]);
+    command.env_remove("HOME").env_remove("XDG_STATE_HOME").env_remove("XDG_CONFIG_HOME").env_remove("COFFERDAM_STATE");
+    let done = support::Done::of(&command.output()?);
+    assert!(!done.err.contains("making /.local"), "{}", done.err);
+    Ok(())
+}

@@ -117,7 +117,7 @@ pub(crate) struct Arguments {
 pub(crate) enum PolicyPreset {
     /// Everything may leave but what the guards hold.
     Open,
-    /// Registries and repositories allowed, web sites asked for, the rest denied.
+    /// Package registries and code repositories allowed, the rest denied.
     Balanced,
     /// Nothing leaves.
     LockedDown,

@@ -98,7 +98,9 @@ impl Guarded {
             if !folder.exists() && guarded.is_writable(&folder) {
                 if folder == Path::new(config::SYSTEM_FOLDER) {
                     let what = format!("{} is not there, and the command could make it", folder.display());
-                    return Err(Failure::new(code::RUN_FAILED, what).hint("work in, or mount, a folder of the project").into());
+                    return Err(Failure::new(code::RUN_FAILED, what)
+                        .hint("work in, or mount, a folder of the project")
+                        .into());
                 }
                 private_folder(&folder)?;
             }
