@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fs, net::IpAddr, path::Path};
 
-use network_lab::{DnsAnswer, LabSpec, Reached, Service, What, addresses};
+use network_lab::{DnsAnswer, LabSpec, Place, Reached, Service, What, addresses};
 use serde_json::Value;
 
 use crate::record::Record;
@@ -74,6 +74,9 @@ fn unrecorded(events: &[Value], reached: &[Reached], spec: &LabSpec) -> Option<S
 
 fn is_recorded(one: &Reached, flows: &[Flow], names: &BTreeSet<String>) -> bool {
     let Some(local) = one.local else { return true };
+    if one.place == Place::Internet && one.peer.is_some_and(|peer| is_the_internets(peer.ip(), local.ip())) {
+        return true;
+    }
     match &one.what {
         // One that is open already when it is judged again is told of by its first event.
         // Questions of a route by proxy go by the proxy, too: each is held to its name behind it.
@@ -93,6 +96,13 @@ fn is_recorded(one: &Reached, flows: &[Flow], names: &BTreeSet<String>) -> bool 
         | What::Datagram { .. }
         | What::Local { .. } => true,
     }
+}
+
+/// A server of the lab's internet (an open proxy) goes on to others by itself: what reached it is recorded, what it does
+/// then can't be. Its own connections come from beside the one they reach, or from the internet's end of the link.
+fn is_the_internets(peer: IpAddr, local: IpAddr) -> bool {
+    let link = [addresses::HOST_GATEWAY, addresses::HOST_GATEWAY_V6];
+    peer == local || link.iter().any(|own| own.parse() == Ok(peer))
 }
 
 fn is_proxy(address: IpAddr) -> bool {

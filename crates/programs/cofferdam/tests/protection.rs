@@ -379,7 +379,8 @@ fn what_tells_about_the_hosts_kernel_is_empty() -> Result<()> {
 #[test]
 fn a_pipe_among_gits_files_does_not_hold_up_the_start() -> Result<()> {
     let world = World::new()?;
-    let script = "git init -q . && mkdir -p .git/worktrees/x && mkfifo .git/worktrees/x/gitdir .git/worktrees/x/commondir";
+    let script =
+        "git init -q . && mkdir -p .git/worktrees/x && mkfifo .git/worktrees/x/gitdir .git/worktrees/x/commondir";
     world.run(&["run", "--", "sh", "-c", script])?.expect(0);
     world.run(&["run", "--", "true"])?.expect(0);
     Ok(())
