@@ -15,11 +15,14 @@ use crate::failure::{Failure, Step};
 const HINT: &str = "the kernel refused to give up privileges; nothing was run";
 
 /// Settings of the network namespace that only make it roomier; where they can't be set, the defaults do.
-const NETWORK_SETTINGS: [(&str, &str); 4] = [
+const NETWORK_SETTINGS: [(&str, &str); 5] = [
     // The gateway accepts for the whole sandbox.
     ("/proc/sys/net/core/somaxconn", "65535"),
     // The sandbox's own servers may use low ports: no capability stands behind them here.
     ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
+    // Every connection ends on this machine, so a port in TIME-WAIT can be taken again, not only for 127.0.0.1: with the
+    // usual range of ports, 28,000 connections a minute to one server would be all there are.
+    ("/proc/sys/net/ipv4/tcp_tw_reuse", "1"),
     // Redirected connections leave the connection table soon after their end, so it does not fill.
     ("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_time_wait", "5"),
     ("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close", "5"),
