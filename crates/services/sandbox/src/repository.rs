@@ -24,6 +24,10 @@ use init_protocol::Mount;
 
 use crate::error::StartError;
 
+/// What git would run in a repository.
+mod facts;
+/// Disarms that.
+mod place;
 /// What settings a repository has, and which are harmless.
 mod settings;
 /// What changed at the end.

@@ -3,7 +3,7 @@
 //! Whatever is not known to be harmless counts as harmful, and so does text that git might read otherwise than this.
 
 /// One setting.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Setting {
     /// Lower case: git does not tell cases apart here.
     pub(crate) section: String,
@@ -100,95 +100,35 @@ const HARMLESS: [(&str, bool, &str, Value); 59] = [
 ];
 /// Keys of sections without subsections that are harmless with any value. No section is as a whole: `gc` has a key that
 /// names a program (`recentObjectsHook`).
+#[rustfmt::skip]
 const HARMLESS_KEYS: [(&str, &[&str]); 4] = [
-    (
-        "advice",
-        &[
-            "addembeddedrepo",
-            "addemptypathspec",
-            "addignoredfile",
-            "ambiguousfetchrefspec",
-            "amworkdir",
-            "checkoutambiguousremotebranchname",
-            "commitbeforemerge",
-            "detachedhead",
-            "diverging",
-            "fetchshowforcedupdates",
-            "forcedeletebranch",
-            "graftfiledeprecated",
-            "ignoredhook",
-            "implicitidentity",
-            "mergeconflict",
-            "nestedtag",
-            "objectnamewarning",
-            "pushalreadyexists",
-            "pushfetchfirst",
-            "pushneedsforce",
-            "pushnonfastforward",
-            "pushnonffcurrent",
-            "pushnonffmatching",
-            "pushrefneedsupdate",
-            "pushunqualifiedrefname",
-            "pushupdaterejected",
-            "rebasetodoerror",
-            "refsyntax",
-            "resetnorefresh",
-            "resolveconflict",
-            "rmhints",
-            "sequencerinuse",
-            "setupstreamfailure",
-            "skippedcherrypicks",
-            "sparseindexexpanded",
-            "statusaheadbehindwarning",
-            "statushints",
-            "statusuoption",
-            "submodulealternateerrorstrategydie",
-            "submodulemergeconflict",
-            "submodulesnotupdated",
-            "suggestdetachinghead",
-            "updatesparsepath",
-            "waitingforeditor",
-            "worktreeaddorphan",
-        ],
-    ),
-    (
-        "color",
-        &[
-            "advice",
-            "blame",
-            "branch",
-            "decorate",
-            "diff",
-            "grep",
-            "interactive",
-            "pager",
-            "push",
-            "remote",
-            "showbranch",
-            "status",
-            "transport",
-            "ui",
-        ],
-    ),
+    ("advice", &[
+        "addembeddedrepo", "addemptypathspec", "addignoredfile", "ambiguousfetchrefspec", "amworkdir",
+        "checkoutambiguousremotebranchname", "commitbeforemerge", "detachedhead", "diverging",
+        "fetchshowforcedupdates", "forcedeletebranch", "graftfiledeprecated", "ignoredhook", "implicitidentity",
+        "mergeconflict", "nestedtag", "objectnamewarning", "pushalreadyexists", "pushfetchfirst", "pushneedsforce",
+        "pushnonfastforward", "pushnonffcurrent", "pushnonffmatching", "pushrefneedsupdate", "pushunqualifiedrefname",
+        "pushupdaterejected", "rebasetodoerror", "refsyntax", "resetnorefresh", "resolveconflict", "rmhints",
+        "sequencerinuse", "setupstreamfailure", "skippedcherrypicks", "sparseindexexpanded",
+        "statusaheadbehindwarning", "statushints", "statusuoption", "submodulealternateerrorstrategydie",
+        "submodulemergeconflict", "submodulesnotupdated", "suggestdetachinghead", "updatesparsepath",
+        "waitingforeditor", "worktreeaddorphan",
+    ]),
+    ("color", &[
+        "advice", "blame", "branch", "decorate", "diff", "grep", "interactive", "pager", "push", "remote",
+        "showbranch", "status", "transport", "ui",
+    ]),
     ("column", &["branch", "clean", "status", "tag", "ui"]),
-    (
-        "gc",
-        &[
-            "aggressivedepth",
-            "aggressivewindow",
-            "auto",
-            "autodetach",
-            "autopacklimit",
-            "logexpiry",
-            "packrefs",
-            "pruneexpire",
-            "reflogexpire",
-            "reflogexpireunreachable",
-            "worktreepruneexpire",
-            "writecommitgraph",
-        ],
-    ),
+    ("gc", &[
+        "aggressivedepth", "aggressivewindow", "auto", "autodetach", "autopacklimit", "logexpiry", "packrefs",
+        "pruneexpire", "reflogexpire", "reflogexpireunreachable", "worktreepruneexpire", "writecommitgraph",
+    ]),
 ];
+
+/// Longer names of sections and subsections are not read: every setting has a copy of them.
+const LONGEST_NAME: usize = 1_024;
+/// Of a file with more settings, none is read.
+const MOST_SETTINGS: usize = 10_000;
 
 impl Settings {
     /// Reads a file.
@@ -199,6 +139,9 @@ impl Settings {
             return Settings { all: Vec::new(), broken: true };
         };
         settings.broken = settings.read(text).is_none();
+        if settings.all.len() > MOST_SETTINGS {
+            return Settings { all: Vec::new(), broken: true };
+        }
         settings
     }
 
@@ -217,6 +160,9 @@ impl Settings {
                 '#' | ';' => rest = rest.split_once('\n').map_or("", |(_, behind)| behind),
                 '[' => {
                     let (name, behind) = header(rest.get(1..)?)?;
+                    if name.0.len() > LONGEST_NAME || name.1.as_ref().is_some_and(|name| name.len() > LONGEST_NAME) {
+                        return None;
+                    }
                     section = Some(name);
                     rest = behind;
                 }
@@ -226,6 +172,9 @@ impl Settings {
                     let (value, behind) = value(behind)?;
                     self.all.push(Setting { section, subsection, key, value });
                     rest = behind;
+                    if self.all.len() > MOST_SETTINGS {
+                        return None;
+                    }
                 }
             }
         }

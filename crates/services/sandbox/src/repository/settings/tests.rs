@@ -63,6 +63,14 @@ fn what_runs_something_is_harmful() {
     }
 }
 
+#[test]
+fn a_file_that_would_grow_in_memory_is_not_read() {
+    let long = format!("[core \"{}\"]\n{}", "x".repeat(1_025), "a\n".repeat(1_000));
+    assert_eq!(names(&long), ["broken"]);
+    assert_eq!(names(&format!("[core]\n{}", "bare\n".repeat(10_001))), ["broken"]);
+    assert_eq!(names(&format!("[core]\n{}", "bare\n".repeat(10_000))), Vec::<String>::new());
+}
+
 fn words() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         Just("[core]"),
