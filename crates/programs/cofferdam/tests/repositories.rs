@@ -228,3 +228,28 @@ fn of_many_repositories_those_that_no_mount_holds_are_compared() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn entries_that_are_no_hooks_hide_none() -> Result<()> {
+    let world = World::new()?;
+    let script = "git init -q sub; cd sub/.git/hooks; i=0; while [ $i -lt 600 ]; do : > junk$i; i=$((i+1)); done; \
+                  cp /bin/true pre-commit; for n in '' -2 -3 -4; do : > pre-commit.aside$n; done; chmod 555 .";
+    let done = attacked(&world, script)?;
+    assert!(done.err.contains("hooks/pre-commit is a hook"), "{}", done.err);
+    assert!(!world.work().join("sub/.git/hooks/pre-commit").exists());
+    Ok(())
+}
+
+#[test]
+fn a_worktrees_folder_leads_to_no_unchecked_settings() -> Result<()> {
+    let world = World::new()?;
+    // One as git lays it out, under a folder without a HEAD; one that lies elsewhere.
+    let script = "git init -q x; mv x/.git g; cp -r g/objects g/refs x; cp evil x/config; \
+                  for d in x/worktrees/n x/other/n; do mkdir -p $d; cp g/HEAD $d; echo ../.. > $d/commondir; done; \
+                  rm -rf g; echo 'gitdir: x/worktrees/n' > .git";
+    let done = attacked(&world, script)?;
+    assert!(done.err.contains("x/config: git would have run"), "{}", done.err);
+    assert!(!world.work().join("x/other/n/commondir").exists(), "{}", done.err);
+    assert!(world.work().join("x/worktrees/n/commondir").exists(), "{}", done.err);
+    Ok(())
+}
