@@ -124,6 +124,23 @@ fn what_no_rule_opens_is_dropped_and_recorded_once() {
 }
 
 #[test]
+fn a_flood_of_what_is_denied_takes_no_place_of_what_is_allowed() {
+    let Some(stage) = Stage::new("127.0.0.1/32", |settings| settings) else { return };
+    let client = stage.client();
+    let port = stage.one.address.port();
+    for number in 0..10_000u16 {
+        let [high, low] = number.to_be_bytes();
+        client.send_to(b"denied", SocketAddr::from(([127, 1, high, low], port))).unwrap();
+        // Sends no more than the socket's buffer holds before it is read.
+        if number % 100 == 99 {
+            exchange(&client, stage.one.address, b"allowed");
+        }
+    }
+    let denials = stage.world.events().iter().filter(|event| event["verdict"] == "denied").count();
+    assert!(denials > 5_000, "{denials}");
+}
+
+#[test]
 fn a_new_policy_reaches_open_flows() {
     let Some(stage) = Stage::new("127.0.0.0/8", |settings| settings) else { return };
     let client = stage.client();

@@ -159,6 +159,10 @@ fn take(worker: &Rc<Worker>, port: &Rc<PortSocket>, meta: &RecvMeta, bytes: &[u8
 
 fn take_one(worker: &Rc<Worker>, port: &Rc<PortSocket>, pair: Pair, datagram: &[u8]) {
     let mut flows = worker.datagrams.flows.borrow_mut();
+    if flows.len() >= FLOW_LIMIT {
+        // A denial is only remembered to save records: it must not take the place of a flow that may be allowed.
+        flows.retain(|_, state| !matches!(state, State::Denied(_)));
+    }
     let count = flows.len();
     match flows.entry(pair) {
         Place::Occupied(mut place) => match place.get_mut() {
@@ -175,11 +179,7 @@ fn take_one(worker: &Rc<Worker>, port: &Rc<PortSocket>, pair: Pair, datagram: &[
             place.insert(State::Deciding(vec![datagram.to_vec()]));
             decide_later(worker, port, pair);
         }
-        Place::Vacant(_) => {
-            let now = Instant::now();
-            flows.retain(|_, state| !matches!(state, State::Denied(until) if *until <= now));
-            worker.shared.tally.error();
-        }
+        Place::Vacant(_) => worker.shared.tally.error(),
     }
 }
 
