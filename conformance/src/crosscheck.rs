@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fs, net::IpAddr, path::Path};
 
-use network_lab::{DnsAnswer, LabSpec, Place, Reached, Service, What, addresses};
+use network_lab::{DnsAnswer, LabSpec, Place, Reached, What, addresses};
 use serde_json::Value;
 
 use crate::record::Record;
@@ -135,16 +135,7 @@ fn names(events: &[Value], spec: &LabSpec) -> BTreeSet<String> {
 
 /// Owner and target of every alias of the lab.
 fn aliases(spec: &LabSpec) -> Vec<(String, String)> {
-    let scripts = spec.internet.iter().chain(&spec.corporate).filter_map(|server| match &server.service {
-        Service::Dns(names) => Some(names),
-        Service::Web(_)
-        | Service::WebHttp1(_)
-        | Service::Echo
-        | Service::Banner(_)
-        | Service::UdpEcho
-        | Service::OpenProxy
-        | Service::Socket(_) => None,
-    });
+    let scripts = spec.internet.iter().chain(&spec.corporate).filter_map(|server| server.service.names());
     let mut found = Vec::new();
     for (name, script) in scripts.flatten() {
         for answer in &script.answers {

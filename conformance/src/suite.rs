@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use network_lab::{DnsName, Lab, LabSpec, Place, Privilege, Service};
+use network_lab::{DnsName, Lab, LabSpec, Place, Privilege};
 
 use crate::{
     adapter::{Adapter, Kind},
@@ -173,17 +173,8 @@ fn run_one(
 
 /// What the standard lab says of a name.
 fn script(spec: &LabSpec, name: &str) -> Result<DnsName> {
-    let names = spec.internet.iter().find_map(|server| match &server.service {
-        Service::Dns(names) => names.get(name),
-        Service::Web(_)
-        | Service::WebHttp1(_)
-        | Service::Echo
-        | Service::Banner(_)
-        | Service::UdpEcho
-        | Service::OpenProxy
-        | Service::Socket(_) => None,
-    });
-    names.cloned().with_context(|| format!("the lab has no name {name}"))
+    let script = spec.internet.iter().find_map(|server| server.service.names()?.get(name));
+    script.cloned().with_context(|| format!("the lab has no name {name}"))
 }
 
 /// Fills the working directory: probes, policies, the CA, a git repository, a Go client where there is Go.

@@ -58,8 +58,12 @@ mod policy_text;
 mod session;
 /// The line at the end.
 mod summary;
+/// What a gateway is started with.
+mod surroundings;
 /// What the parts say meanwhile.
 mod told;
+/// What a run waits for beside its workload.
+mod waiting;
 
 pub(crate) use arguments::Arguments;
 pub(crate) use found::Found;

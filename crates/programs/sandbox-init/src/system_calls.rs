@@ -190,6 +190,8 @@ fn refused() -> Result<Rules, seccompiler::BackendError> {
     for request in TERMINAL_REQUESTS {
         add(&mut rules, libc::SYS_ioctl, &[is(1, request)])?;
     }
+    // Where a process's own parts lie: its command line is read outside, and would be as long as it says.
+    add(&mut rules, libc::SYS_prctl, &[is(0, number_of(libc::PR_SET_MM))])?;
     for family in [libc::AF_INET, libc::AF_INET6] {
         for kind in OTHER_SOCKET_TYPES {
             let of_kind = (1, SeccompCmpOp::MaskedEq(SOCKET_TYPE_MASK), kind);

@@ -55,6 +55,22 @@ pub enum Service {
     Socket(PathBuf),
 }
 
+impl Service {
+    /// The names that it answers for, where it is a DNS server.
+    pub fn names(&self) -> Option<&BTreeMap<String, DnsName>> {
+        match self {
+            Service::Dns(names) => Some(names),
+            Service::Web(_)
+            | Service::WebHttp1(_)
+            | Service::Echo
+            | Service::Banner(_)
+            | Service::UdpEcho
+            | Service::OpenProxy
+            | Service::Socket(_) => None,
+        }
+    }
+}
+
 /// Who a TLS server is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Identity {

@@ -11,17 +11,21 @@ use std::{
 use anyhow::{Context as _, Result};
 use audit_event::{Event, PolicyApplied, PolicyRefused, SandboxChanged, bounded};
 use audit_log::AuditLog;
-use gateway::{Gateway, SandboxSockets, Settings, Summary};
+use gateway::{Gateway, Summary};
 use policy::CompiledPolicy;
-use sandbox::{Building, Console, Exit, Outside, Passed, Remote, Sockets, Standing};
+use sandbox::{Building, Console, Exit, Outside, Passed, Remote, Standing};
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::SignalKind,
     sync::{mpsc, oneshot},
-    time::{Interval, MissedTickBehavior, interval},
 };
 use values::{Labels, Revision};
 
-use super::{Found, Guard, choose_policy, descriptors, failed, told};
+use super::{
+    Found, Guard, choose_policy, failed,
+    surroundings::{handed_over, settings},
+    told,
+    waiting::{Signals, at, tick, ticks},
+};
 use crate::{
     ask::{self, SharedConsole},
     config::Config,
@@ -358,36 +362,6 @@ async fn finish(console: &SharedConsole, signals: &mut Signals, ended_by_us: boo
     }
 }
 
-fn handed_over(sockets: Sockets, init: u32) -> SandboxSockets {
-    SandboxSockets {
-        transparent: sockets.transparent,
-        dns_udp: sockets.dns_udp,
-        dns_tcp: sockets.dns_tcp,
-        proxy: sockets.proxy,
-        datagrams: sockets.datagrams,
-        socket_diagnosis: Some(sockets.socket_diagnosis),
-        init_pid: Some(init),
-    }
-}
-
-fn settings() -> Settings {
-    let usual = Settings::default();
-    let max_connections = descriptors::connections(usual.max_connections);
-    Settings { max_connections, host_resolvers: host_resolvers(), ..usual }
-}
-
-/// The host's DNS servers (resolv.conf(5)); 127.0.0.1 where none is named.
-fn host_resolvers() -> Vec<std::net::SocketAddr> {
-    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let servers = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
-    let mut found: Vec<std::net::SocketAddr> =
-        servers.filter_map(|server| Some((server.trim().parse::<std::net::IpAddr>().ok()?, 53).into())).collect();
-    if found.is_empty() {
-        found.push((std::net::Ipv4Addr::LOCALHOST, 53).into());
-    }
-    found
-}
-
 fn ended_code(exit: &Exit, ended_by_us: bool) -> u8 {
     // Also where the workload made a code of its own out of our signal: the run did not end by itself.
     if ended_by_us { code::RUN_FAILED } else { exit.code() }
@@ -401,65 +375,6 @@ fn why(exit: &Exit) -> Option<String> {
             Some(format!("{step}: {}; {hint}", std::io::Error::from_raw_os_error(*errno)))
         }
         Exit::Lost => Some("the sandbox was killed".to_owned()),
-    }
-}
-
-fn ticks(every: Option<Duration>) -> Option<Interval> {
-    let mut ticks = interval(every?.max(Duration::from_secs(1)));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first tick of an interval is at once.
-    ticks.reset();
-    Some(ticks)
-}
-
-async fn tick(ticks: &mut Option<Interval>) {
-    match ticks {
-        Some(ticks) => {
-            ticks.tick().await;
-        }
-        None => std::future::pending().await,
-    }
-}
-
-async fn at(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Signals that are passed on to the workload.
-struct Signals {
-    streams: Vec<(i32, Signal)>,
-    interrupted: usize,
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        let kinds = [
-            SignalKind::interrupt(),
-            SignalKind::terminate(),
-            SignalKind::hangup(),
-            SignalKind::quit(),
-            SignalKind::user_defined1(),
-            SignalKind::user_defined2(),
-        ];
-        let streams = kinds.into_iter().map(|kind| Ok((kind.as_raw_value(), signal(kind)?))).collect::<Result<_>>()?;
-        Ok(Self { streams, interrupted: 0 })
-    }
-
-    /// The next one's number.
-    async fn next(&mut self) -> i32 {
-        let number = std::future::poll_fn(|context| {
-            let ready = self
-                .streams
-                .iter_mut()
-                .find_map(|(number, stream)| stream.poll_recv(context).is_ready().then_some(*number));
-            ready.map_or(std::task::Poll::Pending, std::task::Poll::Ready)
-        })
-        .await;
-        self.interrupted += usize::from(number == SignalKind::interrupt().as_raw_value());
-        number
     }
 }
 

@@ -33,7 +33,7 @@ use tokio::{
     net::UdpSocket,
 };
 
-pub(crate) use open::OpenDatagrams;
+use open::OpenDatagrams;
 
 use crate::{
     decide::{self, Limits},

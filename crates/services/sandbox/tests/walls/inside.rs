@@ -52,6 +52,8 @@ fn calls() {
     call("bpf", libc::SYS_bpf, [0; 5]);
     call("perf_event_open", libc::SYS_perf_event_open, [0; 5]);
     call("keyctl", libc::SYS_keyctl, [0; 5]);
+    // PR_SET_MM_MAP_SIZE needs no right: unfiltered it would be a bad address.
+    call("prctl PR_SET_MM", libc::SYS_prctl, [35, 15, 0, 0, 0]);
     call("userfaultfd", libc::SYS_userfaultfd, [0; 5]);
     call("openat2", libc::SYS_openat2, [0; 5]);
     call("unknown", 1000, [0; 5]);

@@ -57,6 +57,7 @@ fn calls_that_look_over_a_wall_are_refused() {
         ("bpf", refused),
         ("perf_event_open", refused),
         ("keyctl", refused),
+        ("prctl PR_SET_MM", refused),
         ("userfaultfd", refused),
         ("openat2", libc::ENOSYS),
         ("unknown", libc::ENOSYS),
