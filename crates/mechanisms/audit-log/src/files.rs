@@ -21,14 +21,6 @@ pub(crate) fn beside(name: &OsStr, suffix: &str) -> OsString {
     beside
 }
 
-/// The name of the file that a writer holds locked. It stays, so that a lock is never taken on a file that is gone.
-pub(crate) fn lock_name(name: &OsStr) -> OsString {
-    let mut lock = OsString::from(".");
-    lock.push(name);
-    lock.push(".lock");
-    lock
-}
-
 /// The folder of a path; `.` where it names none.
 pub(crate) fn folder(path: &Path) -> &Path {
     match path.parent() {

@@ -13,13 +13,13 @@ use std::{
 
 use audit_event::{Broken, BrokenReason, Chain, Event, MAX_LINE, Position, RunContext, SaltKey, Verifier, VerifyError};
 use rustix::{
-    fs::{FileType, FlockOperation, Mode, OFlags},
+    fs::{AtFlags, FileType, FlockOperation, Mode, OFlags},
     io::Errno,
     rand::GetRandomFlags,
 };
 
 use crate::{
-    files::{beside, closed_name, closed_numbers, folder, lock_name},
+    files::{beside, closed_name, closed_numbers, folder},
     flush::Progress,
     log::{Durability, Options, RecordError},
     rotate::{OPEN, PRIVATE},
@@ -48,7 +48,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Another process writes this log.
-    #[error("{} is being written by another process", path.display())]
+    #[error("{} is being written, or held locked, by another process", path.display())]
     Busy {
         /// The path.
         path: PathBuf,
@@ -110,8 +110,8 @@ pub(crate) struct Opened {
 pub(crate) fn open(path: &Path, context: &RunContext, options: Options) -> Result<Opened, OpenError> {
     let name = path.file_name().ok_or_else(|| OpenError::NoName { path: path.to_owned() })?;
     let directory = open_folder(path)?;
-    let lock = take_lock(path, name, &directory)?;
-    let active = open_active(path, name, &directory)?;
+    let active = open_file(path, name, &directory)?;
+    lock(path, name, &directory, &active)?;
     let file_error = |source: io::Error| OpenError::File { path: path.to_owned(), source };
     let numbers = closed_numbers(folder(path), name).map_err(file_error)?;
 
@@ -120,9 +120,7 @@ pub(crate) fn open(path: &Path, context: &RunContext, options: Options) -> Resul
     let recovered = match tail.torn {
         0 => None,
         torn => Some(
-            move_torn(name, &directory, &file, &tail)
-                .map_err(file_error)
-                .map(|file| Event::AuditRecovered { file, bytes: torn })?,
+            move_torn(path, name, &directory, &file, &tail).map(|file| Event::AuditRecovered { file, bytes: torn })?,
         ),
     };
     let stat = rustix::fs::fstat(&file).map_err(|errno| file_error(errno.into()))?;
@@ -140,7 +138,6 @@ pub(crate) fn open(path: &Path, context: &RunContext, options: Options) -> Resul
         path: path.to_owned(),
         name: name.to_owned(),
         folder: directory,
-        _lock: lock,
         active: Active::new(file.into(), &stat),
         chain: Chain::new(context, position, random_key()?),
         buffer: Vec::new(),
@@ -166,25 +163,34 @@ fn open_folder(path: &Path) -> Result<OwnedFd, OpenError> {
     rustix::fs::open(folder(path), flags, Mode::empty()).map_err(|errno| error(errno.into()))
 }
 
-fn take_lock(path: &Path, name: &OsStr, directory: &OwnedFd) -> Result<OwnedFd, OpenError> {
+/// Locks the log's own file: a file made for that could be held, or replaced, by who may write the folder.
+fn lock(path: &Path, name: &OsStr, directory: &OwnedFd, file: &OwnedFd) -> Result<(), OpenError> {
     let file_error = |errno: Errno| OpenError::File { path: path.to_owned(), source: errno.into() };
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let lock = rustix::fs::openat(directory, lock_name(name), flags, PRIVATE).map_err(file_error)?;
-    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(Errno::WOULDBLOCK) => Err(OpenError::Busy { path: path.to_owned() }),
+    let busy = || OpenError::Busy { path: path.to_owned() };
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Err(busy()),
+        Err(errno) => return Err(file_error(errno)),
+    }
+    // Its writer may have closed it meanwhile, to go on in another.
+    let held = rustix::fs::fstat(file).map_err(file_error)?;
+    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(found) if (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino) => Ok(()),
+        Ok(_) | Err(Errno::NOENT) => Err(busy()),
         Err(errno) => Err(file_error(errno)),
     }
 }
 
-fn open_active(path: &Path, name: &OsStr, directory: &OwnedFd) -> Result<OwnedFd, OpenError> {
-    let not_a_file = || OpenError::NotAFile { path: path.to_owned() };
+/// Opens an ordinary file of the log. Nothing else is waited for, nor written.
+fn open_file(path: &Path, name: &OsStr, directory: &OwnedFd) -> Result<OwnedFd, OpenError> {
+    let not_a_file = || OpenError::NotAFile { path: path.with_file_name(name) };
+    let file_error = |errno: Errno| OpenError::File { path: path.with_file_name(name), source: errno.into() };
     let file = match rustix::fs::openat(directory, name, OPEN | OFlags::NONBLOCK | OFlags::NOCTTY, PRIVATE) {
         Ok(file) => file,
         Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => return Err(not_a_file()),
-        Err(errno) => return Err(OpenError::File { path: path.to_owned(), source: errno.into() }),
+        Err(errno) => return Err(file_error(errno)),
     };
-    let stat = rustix::fs::fstat(&file).map_err(|e| OpenError::File { path: path.to_owned(), source: e.into() })?;
+    let stat = rustix::fs::fstat(&file).map_err(file_error)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
         return Err(not_a_file());
     }
@@ -270,15 +276,24 @@ fn first_number(path: &Path, file: &fs::File) -> Result<u64, OpenError> {
 }
 
 /// Moves the piece of a line that a stopped writer left into a file of its own, and says its name.
-fn move_torn(name: &OsStr, directory: &OwnedFd, file: &fs::File, tail: &Tail) -> io::Result<String> {
+fn move_torn(
+    path: &Path,
+    name: &OsStr,
+    directory: &OwnedFd,
+    file: &fs::File,
+    tail: &Tail,
+) -> Result<String, OpenError> {
     let aside = beside(name, ".torn");
-    let mut piece = vec![0; usize::try_from(tail.torn).map_err(io::Error::other)?];
-    file.read_exact_at(&mut piece, tail.end)?;
-    piece.push(b'\n');
-    let mut side_file = fs::File::from(rustix::fs::openat(directory, aside.as_os_str(), OPEN, PRIVATE)?);
-    io::Write::write_all(&mut side_file, &piece)?;
-    side_file.sync_data()?;
-    file.set_len(tail.end)?;
+    let mut side_file = fs::File::from(open_file(path, &aside, directory)?);
+    let moved = usize::try_from(tail.torn).map_err(io::Error::other).and_then(|length| {
+        let mut piece = vec![0; length];
+        file.read_exact_at(&mut piece, tail.end)?;
+        piece.push(b'\n');
+        io::Write::write_all(&mut side_file, &piece)?;
+        side_file.sync_data()?;
+        file.set_len(tail.end)
+    });
+    moved.map_err(|source| OpenError::File { path: path.to_owned(), source })?;
     Ok(aside.to_string_lossy().into_owned())
 }
 

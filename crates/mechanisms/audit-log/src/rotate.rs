@@ -14,7 +14,7 @@ use std::{ffi::OsStr, os::fd::OwnedFd};
 use audit_event::Event;
 use jiff::Timestamp;
 use rustix::{
-    fs::{AtFlags, Mode, OFlags, RenameFlags},
+    fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags},
     io::Errno,
 };
 
@@ -71,7 +71,10 @@ impl Writer {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno),
         }
-        let file: OwnedFd = rustix::fs::openat(&self.folder, name, OPEN | OFlags::EXCL, PRIVATE)?;
+        // Locked before anybody else may open it.
+        let file: OwnedFd = rustix::fs::openat(&self.folder, name, OPEN | OFlags::EXCL, Mode::empty())?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        rustix::fs::fchmod(&file, PRIVATE)?;
         let stat = rustix::fs::fstat(&file)?;
         Ok(Active::new(file, &stat))
     }

@@ -39,7 +39,7 @@ pub(crate) struct Mark {
     pub(crate) first: u64,
 }
 
-/// The file that is written, and what makes it that file.
+/// The file that is written, held locked, and what makes it that file.
 #[derive(Debug)]
 pub(crate) struct Active {
     pub(crate) file: Arc<OwnedFd>,
@@ -71,8 +71,6 @@ pub(crate) struct Writer {
     pub(crate) path: PathBuf,
     pub(crate) name: OsString,
     pub(crate) folder: OwnedFd,
-    /// Held locked as long as the writer lives.
-    pub(crate) _lock: OwnedFd,
     pub(crate) options: Options,
     pub(crate) active: Active,
     pub(crate) chain: Chain,

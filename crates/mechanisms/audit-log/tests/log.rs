@@ -211,6 +211,42 @@ fn a_second_writer_is_kept_out_after_a_rotation() {
     assert!(matches!(AuditLog::open(&path, context(), Options::default()), Err(OpenError::Busy { .. })));
 }
 
+/// What may write the folder, but not the file, finds nothing in it that a writer depends on.
+#[test]
+fn nothing_but_the_log_is_in_its_folder() {
+    let (folder, path) = folder();
+    let log = AuditLog::open(&path, context(), Options { rotate_bytes: 1, ..Options::default() }).unwrap();
+    log.record_blocking(event("a")).unwrap();
+    let mut names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["events.jsonl", "events.jsonl.000001"]);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_torn_line_goes_into_an_ordinary_file_only() {
+    let (folder, path) = folder();
+    open(&path).record_blocking(event("whole")).unwrap();
+    fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"seq\":2").unwrap();
+    let (aside, other) = (path.with_extension("jsonl.torn"), folder.path().join("other"));
+    fs::write(&other, "").unwrap();
+    for make in
+        [|_: &Path, aside: &Path| fifo(aside), |other: &Path, aside: &Path| fs::hard_link(other, aside).unwrap()]
+    {
+        make(&other, &aside);
+        let opened = AuditLog::open(&path, context(), Options::default());
+        assert!(matches!(opened, Err(OpenError::NotAFile { path }) if path == aside));
+        fs::remove_file(&aside).unwrap();
+    }
+    assert_eq!(fs::read(&other).unwrap(), b"");
+    open(&path).record_blocking(event("after")).unwrap();
+    assert_eq!(verified(&path).events, 3);
+}
+
+fn fifo(path: &Path) {
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+}
+
 #[test]
 fn a_torn_line_is_moved_aside_and_recorded() {
     for durability in [Durability::Written, Durability::Fsync] {
