@@ -183,11 +183,8 @@ impl Line {
     fn dns_decided(&mut self, dns: &DnsDecided) {
         self.headline(Colour::of_verdict(&dns.verdict), &dns.verdict, "dns");
         self.process(dns.process.as_ref());
-        self.word(&format!("{} {} = {}", dns.record_type, dns.name, dns.response));
-        if !dns.answers.is_empty() {
-            let answers: Vec<String> = dns.answers.iter().map(ToString::to_string).collect();
-            self.word(&answers.join(","));
-        }
+        self.word(&format!("{} {}", dns.record_type, dns.name));
+        self.word(&answer(dns));
         self.why(&dns.rule, &dns.revision, &dns.reason, &dns.would, dns.error.as_deref());
     }
 
@@ -235,6 +232,23 @@ impl Line {
         if let Some(error) = error {
             self.coloured(Colour::Red, &format!("error: {error}"));
         }
+    }
+}
+
+/// What came of a question, in words: the code alone doesn't tell a refusal of ours from an answer of a server.
+fn answer(dns: &DnsDecided) -> String {
+    let response = dns.response.as_str();
+    match (dns.verdict.as_str(), response) {
+        ("error", _) => format!("could not be resolved upstream ({response})"),
+        ("denied", _) => format!("refused ({response})"),
+        (_, "UPSTREAM") => "is asked upstream".to_owned(),
+        (_, "NXDOMAIN") => "does not exist, as upstream says (NXDOMAIN)".to_owned(),
+        (_, "NOERROR") if dns.answers.is_empty() => "has no such record (NOERROR)".to_owned(),
+        (_, "NOERROR") => {
+            let answers: Vec<String> = dns.answers.iter().map(ToString::to_string).collect();
+            format!("= {}", answers.join(","))
+        }
+        _ => format!("= {response}"),
     }
 }
 

@@ -6,7 +6,7 @@
 mod samples;
 
 use audit_event::{Event, Style, compact_line, parse};
-use samples::{any_event, flow, lines, one_of_each};
+use samples::{any_event, dns, flow, lines, one_of_each};
 
 fn shown(events: &[Event], style: Style) -> String {
     let text = lines(events);
@@ -32,4 +32,26 @@ proptest::proptest! {
         proptest::prop_assert!(!line.chars().any(char::is_control), "{line:?}");
         proptest::prop_assert!(line.len() < 8_192);
     }
+}
+
+#[test]
+fn an_answer_of_upstream_is_told_from_a_refusal() {
+    let told = |verdict: &str, response: &str, answers: &[&str]| {
+        let mut dns = dns();
+        (dns.verdict, dns.response) = (verdict.to_owned(), response.to_owned());
+        dns.answers = answers.iter().map(|answer| answer.parse().unwrap()).collect();
+        let line = shown(&[Event::DnsDecided(Box::new(dns))], Style::default());
+        line.split_once("api.example.com. ").unwrap().1.split_once("  rule").unwrap().0.to_owned()
+    };
+    for (verdict, response, expected) in [
+        ("allowed", "UPSTREAM", "is asked upstream"),
+        ("allowed", "NXDOMAIN", "does not exist, as upstream says (NXDOMAIN)"),
+        ("allowed", "NOERROR", "has no such record (NOERROR)"),
+        ("allowed", "BADVERS", "= BADVERS"),
+        ("denied", "NXDOMAIN", "refused (NXDOMAIN)"),
+        ("error", "SERVFAIL", "could not be resolved upstream (SERVFAIL)"),
+    ] {
+        assert_eq!(told(verdict, response, &[]), expected);
+    }
+    assert_eq!(told("allowed", "NOERROR", &["192.0.2.7", "192.0.2.8"]), "= 192.0.2.7,192.0.2.8");
 }

@@ -28,6 +28,7 @@ use crate::{
     ask,
     config::{self, Config, Durability},
     failure::{Failure, code},
+    files,
     output::note,
     presets::{self, Preset},
     runs::{Run, RunRecord, Runs},
@@ -46,6 +47,8 @@ mod environment;
 mod guarded;
 /// What is held read-only for the time of a run.
 mod held;
+/// What to do about what was denied.
+mod hints;
 /// What the workload sees of the caller's files.
 mod mounts;
 /// What is said on standard error at the start.
@@ -211,8 +214,7 @@ impl Prepared {
             .and_then(|command| mounts::find_program(command, environment.variables.get("PATH").map(String::as_str)));
         if let Some(file) = &arguments.ask_file {
             // There from the start, or the workload could make it.
-            let made = std::fs::OpenOptions::new().append(true).create(true).open(file);
-            made.with_context(|| format!("--ask-file {}", file.display()))?;
+            files::make(file).with_context(|| format!("--ask-file {}", file.display()))?;
         }
         let opened = mounts::choose(&mounts::Wanted {
             presets: &presets,
@@ -393,9 +395,7 @@ impl Live<'_> {
         }
         if !self.quiet() {
             note(&summary::line(&ended.summary));
-            if !ended.summary.denials.is_empty() {
-                note(&summary::hint(&self.run.id.short(), &ended.summary, is_bare, managed));
-            }
+            hints::hints(&self.run.id.short(), &ended.summary, is_bare, managed).iter().for_each(|hint| note(hint));
         }
         ended.code
     }

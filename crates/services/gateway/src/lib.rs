@@ -69,4 +69,4 @@ mod dial;
 
 pub use gateway::{Applied, DATAGRAM_PORT_LIMIT, Gateway, NotBuilt, StartError, check_built, datagram_ports};
 pub use settings::{Answer, Question, Reply, SandboxSockets, Settings};
-pub use summary::{Group, Summary};
+pub use summary::{Group, Summary, Unresolved};

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     in_force::InForce,
-    resolve::{Asked, DnsRecord, Found, Rate, ResolveError, guarded, is_host, verdict},
+    resolve::{Asked, DnsRecord, Found, Rate, ResolveError, guarded, is_host},
 };
 
 /// The rule under which names of the sandbox's own loopback are recorded (RFC 6761, 6.3).
@@ -188,7 +188,7 @@ impl DnsContext {
             Rate::Within => None,
             Rate::Tell(crossed) => Some(Some(crossed.to_string())),
             Rate::Told => {
-                self.tally.dns(Verdict::Denied, "dns", Guard::DnsLimit.as_str());
+                self.tally.refused("dns", None, Guard::DnsLimit.as_str());
                 Some(None)
             }
         }
@@ -276,7 +276,7 @@ impl DnsContext {
         self.names.bind(name, found, &admitted.passed, now);
         let code = if found.answer.exists { ResponseCode::NoError } else { ResponseCode::NxDomain };
         write(out, case, code, &admitted.passed, &found.answer.records, found.ttl(now));
-        self.tally.dns(Verdict::Allowed, "", "");
+        self.tally.answered();
         code
     }
 
@@ -285,7 +285,7 @@ impl DnsContext {
         let (four, six) = self.names.synthetic_addresses(name);
         let addresses = of_type(case.question.record(), four, six);
         write(out, case, ResponseCode::NoError, &addresses, &[], LOCAL_TTL);
-        self.tally.dns(verdict(decision), "", decision.rule.as_str());
+        self.tally.answered();
         let mut record = case.record(decision, name.as_str(), ResponseCode::NoError);
         record.answers = &addresses;
         record.event()
@@ -295,7 +295,7 @@ impl DnsContext {
     fn localhost(&self, case: &Case<'_>, name: &str, out: &mut Vec<u8>) -> Event {
         let addresses = of_type(case.question.record(), Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
         write(out, case, ResponseCode::NoError, &addresses, &[], LOCAL_TTL);
-        self.tally.dns(Verdict::Allowed, "", LOCALHOST_RULE);
+        self.tally.answered();
         DnsRecord {
             revision: case.in_force.policy.revision(),
             verdict: Some(Verdict::Allowed),
@@ -316,7 +316,7 @@ impl DnsContext {
     fn refuse(&self, case: &Case<'_>, decision: &NameDecision, name: &HostName, out: &mut Vec<u8>) -> Event {
         let code = case.refusal();
         reply::bare(out, &case.question, code);
-        self.tally.dns(Verdict::Denied, &format!("dns {name}"), decision.rule.as_str());
+        self.tally.refused(&format!("dns {name}"), Some(case.question.record()), decision.rule.as_str());
         case.record(decision, name.as_str(), code).event()
     }
 
@@ -353,7 +353,7 @@ impl DnsContext {
         started: Instant,
     ) -> Event {
         let name = question.map_or_else(String::new, |question| bounded(&question.escaped_name(), NAME_LIMIT));
-        self.tally.dns(Verdict::Denied, &format!("dns {name}"), guard.as_str());
+        self.tally.refused(&format!("dns {name}"), question.map(|question| question.record()), guard.as_str());
         DnsRecord {
             revision: in_force.policy.revision(),
             verdict: Some(Verdict::Denied),

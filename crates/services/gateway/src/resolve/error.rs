@@ -7,6 +7,8 @@ use policy::{Guard, Reason};
 use values::{RouteName, RuleName};
 use wire::dns::answer::AnswerError;
 
+use crate::summary::NO_ADDRESS;
+
 use super::{
     limits::Crossed,
     upstream::{ServerError, UpstreamError},
@@ -84,6 +86,22 @@ impl ResolveError {
             | ResolveError::NoAddress
             | ResolveError::Busy
             | ResolveError::Stopped => false,
+        }
+    }
+
+    /// Why, in a word or two for people.
+    pub(super) fn in_short(&self) -> String {
+        match self {
+            ResolveError::Upstream(error) => error.in_short(),
+            ResolveError::Answer(_) => "unusable answer".to_owned(),
+            ResolveError::NoSuchName => "NXDOMAIN".to_owned(),
+            ResolveError::NoAddress => NO_ADDRESS.to_owned(),
+            ResolveError::Refused { .. }
+            | ResolveError::Bound(_)
+            | ResolveError::Record(_)
+            | ResolveError::NoRoute(_)
+            | ResolveError::Busy
+            | ResolveError::Stopped => self.to_string(),
         }
     }
 

@@ -28,6 +28,8 @@ mod limits;
 mod resolved;
 /// Addresses that stand for a name which nobody was asked about yet.
 mod synthetic;
+/// Which names could not be resolved.
+mod unresolved;
 /// Asks DNS servers: the route's own, or the host's.
 mod upstream;
 
@@ -41,7 +43,7 @@ use std::{
 use audit_log::AuditLog;
 use hickory_proto::rr::{Name, RecordType};
 use jiff::Timestamp;
-use policy::{CompiledPolicy, Guard, HostName, NameAnswer, NameDecision, QueryType, Verdict};
+use policy::{CompiledPolicy, Guard, HostName, NameAnswer, NameDecision, QueryType};
 use smallvec::{SmallVec, smallvec};
 use values::RouteName;
 use wire::dns::answer::{self, Reading};
@@ -244,7 +246,7 @@ impl Names {
     /// Records that a bound was crossed.
     async fn refuse(&self, asked: &Asked<'_>, crossed: Crossed) -> ResolveError {
         let rule = Guard::DnsLimit.rule_name();
-        self.tally.dns(Verdict::Denied, &format!("dns {}", asked.name), rule.as_str());
+        self.tally.refused(&format!("dns {}", asked.name), Some(asked.record), rule.as_str());
         let reason = crossed.to_string();
         let decision = guarded(rule, reason.clone());
         let record = record_of(asked, &decision, &reason, "REFUSED");
@@ -274,6 +276,7 @@ impl Names {
                     tokio::spawn(async move {
                         let outcome = names.query(&policy, route.as_ref(), &name, record).await;
                         names.cache.put(route.as_ref(), &name, record, outcome.clone(), Instant::now());
+                        names.note(&policy, route.as_ref(), &name, record, &outcome);
                         teller.send_replace(Some(outcome));
                     });
                     receiver

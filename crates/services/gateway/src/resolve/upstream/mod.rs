@@ -97,6 +97,25 @@ pub(crate) enum UpstreamError {
     },
 }
 
+impl UpstreamError {
+    /// Why, in a word or two for people.
+    pub(super) fn in_short(&self) -> String {
+        let UpstreamError::Failed { source, .. } = self else { return "no DNS server known".to_owned() };
+        match source {
+            ServerError::Dial(_) | ServerError::Broken(_) => "DNS server unreachable".to_owned(),
+            ServerError::Silent => "timeout".to_owned(),
+            ServerError::Unrelated | ServerError::Malformed => "unusable answer".to_owned(),
+            ServerError::Code(1) => "FORMERR".to_owned(),
+            ServerError::Code(2) => "SERVFAIL".to_owned(),
+            ServerError::Code(4) => "NOTIMP".to_owned(),
+            ServerError::Code(5) => "REFUSED".to_owned(),
+            ServerError::Code(other) => format!("DNS error {other}"),
+            ServerError::Tls(_) | ServerError::Roots(_) => "TLS with the DNS server failed".to_owned(),
+            ServerError::Http(_) => "HTTP with the DNS server failed".to_owned(),
+        }
+    }
+}
+
 /// The client side of DNS.
 #[derive(Debug)]
 pub(super) struct Upstream {
