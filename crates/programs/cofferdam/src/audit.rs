@@ -1,7 +1,6 @@
 //! `audit`: verify and export a record.
 
 use std::{
-    fs::File,
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -15,6 +14,7 @@ use crate::{
     completions,
     config::Config,
     failure::code,
+    files,
     output::{note, print_json_text, print_line},
     runs::Runs,
 };
@@ -98,7 +98,8 @@ fn verify_record(path: &Path) -> Result<bool> {
     let name = path.display();
     let mut verifier = Verifier::default();
     for file in audit_log::files(path).with_context(|| format!("reading {name}"))? {
-        let reader = BufReader::new(File::open(&file).with_context(|| format!("opening {}", file.display()))?);
+        let reader =
+            BufReader::new(files::open_or_given(&file).with_context(|| format!("opening {}", file.display()))?);
         match verifier.read(reader) {
             Ok(()) => {}
             Err(VerifyError::Read(error)) => return Err(error).with_context(|| format!("reading {}", file.display())),
@@ -133,7 +134,8 @@ fn export(arguments: &ExportArguments) -> Result<ExitCode> {
     let mut odd = 0;
     for path in arguments.record.paths()? {
         for file in audit_log::files(&path).with_context(|| format!("reading {}", path.display()))? {
-            let reader = BufReader::new(File::open(&file).with_context(|| format!("opening {}", file.display()))?);
+            let reader =
+                BufReader::new(files::open_or_given(&file).with_context(|| format!("opening {}", file.display()))?);
             for line in reader.lines() {
                 let line = line.with_context(|| format!("reading {}", file.display()))?;
                 match (arguments.format, audit_event::parse(&line)) {

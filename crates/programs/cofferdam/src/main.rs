@@ -18,6 +18,8 @@ mod control;
 mod doctor;
 /// What went wrong, its exit code and a hint.
 mod failure;
+/// Opening files without ever waiting for one.
+mod files;
 /// `man`: manual pages.
 mod man;
 /// The managed path of a policy, filled with what its package managers name.

@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    fs::File,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -17,6 +16,7 @@ use crate::{
     completions,
     config::Config,
     failure::{Failure, code},
+    files,
     observe::filters::FilterFlags,
     output::{self, note, print, print_json_text, print_line, table},
     runs::{Run, Runs},
@@ -160,7 +160,7 @@ struct View {
 
 impl View {
     fn read_file(&mut self, path: &Path) -> Result<()> {
-        let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+        let file = files::open_or_given(path).with_context(|| format!("opening {}", path.display()))?;
         self.read(BufReader::new(file)).map(drop)
     }
 

@@ -20,11 +20,11 @@ use policy::{
     model::{ListContent, Lists},
 };
 use policy_file::{Diagnostics, NeededLists, PolicyFile, TestOutcome};
-use rustix::fs::OFlags;
 use values::Revision;
 
 use crate::{
     failure::{Failure, code},
+    files,
     output::Style,
     run::Guard,
 };
@@ -65,7 +65,7 @@ pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     let read = if path == Path::new("-") {
         std::io::stdin().take(FILE_LIMIT).read_to_end(&mut bytes)
     } else {
-        fs::File::open(path).and_then(|file| file.take(FILE_LIMIT).read_to_end(&mut bytes))
+        files::open_or_given(path).and_then(|file| file.take(FILE_LIMIT).read_to_end(&mut bytes))
     };
     read.with_context(|| format!("reading {}", path.display()))?;
     Ok(bytes)
@@ -244,14 +244,10 @@ impl ListReader {
     }
 }
 
-/// A whole list. What is no file (a pipe that nobody writes to, a device without end) is refused before it is read.
+/// A whole list.
 fn read_list(path: &Path) -> std::io::Result<Vec<u8>> {
     let refused = |reason: String| std::io::Error::new(std::io::ErrorKind::InvalidInput, reason);
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = fs::File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
-    if !file.metadata()?.is_file() {
-        return Err(refused("it is no file".to_owned()));
-    }
+    let file = files::open(path)?;
     let limit = policy_lists::FILE_LIMIT as u64;
     let mut bytes = Vec::new();
     // One byte more than is taken, so that the reader sees that it is too long.

@@ -15,10 +15,11 @@
 //! Mounts can't hold what is not there yet: a repository that the workload makes, or what a program of the host
 //! replaces. That is `watch`'s, at the end.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use init_protocol::Mount;
 
@@ -44,6 +45,10 @@ const PROTECTED_IN_WORKTREE: [&str; 3] = ["commondir", "gitdir", "config.worktre
 const MOST_MODULES: usize = 24;
 /// More worktrees neither.
 const MOST_WORKTREES: usize = 32;
+
+/// How long a file that other runs share may be held by one alone, and how often that is looked at.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_LOOK: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -214,7 +219,7 @@ fn hold_one(path: &Path, text: &str) -> Result<Option<File>, std::io::Error> {
     loop {
         match File::create_new(path) {
             Ok(mut made) => {
-                made.lock_shared()?;
+                share(&made)?;
                 made.write_all(text.as_bytes())?;
                 return Ok(Some(made));
             }
@@ -225,12 +230,29 @@ fn hold_one(path: &Path, text: &str) -> Result<Option<File>, std::io::Error> {
             return Err(std::io::Error::new(ErrorKind::InvalidInput, format!("{} is no file", path.display())));
         }
         let found = File::open(path)?;
-        found.lock_shared()?;
+        share(&found)?;
         match fs::read_to_string(path) {
             // Taken away by another run before the lock was ours.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
             Ok(found_text) => return Ok((found_text == text || found_text.is_empty()).then_some(found)),
+        }
+    }
+}
+
+/// Holds a file together with other runs. One that takes its files away has it alone for a moment; longer only another
+/// sandbox's workload would.
+#[expect(clippy::disallowed_methods, reason = "the kernel tells of a lock that is free only who waits without a bound")]
+fn share(file: &File) -> Result<(), std::io::Error> {
+    let start = Instant::now();
+    loop {
+        match file.try_lock_shared() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_WAIT => std::thread::sleep(LOCK_LOOK),
+            Err(TryLockError::WouldBlock) => {
+                return Err(std::io::Error::new(ErrorKind::WouldBlock, "another process holds it locked"));
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
         }
     }
 }

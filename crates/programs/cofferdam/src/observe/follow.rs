@@ -16,6 +16,8 @@ use rustix::{
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
+use crate::files;
+
 /// Gives every line from the file's beginning on, until the writer ends. Without a writer: until interrupted.
 pub(super) fn follow(path: &Path, writer: Option<u32>, take: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
     let changes = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
@@ -74,7 +76,7 @@ struct Tail {
 
 impl Tail {
     fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+        let file = files::open_or_given(path).with_context(|| format!("opening {}", path.display()))?;
         let inode = file.metadata()?.ino();
         Ok(Self { reader: BufReader::new(file), inode, partial: Vec::new() })
     }

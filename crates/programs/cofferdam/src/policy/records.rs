@@ -1,7 +1,6 @@
 //! `learn` and `replay`: what records say about policies; and the rule that an `always` answer writes.
 
 use std::{
-    fs::File,
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -19,6 +18,7 @@ use crate::{
     completions,
     config::Config,
     failure::{Failure, code},
+    files,
     observe::filters::FilterFlags,
     output::{Colour, Style, note, print, print_json, print_line},
     runs::Runs,
@@ -77,7 +77,7 @@ impl RecordArguments {
             None => Runs::of(&Config::load()?).find_or_newest(self.run.as_deref())?.read()?.events,
         };
         for file in audit_log::files(&path).with_context(|| format!("reading {}", path.display()))? {
-            let opened = File::open(&file).with_context(|| format!("opening {}", file.display()))?;
+            let opened = files::open_or_given(&file).with_context(|| format!("opening {}", file.display()))?;
             read(&mut BufReader::new(opened)).with_context(|| format!("reading {}", file.display()))?;
         }
         Ok(())

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use init_protocol::Mount;
 
 use super::{Protected, hold, protect};
+use crate::error::StartError;
 
 fn repository(folder: &Path) -> PathBuf {
     let git = folder.join(".git");
@@ -122,4 +123,18 @@ fn the_last_run_takes_away_what_stands_for_an_absence() {
     fs::rename(git.join("fresh"), git.join("config.worktree")).unwrap();
     kept.release();
     assert!(common.exists() && git.join("config.worktree").exists(), "a real one stays");
+}
+
+#[test]
+fn a_lock_that_a_workload_keeps_does_not_hold_up_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let git = repository(folder.path());
+    fs::create_dir(git.join("objects")).unwrap();
+    fs::write(git.join("commondir"), ".\n").unwrap();
+    let kept = fs::File::open(git.join("commondir")).unwrap();
+    kept.lock().unwrap();
+    let refused = hold(&mut protect(folder.path(), &[folder.path()]).mounts).unwrap_err();
+    assert!(matches!(&refused, StartError::Mount { path, .. } if path.ends_with("commondir")), "{refused:?}");
+    drop(kept);
+    hold(&mut protect(folder.path(), &[folder.path()]).mounts).unwrap();
 }
