@@ -16,8 +16,9 @@ mod harmless;
 const ESCAPE: u8 = 0x1b;
 const BELL: u8 = 0x07;
 const CANCEL: [u8; 2] = [0x18, 0x1a];
-/// Asks the terminal to type its answerback.
-const ENQUIRY: u8 = 0x05;
+/// The control characters that are passed: they ring, move the cursor, or choose between two character sets. Of the others
+/// some have the terminal answer (0x05), stop (0x13), or receive a file (0x18 begins ZMODEM's frames).
+const CONTROLS: std::ops::RangeInclusive<u8> = 0x07..=0x0f;
 /// The longest sequence that is passed on.
 const SEQUENCE_LIMIT: usize = 256;
 /// The longest command that is passed on.
@@ -114,9 +115,10 @@ impl Filter {
         }
         match byte {
             ESCAPE => self.begin(),
-            ENQUIRY | 0x80..=0x9f => {}
             0xc2..=0xf4 => self.held.push(byte),
-            _ => out.push(byte),
+            0xa0.. => out.push(byte),
+            _ if is_plain(byte) => out.push(byte),
+            0..=0x9f => {}
         }
     }
 
@@ -134,9 +136,9 @@ impl Filter {
     fn sequence(&mut self, byte: u8, out: &mut Vec<u8>) {
         match byte {
             ESCAPE => self.begin(),
-            ENQUIRY | 0x7f => {}
             _ if CANCEL.contains(&byte) => self.become_text(),
-            0..=0x1f => out.push(byte),
+            _ if CONTROLS.contains(&byte) => out.push(byte),
+            0..=0x1f | 0x7f => {}
             0x20..=0x2f => self.hold(byte, SEQUENCE_LIMIT),
             0x30..=0x3f if self.state == State::Sequence => self.hold(byte, SEQUENCE_LIMIT),
             0x30..=0x7e => {
@@ -204,9 +206,9 @@ impl Filter {
     }
 }
 
-/// What is passed without a look: ASCII, and the control characters that move the cursor or ring.
+/// What is passed without a look.
 fn is_plain(byte: u8) -> bool {
-    matches!(byte, 0x20..=0x7e | 0x07..=0x0f)
+    matches!(byte, 0x20..=0x7e) || CONTROLS.contains(&byte)
 }
 
 #[cfg(test)]

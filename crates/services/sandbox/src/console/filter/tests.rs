@@ -20,6 +20,9 @@ fn what_draws_is_passed_as_it_is() {
         "\x1b[?1049h\x1b[?1000;1002;1006h\x1b[?2004h\x1b[?1004h\x1b[?25l\x1b[?2026h\x1b[?1049l",
         "\x1b[>4;1m\x1b[>1u\x1b[<u\x1b[=5;1u\x1b[?u",
         "\x1b[c\x1b[>c\x1b[=c\x1b[6n\x1b[?12$p\x1b[>q\x1b[14t\x1b[18t\x1b[22;0t\x1b[23;0;0t",
+        "\x1b[2;2'}\x1b[1'~\x1b[1;1;2;2$r\x1b[65;1;1;2;2$x\x1b[1\"q\x1b[2*x\x1b[#{\x1b[#}\x1b[1 @\x1b[1 A",
+        "\x1b[?1;7;1000;1006s\x1b[?1;7r\x1b[?2J\x1b[?1c\x1b[?996n\x1b[2T\x1b[4h\x1b[4;34l\x1b[5n\x1b[?6n\x1b[3b\x1b[?4m",
+        "\x1b(%5\x1b*A\x1bn\x1b~\x1b6\x1bD\x1bE\x1bH",
         "\x1b7\x1b8\x1b=\x1b>\x1bM\x1bc\x1b(B\x1b)0\x1b#8\x1b%G\x1b F",
         "\x1b]0;a title é\x07\x1b]2;another\x1b\\",
         "\x1b]8;id=1;https://example.com/a?b=c\x1b\\link\x1b]8;;\x1b\\",
@@ -78,6 +81,28 @@ fn what_acts_is_dropped() {
         "\x1b[?38h",
         "\x1b[?46h",
         "\x1b%@",
+        // A status line, where there is one; Linux's console: another console to the front, blanking, the bell.
+        "\x1b[1$}\x1b[2$~",
+        "\x1b[12;2]",
+        "\x1b[9;1]",
+        // A size, a locked keyboard, lights, a test, a font, a window to the front, the clipboard.
+        "\x1b[?40h\x1b[?3h\x1b[132$|\x1b[50*|",
+        "\x1b[2h\x1b[20h\x1b[12l",
+        "\x1b[1q",
+        "\x1b[4;1y",
+        "\x1b[0;0 D",
+        "\x1b[?1043h\x1b[?1041h\x1b[?1044h\x1b[?5522h",
+        // Stops the terminal until it is answered.
+        "\x1b[?1001h",
+        "\x1b[1;2;3;4;5T",
+        // Answers that nobody but a test program asks for, and modes by numbers that are not known.
+        "\x1b[x\x1b[1$w\x1b[#R\x1b[1#|\x1b[?63n\x1b['|\x1b[0n",
+        "\x1b[?7777777h",
+        "\x1bl\x1bm\x1bF",
+        "\x1b$B",
+        "\x1b%/G",
+        "\x1b(!!B",
+        "\0\x01\x06\x10\x11\x13\x18\x1a\x1c\x1f\x7f",
         "\x1b[!2t",
         "\x1b[?!2l",
         "\x1b[2?l",
@@ -152,6 +177,23 @@ proptest! {
         for bad in ["\u{5}", "\u{9b}", "\u{9d}", "\u{1b}P", "\u{1b}_", "\u{1b}^", "\u{1b}X", "\u{1b}k", "\u{1b}Z", "\u{1b}]5", "\u{1b}[21t"] {
             prop_assert!(!out.contains(bad), "{:?}", out);
         }
+    }
+
+    /// Whatever stands in a sequence: what is passed is one of those that are named.
+    #[test]
+    fn only_known_sequences_are_passed(
+        prefix in "[<=>?]?", numbers in "[0-9;]{0,6}", intermediates in "[ -/]{0,2}", last in 0x40_u8..0x7f,
+    ) {
+        let whole = format!("\x1b[{prefix}{numbers}{intermediates}{}", last as char);
+        let known: &[&str] = &[
+            "@", "A", "B", "C", "D", "E", "F", "G", "H", "I", "J", "K", "L", "M", "P", "S", "T", "X", "Z", "`", "a", "b", "c",
+            "d", "e", "f", "g", "h", "l", "m", "n", "r", "s", "t", "u", "?h", "?l", "?s", "?r", "?n", "?J", "?K", "?W", "?c", "?m",
+            "?u", ">c", ">m", ">n", ">q", ">u", "=c", "=u", "<u", " @", " A", " q", "!p", "\"q", "'}", "'~", "$p", "$r", "$t",
+            "$v", "$x", "$z", "${", "?$p", "*x", "#p", "#q", "#{", "#}", "#P", "#Q",
+        ];
+        let out = shown(whole.as_bytes());
+        let kind = format!("{prefix}{intermediates}{}", last as char);
+        prop_assert!(out.is_empty() || (out == whole.as_bytes() && known.contains(&kind.as_str())), "{whole:?}");
     }
 
     #[test]
