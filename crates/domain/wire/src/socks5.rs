@@ -1,6 +1,7 @@
-//! SOCKS5 requests (RFC 1928): greeting without authentication, then CONNECT.
+//! SOCKS5 requests (RFC 1928): greeting, CONNECT. SOCKS4, BIND and UDP ASSOCIATE are refused by name.
 //!
-//! Names and addresses are read as they stand; BIND and UDP ASSOCIATE are refused.
+//! Nobody has to authenticate: the sandbox is known by its socket. A client that can only go on with a user name and
+//! password (RFC 1929) may say any, and they are kept nowhere. Names and addresses are read as they stand.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,6 +9,23 @@ use policy::Target;
 
 /// The first byte of every message.
 pub const VERSION: u8 = 5;
+/// The first byte of SOCKS4 and 4a, which have no answer but a refusal.
+pub const VERSION_4: u8 = 4;
+/// The first byte of a user name and password (RFC 1929, 2).
+const PASSWORD_VERSION: u8 = 1;
+/// The answer to any user name and password: go on.
+pub const PASSWORD_TAKEN: [u8; 2] = [PASSWORD_VERSION, 0];
+/// The answer to SOCKS4: rejected.
+pub const REFUSED_4: [u8; 8] = [0, 91, 0, 0, 0, 0, 0, 0];
+
+/// How a client goes on after its greeting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Without authentication.
+    Open = 0,
+    /// With a user name and password.
+    Password = 2,
+}
 
 /// What a server answers to a request (RFC 1928, 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,23 +55,39 @@ pub enum Read<T> {
     Refused(Option<Reply>, &'static str),
 }
 
-/// Reads the greeting: whether the client offers to go without authentication. The longest is 257 bytes.
-pub fn greeting(bytes: &[u8]) -> Read<bool> {
+/// Reads the greeting: the method to go on by, `None` where the client offers none of ours. The longest is 257 bytes.
+pub fn greeting(bytes: &[u8]) -> Read<Option<Method>> {
     match bytes {
         [version, ..] if *version != VERSION => Read::Refused(None, "no SOCKS5 greeting"),
-        [_, 0, ..] => Read::Refused(None, "a SOCKS5 greeting without a method"),
+        [_, 0, ..] => Read::Complete(None, 2),
         [_, count, rest @ ..] => match rest.get(..usize::from(*count)) {
-            Some(methods) => Read::Complete(methods.contains(&0), 2 + usize::from(*count)),
+            Some(methods) => {
+                let offered = |method: &Method| methods.contains(&(*method as u8));
+                Read::Complete([Method::Open, Method::Password].into_iter().find(offered), 2 + usize::from(*count))
+            }
             None => Read::Incomplete,
         },
         _ => Read::Incomplete,
     }
 }
 
-/// The answer to a greeting: no authentication, or none of the methods.
+/// The answer to a greeting: the method, or none of them.
 #[inline]
-pub fn greeting_answer(accepted: bool) -> [u8; 2] {
-    [VERSION, if accepted { 0 } else { 0xff }]
+pub fn greeting_answer(method: Option<Method>) -> [u8; 2] {
+    [VERSION, method.map_or(0xff, |method| method as u8)]
+}
+
+/// Reads past a user name and password (RFC 1929, 2). The longest is 513 bytes.
+pub fn password(bytes: &[u8]) -> Read<()> {
+    let after = |at: usize| bytes.get(at).map(|length| at + 1 + usize::from(*length));
+    match bytes.first() {
+        Some(&PASSWORD_VERSION) => match after(1).and_then(after) {
+            Some(end) if end <= bytes.len() => Read::Complete((), end),
+            Some(_) | None => Read::Incomplete,
+        },
+        Some(_) => Read::Refused(None, "a broken SOCKS5 user name and password"),
+        None => Read::Incomplete,
+    }
 }
 
 /// Reads the request: the target and port of a CONNECT. The longest is 262 bytes; a name is a host or an address in
@@ -63,8 +97,14 @@ pub fn request(bytes: &[u8]) -> Read<(Target, u16)> {
     if version != VERSION || reserved != 0 {
         return Read::Refused(Some(Reply::Failed), "a broken SOCKS5 request");
     }
-    if command != 1 {
-        return Read::Refused(Some(Reply::CommandNotSupported), "a SOCKS5 command other than CONNECT");
+    let unsupported = match command {
+        1 => None,
+        2 => Some("SOCKS5 BIND, which is not supported"),
+        3 => Some("SOCKS5 UDP ASSOCIATE, which is not supported"),
+        _ => Some("an unknown SOCKS5 command"),
+    };
+    if let Some(reason) = unsupported {
+        return Read::Refused(Some(Reply::CommandNotSupported), reason);
     }
     let (target, length) = match kind {
         1 => match rest.first_chunk::<4>() {
@@ -102,15 +142,38 @@ pub fn reply(reply: Reply) -> [u8; 10] {
 mod tests {
     use policy::Target;
 
-    use super::{Read, Reply, greeting, request};
+    use super::{Method, Read, Reply, greeting, password, request};
 
     #[test]
     fn greetings() {
-        assert_eq!(greeting(&[5, 2, 2, 0]), Read::Complete(true, 4));
-        assert_eq!(greeting(&[5, 1, 2, 9]), Read::Complete(false, 3));
-        assert_eq!(greeting(&[5, 2, 2]), Read::Incomplete);
+        for (methods, expected) in [
+            (&[0][..], Some(Method::Open)),
+            (&[2, 0], Some(Method::Open)),
+            (&[1, 2], Some(Method::Password)),
+            (&[2], Some(Method::Password)),
+            (&[1], None),
+            (&[3, 0x80, 0xff], None),
+            (&[], None),
+        ] {
+            let bytes = [&[5, u8::try_from(methods.len()).unwrap()], methods, &[7]].concat();
+            assert_eq!(greeting(&bytes), Read::Complete(expected, bytes.len() - 1), "{methods:?}");
+            for cut in 0..(bytes.len() - 1) {
+                assert_eq!(greeting(&bytes[..cut]), Read::Incomplete);
+            }
+        }
         assert!(matches!(greeting(&[4, 1]), Read::Refused(None, _)));
-        assert!(matches!(greeting(&[5, 0]), Read::Refused(None, _)));
+    }
+
+    #[test]
+    fn passwords_at_every_cut() {
+        let long = [&[1, 255][..], &[b'u'; 255], &[255], &[b'p'; 255]].concat();
+        for bytes in [b"\x01\x04user\x04pass".to_vec(), b"\x01\0\0".to_vec(), b"\x01\x01u\0".to_vec(), long] {
+            for cut in 0..bytes.len() {
+                assert_eq!(password(&bytes[..cut]), Read::Incomplete);
+            }
+            assert_eq!(password(&[&bytes[..], &[5]].concat()), Read::Complete((), bytes.len()));
+        }
+        assert!(matches!(password(&[5, 1, 0]), Read::Refused(None, _)));
     }
 
     #[test]

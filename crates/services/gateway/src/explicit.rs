@@ -8,7 +8,7 @@ use wire::{
     exchange::Exchange,
     http_head::{self, Form, Head, RequestHead},
     intent::Intent,
-    socks5::{self, Reply},
+    socks5::{self, Method, Reply},
 };
 
 use crate::{
@@ -82,63 +82,107 @@ pub(crate) async fn serve(worker: Rc<Worker>, arrived: Arrived) {
     }
 }
 
-/// A request without one meaning.
+/// A request without one meaning, or in a protocol that is not spoken here.
 struct Broken {
     layer: Layer,
     reason: &'static str,
-    /// What SOCKS5 is to be answered; HTTP gets 400.
-    answer: Option<Reply>,
+    /// What is to be answered as it stands; HTTP gets 400.
+    answer: Option<Vec<u8>>,
+}
+
+impl Broken {
+    fn socks(reply: Option<Reply>, reason: &'static str) -> Self {
+        Self { layer: Layer::Ip, reason, answer: reply.map(|reply| socks5::reply(reply).to_vec()) }
+    }
+}
+
+/// Where a client stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It has said nothing that was understood.
+    First,
+    /// A SOCKS5 greeting is answered: its user name and password come next.
+    Password,
+    /// A SOCKS5 request comes next.
+    Request,
 }
 
 /// Reads a proxy request; `bytes` then holds what followed it. `None` where the client went away.
 async fn read_request(worker: &Worker, stream: &mut Socket, bytes: &mut Vec<u8>) -> Result<Option<Request>, Broken> {
     let settings = &worker.shared.settings;
     let deadline = Instant::now() + settings.sniff_timeout;
-    let mut greeted = false;
+    let mut stage = Stage::First;
     loop {
-        match bytes.first() {
-            Some(&socks5::VERSION) if !greeted => match socks5::greeting(bytes) {
-                socks5::Read::Incomplete => {}
-                socks5::Read::Refused(answer, reason) => return Err(Broken { layer: Layer::Ip, reason, answer }),
-                socks5::Read::Complete(accepted, used) => {
-                    bytes.drain(..used);
-                    greeted = accepted;
-                    if stream.write_all(&socks5::greeting_answer(accepted)).await.is_err() || !accepted {
+        match (stage, bytes.first()) {
+            (_, None) => {}
+            (Stage::First, Some(&socks5::VERSION)) | (Stage::Password, _) => {
+                if let Some((next, answer)) = greet(stage, bytes)? {
+                    stage = next;
+                    if stream.write_all(&answer).await.is_err() {
                         return Ok(None);
                     }
                     continue;
                 }
-            },
-            Some(_) if greeted => match socks5::request(bytes) {
+            }
+            (Stage::Request, _) => match socks5::request(bytes) {
                 socks5::Read::Incomplete => {}
-                socks5::Read::Refused(answer, reason) => return Err(Broken { layer: Layer::Ip, reason, answer }),
+                socks5::Read::Refused(reply, reason) => return Err(Broken::socks(reply, reason)),
                 socks5::Read::Complete((target, port), used) => {
                     bytes.drain(..used);
                     return Ok(Some(Request::Socks5(target, port)));
                 }
             },
-            Some(_) => match http_head::read(bytes, settings.sniff_limit, true) {
+            (Stage::First, Some(&socks5::VERSION_4)) => {
+                let answer = Some(socks5::REFUSED_4.to_vec());
+                return Err(Broken { layer: Layer::Ip, reason: "SOCKS4, which is not supported: use SOCKS5", answer });
+            }
+            (Stage::First, Some(_)) => match http_head::read(bytes, settings.sniff_limit, true) {
                 Head::Incomplete => {}
                 Head::Malformed(reason) => return Err(Broken { layer: Layer::Http, reason, answer: None }),
-                Head::NotHttp | Head::Http2 => {
-                    return Err(Broken { layer: Layer::Ip, reason: "no proxy request", answer: None });
-                }
+                Head::NotHttp | Head::Http2 => return Err(Broken::socks(None, "no proxy request")),
                 Head::Complete(head, used) => {
                     bytes.drain(..used);
                     return Ok(Some(Request::Http(head)));
                 }
             },
-            None => {}
         }
         match tokio::time::timeout_at(deadline, stream.read(bytes)).await {
             Ok(Ok(0) | Err(_)) => return Ok(None),
             Ok(Ok(_)) => {}
-            Err(_) if bytes.is_empty() && !greeted => return Ok(None),
-            Err(_) => {
-                return Err(Broken { layer: Layer::Ip, reason: "a proxy request that took too long", answer: None });
-            }
+            Err(_) if bytes.is_empty() && stage == Stage::First => return Ok(None),
+            Err(_) => return Err(Broken::socks(None, "a proxy request that took too long")),
         }
     }
+}
+
+/// A SOCKS5 client's greeting, or its user name and password: what comes next, and what to answer.
+fn greet(stage: Stage, bytes: &mut Vec<u8>) -> Result<Option<(Stage, [u8; 2])>, Broken> {
+    let (next, answer, used) = if stage == Stage::First {
+        match socks5::greeting(bytes) {
+            socks5::Read::Incomplete => return Ok(None),
+            socks5::Read::Refused(reply, reason) => return Err(Broken::socks(reply, reason)),
+            socks5::Read::Complete(Some(method), used) => {
+                let next = match method {
+                    Method::Open => Stage::Request,
+                    Method::Password => Stage::Password,
+                };
+                (next, socks5::greeting_answer(Some(method)), used)
+            }
+            socks5::Read::Complete(None, _) => {
+                let answer = Some(socks5::greeting_answer(None).to_vec());
+                let reason = "SOCKS5 with neither no authentication nor a password on offer";
+                return Err(Broken { layer: Layer::Ip, reason, answer });
+            }
+        }
+    } else {
+        match socks5::password(bytes) {
+            socks5::Read::Incomplete => return Ok(None),
+            socks5::Read::Refused(reply, reason) => return Err(Broken::socks(reply, reason)),
+            socks5::Read::Complete((), used) => (Stage::Request, socks5::PASSWORD_TAKEN, used),
+        }
+    };
+    bytes.drain(..used);
+    Ok(Some((next, answer)))
 }
 
 async fn refuse_broken(worker: &Worker, stream: Socket, ends: Ends, count: Counted, broken: Broken) {
@@ -146,7 +190,7 @@ async fn refuse_broken(worker: &Worker, stream: Socket, ends: Ends, count: Count
     let Broken { layer, reason, answer } = broken;
     let refusal = establish::refuse_by_guard(&worker.shared, &mut flow, Guard::Malformed, layer, reason).await;
     match (refusal, answer, layer) {
-        (_, Some(reply), _) => refuse::answer(stream, &socks5::reply(reply)).await,
+        (_, Some(answer), _) => refuse::answer(stream, &answer).await,
         (Refusal::Denied(decision, revision), None, Layer::Http) => {
             refuse::answer(stream, &refuse::denial(&decision, revision, Status::BadRequest, "")).await;
         }

@@ -181,7 +181,7 @@ fn a_request_to_the_proxy_goes_on_in_origin_form() {
     let port = origin.port();
     let mut stream = world.client();
     let request = format!(
-        "POST http://web.test:{port}/a?b HTTP/1.1\r\nHost: web.test:{port}\r\nProxy-Connection: keep-alive\r\nContent-Length: 3\r\n\r\nabc"
+        "POST http://web.test:{port}/a?b HTTP/1.1\r\nHost: web.test:{port}\r\nProxy-Connection: keep-alive\r\nProxy-Authorization: Basic bm86cGU=\r\nContent-Length: 3\r\n\r\nabc"
     );
     stream.write_all(request.as_bytes()).unwrap();
     assert_eq!(read_response(&mut stream).1, "ok");
@@ -247,11 +247,84 @@ fn socks_by_name_and_by_address() {
             assert_eq!(&back, b"\x01hello");
         }
     }
-    let mut no_method = world.client();
-    no_method.write_all(&[5, 1, 2]).unwrap();
-    let mut greeting = [0; 2];
-    no_method.read_exact(&mut greeting).unwrap();
-    assert_eq!(greeting, [5, 0xff]);
+}
+
+#[test]
+fn socks_with_and_without_a_password() {
+    let origin = Origin::echo();
+    let world = World::new(vec![loopback("local", 10, Action::Allow, &["web.test"])]);
+    let request = [&[5, 1, 0, 3, 8][..], b"web.test", &origin.port().to_be_bytes()].concat();
+    let password = b"\x01\x06person\x0dnobodys-thing";
+    for (methods, chosen) in [(&[0, 2][..], 0), (&[2, 1, 0], 0), (&[2], 2), (&[1, 2], 2)] {
+        let greeting = [&[5, u8::try_from(methods.len()).unwrap()], methods].concat();
+        let said = if chosen == 2 { password.to_vec() } else { Vec::new() };
+        // Each message after the answer to the one before, and all at once.
+        for at_once in [false, true] {
+            let mut stream = world.client();
+            let mut answer = Vec::new();
+            let mut say = |bytes: &[u8], length: usize| {
+                stream.write_all(bytes).unwrap();
+                let before = answer.len();
+                answer.resize(before + length, 0);
+                stream.read_exact(&mut answer[before..]).unwrap();
+            };
+            if at_once {
+                let length = if chosen == 2 { 14 } else { 12 };
+                say(&[&greeting[..], &said, &request].concat(), length);
+            } else {
+                say(&greeting, 2);
+                if chosen == 2 {
+                    say(&said, 2);
+                }
+                say(&request, 10);
+            }
+            assert_eq!(answer[..2], [5, chosen], "{methods:?}");
+            assert!(chosen == 0 || answer[2..4] == [1, 0], "{answer:?}");
+            assert_eq!(answer[answer.len() - 10..][..2], [5, 0], "{answer:?}");
+            stream.write_all(b"\x01hello").unwrap();
+            let mut back = [0; 6];
+            stream.read_exact(&mut back).unwrap();
+            assert_eq!(&back, b"\x01hello");
+        }
+    }
+    assert_eq!(origin.connections(), 8);
+    world.event("flow.decided", |event| event["verdict"] == "allowed" && event["destination"]["name"] == "web.test");
+    let record = std::fs::read_to_string(world.events_file()).unwrap();
+    assert!(!record.contains("nobodys-thing"), "a password in the record");
+}
+
+#[test]
+fn what_socks_can_not_do_is_refused_by_name() {
+    let world = World::new(vec![loopback("local", 10, Action::Allow, &["web.test"])]);
+    let v4 = [&[4, 1, 0, 80, 0, 0, 0, 1][..], b"user\0web.test\0"].concat();
+    let cases: Vec<(Vec<Vec<u8>>, Vec<u8>, &str)> = vec![
+        (vec![vec![5, 1, 1]], vec![5, 0xff], "neither no authentication"),
+        (vec![vec![5, 0]], vec![5, 0xff], "neither no authentication"),
+        (vec![vec![5, 1, 0], vec![5, 2, 0, 1, 127, 0, 0, 1, 0, 80]], vec![5, 7], "BIND"),
+        (vec![vec![5, 1, 0], vec![5, 3, 0, 1, 0, 0, 0, 0, 0, 0]], vec![5, 7], "UDP ASSOCIATE"),
+        (vec![vec![5, 1, 0], vec![5, 9, 0, 1, 127, 0, 0, 1, 0, 80]], vec![5, 7], "unknown SOCKS5 command"),
+        (vec![v4.clone()], vec![0, 91], "SOCKS4"),
+        (vec![[&[4, 2][..], &v4[2..]].concat()], vec![0, 91], "SOCKS4"),
+    ];
+    for (said, expected, reason) in cases {
+        let mut stream = world.client();
+        let mut answer = [0; 2];
+        for bytes in &said {
+            stream.write_all(bytes).unwrap();
+            stream.read_exact(&mut answer).unwrap();
+        }
+        assert_eq!(answer[..], expected[..], "{said:?}");
+        let _rest = read_rest(&mut stream);
+        world.event("flow.decided", |event| {
+            event["rule"] == "guard:malformed" && event["reason"].as_str().is_some_and(|said| said.contains(reason))
+        });
+    }
+    // A user name and password that are none.
+    let mut stream = world.client();
+    stream.write_all(&[5, 1, 2]).unwrap();
+    stream.read_exact(&mut [0; 2]).unwrap();
+    stream.write_all(&[5, 1, 0]).unwrap();
+    assert!(is_refused(&mut stream));
 }
 
 #[test]

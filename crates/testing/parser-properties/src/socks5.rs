@@ -1,11 +1,12 @@
 //! SOCKS5: what a message takes, and no byte more.
 
 use policy::Target;
-use wire::socks5::{Read, greeting, request};
+use wire::socks5::{Read, greeting, password, request};
 
-/// Any bytes as a greeting and as a request.
+/// Any bytes as a greeting, as a user name and password, and as a request.
 pub(crate) fn socks5(bytes: &[u8]) {
     holds(bytes, greeting, 257);
+    holds(bytes, password, 513);
     holds(bytes, request, 262);
     if let Read::Complete((target, port), used) = request(bytes) {
         let written = written(&target, port);
