@@ -9,6 +9,8 @@
 
 /// What one condition looks at in an entry.
 mod view;
+/// The words that filters know, and what else people call them.
+mod words;
 
 use std::net::IpAddr;
 
@@ -16,7 +18,7 @@ use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use regex::Regex;
 
-use crate::parse::Entry;
+use crate::parse::{EVENT_KINDS, Entry};
 use view::View;
 
 /// A flag of `observe`.
@@ -54,14 +56,39 @@ pub enum Flag {
     Until,
 }
 
+impl Flag {
+    /// The words that it knows, where there is a list of them.
+    pub fn words(self) -> &'static [&'static str] {
+        match self {
+            Flag::Verdict => &words::VERDICTS,
+            Flag::Protocol => &words::PROTOCOLS,
+            Flag::Type => &EVENT_KINDS,
+            Flag::Host
+            | Flag::Ip
+            | Flag::Port
+            | Flag::Process
+            | Flag::Rule
+            | Flag::HttpMethod
+            | Flag::HttpPath
+            | Flag::Sandbox
+            | Flag::Thread
+            | Flag::ToolCall
+            | Flag::Since
+            | Flag::Until => &[],
+        }
+    }
+}
+
 /// A flag's value can't be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{value:?} is no {expected}")]
+#[error("{value:?} is no {expected}{}", nearest.as_ref().map(|word| format!("; did you mean {word:?}?")).unwrap_or_default())]
 pub struct FilterError {
     /// What was given.
     pub value: String,
     /// What a value looks like.
     pub expected: String,
+    /// The known word nearest to it.
+    pub nearest: Option<String>,
 }
 
 /// A name in which `*` stands for any run of characters; case makes no difference.
@@ -91,10 +118,6 @@ impl Glob {
     }
 }
 
-/// The words a verdict filter knows.
-const VERDICTS: [&str; 9] =
-    ["allowed", "denied", "asked", "error", "watched", "would-allow", "would-deny", "would-ask", "would-unknown"];
-
 /// One condition on an event.
 #[derive(Debug, Clone)]
 pub struct Condition {
@@ -117,14 +140,17 @@ enum Test {
 impl Condition {
     /// Reads a flag's value. Durations count back from `now`.
     pub fn parse(flag: Flag, value: &str, now: Timestamp) -> Result<Condition, FilterError> {
-        let error = |expected: &str| FilterError { value: value.to_owned(), expected: expected.to_owned() };
+        let error =
+            |expected: &str| FilterError { value: value.to_owned(), expected: expected.to_owned(), nearest: None };
+        let unknown = |what: &str, known: &[&str]| FilterError {
+            nearest: words::nearest(value, known),
+            ..error(&format!("{what} ({})", known.join(", ")))
+        };
         if value.is_empty() {
             return Err(error("value: it is empty"));
         }
         let test = match flag {
-            Flag::Verdict => {
-                Test::Verdict(verdict_word(value).ok_or_else(|| error(&format!("verdict ({})", VERDICTS.join(", "))))?)
-            }
+            Flag::Verdict => Test::Verdict(words::verdict(value).ok_or_else(|| unknown("verdict", &words::VERDICTS))?),
             Flag::Host => Test::Glob(Glob::new(value.trim_end_matches('.'))),
             Flag::Rule | Flag::Sandbox | Flag::Thread | Flag::ToolCall => Test::Glob(Glob::new(value)),
             Flag::Ip => Test::Net(net(value).ok_or_else(|| error("address or range such as 10.0.0.0/8"))?),
@@ -132,12 +158,11 @@ impl Condition {
                 let (from, to) = ports(value).ok_or_else(|| error("port or range such as 8000-8999"))?;
                 Test::Ports(from, to)
             }
-            Flag::Protocol => match value.to_ascii_lowercase() {
-                word if ["tcp", "udp", "icmp", "dns", "tls", "http"].contains(&word.as_str()) => Test::Word(word),
-                _ => return Err(error("protocol (tcp, udp, icmp, dns, tls, http)")),
-            },
+            Flag::Protocol => {
+                Test::Word(words::protocol(value).ok_or_else(|| unknown("protocol", &words::PROTOCOLS))?.to_owned())
+            }
             Flag::Process => Test::Process(Glob::new(value), value.parse().ok()),
-            Flag::Type => Test::Word(value.to_ascii_lowercase()),
+            Flag::Type => Test::Word(words::kind(value).ok_or_else(|| unknown("kind of event", &EVENT_KINDS))?),
             Flag::HttpMethod => Test::Word(value.to_ascii_uppercase()),
             Flag::HttpPath => {
                 Test::Path(Regex::new(value).map_err(|problem| error(&format!("regular expression: {problem}")))?)
@@ -243,19 +268,6 @@ impl Filter {
         self.wanted.iter().all(|group| group.iter().any(|condition| condition.matches(&view)))
             && !self.unwanted.iter().any(|condition| condition.matches(&view))
     }
-}
-
-/// Our word for a verdict, from ours or another tool's.
-fn verdict_word(value: &str) -> Option<&'static str> {
-    let value = value.to_ascii_lowercase();
-    let word = match value.as_str() {
-        "forwarded" | "allow" => "allowed",
-        "dropped" | "deny" | "enforced" => "denied",
-        "ask" => "asked",
-        "audit" | "watch" | "would" => "watched",
-        other => other,
-    };
-    VERDICTS.into_iter().find(|known| *known == word)
 }
 
 fn net(value: &str) -> Option<IpNet> {

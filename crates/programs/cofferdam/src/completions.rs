@@ -82,6 +82,14 @@ pub(crate) fn program_presets() -> ArgValueCompleter {
     })
 }
 
+/// Words of a closed list.
+pub(crate) fn words(known: &'static [&'static str]) -> ArgValueCompleter {
+    ArgValueCompleter::new(move |typed: &OsStr| {
+        let typed = typed.to_string_lossy().into_owned();
+        known.iter().filter(|word| word.starts_with(&typed)).map(CompletionCandidate::new).collect()
+    })
+}
+
 fn candidates(typed: &OsStr, only_live: bool) -> Vec<CompletionCandidate> {
     let Ok(config) = Config::load() else { return Vec::new() };
     let typed = typed.to_string_lossy().into_owned();

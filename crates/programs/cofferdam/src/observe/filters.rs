@@ -5,7 +5,10 @@ use audit_event::{Condition, Filter, Flag};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use jiff::Timestamp;
 
-use crate::failure::{Failure, code};
+use crate::{
+    completions,
+    failure::{Failure, code},
+};
 
 /// Every filter: its flag, the name of its value, its help.
 const FILTERS: [(&str, Flag, &str, &str); 15] = [
@@ -98,8 +101,9 @@ impl clap::Args for FilterFlags {
             .help("Negates the next filter");
         FILTERS
             .into_iter()
-            .fold(command, |command, (name, _, value, help)| {
+            .fold(command, |command, (name, flag, value, help)| {
                 let filter = Arg::new(name).long(name).value_name(value).action(ArgAction::Append);
+                let filter = filter.add(completions::words(flag.words()));
                 command.arg(filter.help_heading("Filters").help(help))
             })
             .arg(not)
