@@ -43,4 +43,4 @@ pub use ocsf::{OCSF_VERSION, to_ocsf};
 pub use parse::{Body, ERASED, EVENT_KINDS, Entry, Envelope, ParseError, parse};
 pub use schema::json_schema;
 pub use text::{bounded, bounded_bytes};
-pub use verify::{Broken, BrokenReason, Ending, MAX_LINE, Verified, Verifier, VerifyError, verify};
+pub use verify::{Broken, BrokenReason, Ending, LastEvent, MAX_LINE, Verified, Verifier, VerifyError, verify};

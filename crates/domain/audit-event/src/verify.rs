@@ -16,10 +16,14 @@ use crate::{
     chain::Position,
     erasable::{self, DIGESTS, SALTS},
     json_text::from_hex,
+    text::bounded,
 };
 
 /// The longest line that is written or read, its line feed included.
 pub const MAX_LINE: usize = 1 << 20;
+
+/// The longest time or kind of event that is told.
+const TEXT_LIMIT: usize = 64;
 
 /// An unbroken chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +40,17 @@ pub struct Verified {
     pub torn_tail: Option<usize>,
     /// What the last line is.
     pub ending: Ending,
+    /// What the last line says of itself.
+    pub last_event: Option<LastEvent>,
+}
+
+/// What the last line of a chain says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastEvent {
+    /// When it was written, as it stands there.
+    pub time: String,
+    /// The kind of event.
+    pub event: String,
 }
 
 /// What the last line of a chain is.
@@ -139,6 +154,7 @@ pub struct Verifier {
     erased: u64,
     torn_tail: Option<usize>,
     ending: Option<Ending>,
+    last_event: Option<LastEvent>,
     /// The line in the file that is read.
     line: u64,
 }
@@ -176,6 +192,7 @@ impl Verifier {
             erased: self.erased,
             torn_tail: self.torn_tail,
             ending: self.ending.unwrap_or(Ending::Empty),
+            last_event: self.last_event,
         }
     }
 
@@ -214,6 +231,7 @@ impl Verifier {
         self.events += 1;
         self.erased += checked.erased;
         self.ending = Some(checked.ending);
+        self.last_event = Some(checked.event);
         Ok(())
     }
 }
@@ -223,6 +241,7 @@ struct Checked {
     hash: [u8; 32],
     erased: u64,
     ending: Ending,
+    event: LastEvent,
 }
 
 /// Checks that a line's hash is that of its content.
@@ -264,13 +283,15 @@ fn check_object(mut object: Map<String, Value>) -> Result<Checked, BrokenReason>
     if computed != hash {
         return Err(BrokenReason::Changed);
     }
-    let ending = match object.get("event").and_then(Value::as_str) {
-        Some("sandbox.ended") => Ending::SandboxEnded,
-        Some("audit.checkpoint") => Ending::Checkpoint,
-        Some(_) => Ending::Open,
-        None => return Err(BrokenReason::NoField("event")),
+    let text = |name: &'static str| object.get(name).and_then(Value::as_str).ok_or(BrokenReason::NoField(name));
+    let event = text("event")?;
+    let ending = match event {
+        "sandbox.ended" => Ending::SandboxEnded,
+        "audit.checkpoint" => Ending::Checkpoint,
+        _ => Ending::Open,
     };
-    Ok(Checked { prev, hash, erased: digests.len() as u64, ending })
+    let event = LastEvent { time: bounded(text("time")?, TEXT_LIMIT), event: bounded(event, TEXT_LIMIT) };
+    Ok(Checked { prev, hash, erased: digests.len() as u64, ending, event })
 }
 
 type ByPath<const N: usize> = Vec<(String, [u8; N])>;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use audit_event::{Verified, Verifier, VerifyError};
+use audit_event::{Ending, Position, Verified, Verifier, VerifyError};
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 
 use crate::{
@@ -15,14 +15,15 @@ use crate::{
     config::Config,
     failure::code,
     files,
-    output::{note, print_json_text, print_line},
+    output::{count, note, print_json_text, print_line},
     runs::Runs,
 };
 
 /// `audit`
 #[derive(Debug, Subcommand)]
 pub(crate) enum Action {
-    /// Check that a record's events form one chain. Exit 1 with the first bad sequence number where they don't.
+    /// Check that a record's events form one chain, and say how it ends. Exit 1 with the first bad sequence number where
+    /// they don't, or where there is no event.
     Verify(VerifyArguments),
     /// Write a record's events in another form.
     Export(ExportArguments),
@@ -41,9 +42,12 @@ pub(crate) struct Record {
 
 #[derive(Debug, Args)]
 #[command(
-    before_help = "Examples:\n  cofferdam audit verify                  the newest run\n  cofferdam audit verify events.jsonl\n"
+    before_help = "Examples:\n  cofferdam audit verify                  the newest run\n  cofferdam audit verify events.jsonl\n  cofferdam audit verify --expect-ended events.jsonl\n                                          a record whose run is over: its end must be there\n"
 )]
 pub(crate) struct VerifyArguments {
+    /// Exit 1 where the last event is not the end of a run: cut off, or the run still going.
+    #[arg(long)]
+    expect_ended: bool,
     #[command(flatten)]
     record: Record,
 }
@@ -88,13 +92,13 @@ pub(crate) fn run(action: Action) -> Result<ExitCode> {
 fn verify(arguments: &VerifyArguments) -> Result<ExitCode> {
     let mut all_hold = true;
     for path in arguments.record.paths()? {
-        all_hold &= verify_record(&path)?;
+        all_hold &= verify_record(&path, arguments.expect_ended)?;
     }
     Ok(if all_hold { ExitCode::SUCCESS } else { ExitCode::from(code::FAILED) })
 }
 
 /// Verifies one record; its files are one chain.
-fn verify_record(path: &Path) -> Result<bool> {
+fn verify_record(path: &Path, expect_ended: bool) -> Result<bool> {
     let name = path.display();
     let mut verifier = Verifier::default();
     for file in audit_log::files(path).with_context(|| format!("reading {name}"))? {
@@ -115,18 +119,42 @@ fn verify_record(path: &Path) -> Result<bool> {
             }
         }
     }
-    print_line(&format!("{name}: {}", described(&verifier.finish())))?;
-    Ok(true)
+    let verified = verifier.finish();
+    print_line(&format!("{name}: {}", described(&verified)))?;
+    Ok(match verified.ending {
+        Ending::Empty => false,
+        Ending::SandboxEnded => !expect_ended || verified.torn_tail.is_none(),
+        Ending::Checkpoint | Ending::Open => !expect_ended,
+    })
 }
 
+/// What a chain shows, and what it can't: that its newest events are missing.
 fn described(verified: &Verified) -> String {
-    let mut text = format!("{} events, one chain to sequence number {}", verified.events, verified.last.seq);
+    let Some(last) = &verified.last_event else {
+        return match verified.torn_tail {
+            Some(bytes) => format!("no event, only {} of an unfinished line", count(bytes, "byte")),
+            None => "no event: a record begins with the start of a run, so what was here is gone".to_owned(),
+        };
+    };
+    let Position { seq, .. } = verified.last;
+    let mut text = format!("{}, one chain to sequence number {seq}", count(verified.events, "event"));
+    if verified.follows.seq > 0 {
+        text.push_str(&format!(", which goes on from event {} in a file that was not given", verified.follows.seq));
+    }
     if verified.erased > 0 {
-        text.push_str(&format!(", {} erased fields", verified.erased));
+        text.push_str(&format!(", {}", count(verified.erased, "erased field")));
     }
     if let Some(bytes) = verified.torn_tail {
-        text.push_str(&format!(", {bytes} bytes of an unfinished line at the end"));
+        text.push_str(&format!(", {} of an unfinished line at the end", count(bytes, "byte")));
     }
+    text.push_str(&format!("\n  last event: {seq}, {}, {}", last.time, last.event));
+    text.push_str(match verified.ending {
+        Ending::SandboxEnded => "\n  the record ends with sandbox.ended: the run is over",
+        Ending::Checkpoint => "\n  the file was closed, and the chain goes on in another one that was not given",
+        Ending::Open | Ending::Empty => {
+            "\n  the record ends without sandbox.ended: the run may still be going, or was killed, or its end was cut off"
+        }
+    });
     text
 }
 
@@ -149,7 +177,7 @@ fn export(arguments: &ExportArguments) -> Result<ExitCode> {
         }
     }
     if odd > 0 {
-        note(&format!("{odd} lines are no events and were left out"));
+        note(&format!("left out, for they are no events: {}", count(odd, "line")));
         return Ok(ExitCode::from(code::FAILED));
     }
     Ok(ExitCode::SUCCESS)

@@ -180,6 +180,12 @@ fn acts(one: char) -> bool {
         || matches!(one, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// A number and what it counts: `1 rule`, `2 rules`. For words whose plural is theirs and an s.
+pub(crate) fn count(number: impl TryInto<u64>, what: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
 /// A table for people: columns with two spaces between them, no lines.
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
@@ -192,7 +198,7 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
 
 #[cfg(test)]
 mod tests {
-    use super::{coloured_only, harmless, json_for_terminal};
+    use super::{coloured_only, count, harmless, json_for_terminal};
 
     #[test]
     fn a_terminal_gets_no_character_that_acts() {
@@ -207,6 +213,14 @@ mod tests {
             ("\u{1b}[1;31mred\u{1b}[0m \u{1b}[2Jx\u{1b}", "\u{1b}[1;31mred\u{1b}[0m \\u{1b}[2Jx\\u{1b}");
         assert_eq!(coloured_only(coloured), shown);
         assert_eq!(harmless("a\u{1b}[2J\u{202e}b\n"), "a\\u{1b}[2J\\u{202e}b\n");
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!(
+            [count(0_u64, "rule"), count(1_usize, "rule"), count(2_u32, "rule")],
+            ["0 rules", "1 rule", "2 rules"]
+        );
     }
 
     proptest::proptest! {

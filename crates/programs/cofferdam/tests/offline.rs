@@ -173,6 +173,15 @@ fn observe_has_four_forms_and_refuses_what_makes_no_sense() -> Result<()> {
     see(&["--not"])?.expect(2);
     see(&["--not", "--not", "--port", "1"])?.expect(2);
     see(&["--port", "many"])?.expect(2);
+    // A slip is no empty answer.
+    for (flag, slip, meant) in
+        [("--verdict", "denid", "denied"), ("--type", "flw", "flow"), ("--protocol", "tpc", "tcp")]
+    {
+        let done = see(&[flag, slip])?.expect(2);
+        assert!(done.err.contains(&format!("{slip:?} is no ")), "{}", done.err);
+        assert!(done.err.contains(&format!("did you mean {meant:?}?")), "{}", done.err);
+    }
+    assert_eq!(see(&["--verdict", "deny"])?.expect(0).out, see(&["--verdict", "denied"])?.expect(0).out);
     world.run(&["observe"])?.expect(3);
     world.run(&["observe", "--run", "ffff"])?.expect(3);
     Ok(())
@@ -188,6 +197,37 @@ fn audit_verify_finds_the_first_bad_number() -> Result<()> {
     std::fs::write(&file, changed)?;
     let done = world.run(&["audit", "verify", text(&file)])?.expect(1);
     assert!(done.out.contains("first bad sequence number 2"), "{}", done.out);
+    Ok(())
+}
+
+#[test]
+fn audit_verify_says_how_a_record_ends() -> Result<()> {
+    let world = World::new()?;
+    let file = record(&world)?;
+    let done = world.run(&["audit", "verify", text(&file)])?.expect(0);
+    assert!(done.out.contains("3 events, one chain to sequence number 3\n  last event: 3, 20"), "{}", done.out);
+    assert!(done.out.contains(", flow.decided\n  the record ends without sandbox.ended: the run may"), "{}", done.out);
+    world.run(&["audit", "verify", "--expect-ended", text(&file)])?.expect(1);
+    // Cut off behind an event: one chain, and no end.
+    let whole = std::fs::read_to_string(&file)?;
+    let (first, _) = whole.split_once('\n').unwrap_or_default();
+    std::fs::write(&file, format!("{first}\n"))?;
+    let done = world.run(&["audit", "verify", text(&file)])?.expect(0);
+    assert!(done.out.contains(": 1 event, one chain to sequence number 1\n"), "{}", done.out);
+    std::fs::write(&file, "")?;
+    let done = world.run(&["audit", "verify", text(&file)])?.expect(1);
+    assert!(done.out.contains(": no event: a record begins with the start of a run"), "{}", done.out);
+    std::fs::write(&file, "{")?;
+    let done = world.run(&["audit", "verify", text(&file)])?.expect(1);
+    assert!(done.out.contains(": no event, only 1 byte of an unfinished line"), "{}", done.out);
+    // A run that is over says so.
+    world.run(&["run", "--quiet", "--events", "../whole/e.jsonl", "--", "true"])?.expect(0);
+    let done = world.run(&["audit", "verify", "--expect-ended", "../whole/e.jsonl"])?.expect(0);
+    assert!(
+        done.out.contains(", sandbox.ended\n  the record ends with sandbox.ended: the run is over\n"),
+        "{}",
+        done.out
+    );
     Ok(())
 }
 
@@ -215,6 +255,19 @@ fn completions_and_manual_pages_are_written() -> Result<()> {
     world.run(&["man", text(&folder)])?.expect(0);
     for page in ["cofferdam.1", "cofferdam-run.1", "cofferdam-policy-explain.1"] {
         assert!(folder.join(page).is_file(), "{page}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_words_of_filters_complete() -> Result<()> {
+    let world = World::new()?;
+    for (flag, typed, expected) in
+        [("--verdict", "den", "denied"), ("--type", "flow.e", "flow.ended"), ("--protocol", "u", "udp")]
+    {
+        let mut command = world.command(&["--", "cofferdam", "observe", flag, typed]);
+        let done = support::Done::of(&command.env("COMPLETE", "fish").output()?).expect(0);
+        assert_eq!(done.out.trim_end(), expected, "{}", done.err);
     }
     Ok(())
 }
