@@ -152,7 +152,7 @@ fn make_room(
     for priority in asked..=last {
         let index = file.written.spec.rules.iter().position(|rule| rule.priority == priority).ok_or_else(no_room)?;
         let at = priority_extent(root, index).ok_or_else(no_room)?;
-        edits.push(Edit { from: at.start.byte, to: at.end.byte, text: (priority + 1).to_string() });
+        edits.push(Edit { from: at.start.byte(), to: at.end.byte(), text: (priority + 1).to_string() });
     }
     Ok(asked)
 }
@@ -162,7 +162,8 @@ fn priority_extent(root: &Node, index: usize) -> Option<Extent> {
     let rule = rules.item(index)?;
     let priority = rule.entry("priority")?.value.extent;
     // Of an alias the text stands elsewhere, and other rules may share it.
-    (priority.start.byte >= rule.extent.start.byte && priority.end.byte <= rule.extent.end.byte).then_some(priority)
+    (priority.start.byte() >= rule.extent.start.byte() && priority.end.byte() <= rule.extent.end.byte())
+        .then_some(priority)
 }
 
 /// Where the rule goes, in the style of what is there.
@@ -173,8 +174,10 @@ fn placed(text: &str, root: &Node, rule: &wire::Rule) -> Result<Edit, AppendErro
         Some(rules) => match &rules.content {
             Content::List { flow: false, items } => {
                 let first = items.first().ok_or(AppendError::Alias)?;
-                let dash =
-                    text.get(..first.extent.start.byte).and_then(|front| front.rfind('-')).ok_or(AppendError::Alias)?;
+                let dash = text
+                    .get(..first.extent.start.byte())
+                    .and_then(|front| front.rfind('-'))
+                    .ok_or(AppendError::Alias)?;
                 let indent = indent_of(text, dash).ok_or(AppendError::Alias)?;
                 Ok(in_lines(text, end_of(rules), &block(rule, indent, "")?, ending))
             }
@@ -186,7 +189,7 @@ fn placed(text: &str, root: &Node, rule: &wire::Rule) -> Result<Edit, AppendErro
         None => match &spec.content {
             Content::Map { flow: false, entries } => {
                 let first = entries.first().ok_or(AppendError::Alias)?;
-                let indent = indent_of(text, first.key_extent.start.byte).ok_or(AppendError::Alias)?;
+                let indent = indent_of(text, first.key_extent.start.byte()).ok_or(AppendError::Alias)?;
                 Ok(in_lines(
                     text,
                     end_of(spec),
@@ -212,11 +215,11 @@ fn indent_of(text: &str, at: usize) -> Option<usize> {
 /// Where the last value in a node ends.
 fn end_of(node: &Node) -> usize {
     match &node.content {
-        Content::List { flow: false, items } => items.last().map_or(node.extent.end.byte, end_of),
+        Content::List { flow: false, items } => items.last().map_or(node.extent.end.byte(), end_of),
         Content::Map { flow: false, entries } => {
-            entries.last().map_or(node.extent.end.byte, |entry| end_of(&entry.value))
+            entries.last().map_or(node.extent.end.byte(), |entry| end_of(&entry.value))
         }
-        Content::Scalar { .. } | Content::List { .. } | Content::Map { .. } => node.extent.end.byte,
+        Content::Scalar { .. } | Content::List { .. } | Content::Map { .. } => node.extent.end.byte(),
     }
 }
 
@@ -256,8 +259,8 @@ fn in_lines(text: &str, end: usize, lines: &str, ending: &str) -> Edit {
 /// Puts an element behind the last one in brackets.
 fn in_brackets(brackets: Extent, last: Option<Extent>, element: &str) -> Edit {
     match last {
-        Some(last) => Edit { from: last.end.byte, to: last.end.byte, text: format!(", {element}") },
-        None => Edit { from: brackets.start.byte + 1, to: brackets.start.byte + 1, text: element.to_owned() },
+        Some(last) => Edit { from: last.end.byte(), to: last.end.byte(), text: format!(", {element}") },
+        None => Edit { from: brackets.start.byte() + 1, to: brackets.start.byte() + 1, text: element.to_owned() },
     }
 }
 

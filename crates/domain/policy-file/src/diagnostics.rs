@@ -73,8 +73,9 @@ impl Diagnostic {
     /// A finding about a piece of the text.
     pub(crate) fn at(extent: Extent, severity: Severity, message: String) -> Self {
         let (start, end) = (extent.start, extent.end);
-        let width = if end.line == start.line { end.column.saturating_sub(start.column).max(1) } else { usize::MAX };
-        let (line, column) = (start.line, start.column);
+        let width =
+            if end.line() == start.line() { end.column().saturating_sub(start.column()).max(1) } else { usize::MAX };
+        let (line, column) = (start.line(), start.column());
         Self { severity, line, column, width, message, nearest: None, hint: None, related: None }
     }
 
@@ -87,7 +88,7 @@ impl Diagnostic {
     }
 
     pub(crate) fn related(self, extent: Extent, note: &str) -> Self {
-        let (line, column) = (extent.start.line, extent.start.column);
+        let (line, column) = (extent.start.line(), extent.start.column());
         Self { related: Some(Related { line, column, note: note.to_owned() }), ..self }
     }
 }

@@ -8,7 +8,7 @@
 //! bytes --UTF-8, size--> text --events--> Tree { Node { extent, content } }
 //! ```
 
-use std::collections::HashMap;
+use std::{collections::HashMap, slice};
 
 use serde_saphyr::granit_parser::{self, Event, Marker, Parser, ScalarStyle, ScanError, Span, StructureStyle};
 
@@ -22,16 +22,34 @@ const DEPTH_LIMIT: usize = 48;
 const NODE_LIMIT: usize = 3_000_000;
 /// How many nodes all aliases of a file may add.
 const ALIAS_BUDGET: usize = 100_000;
+/// The entries of a mapping up to which a search finds a key sooner than a table.
+const SEARCHED: usize = 16;
 
 /// A point in the text.
+///
+/// Every node of the tree has two, so they are small: `FILE_LIMIT` fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Point {
+    line: u32,
+    column: u32,
+    byte: u32,
+}
+
+impl Point {
     /// Counted from 1.
-    pub(crate) line: usize,
+    pub(crate) fn line(self) -> usize {
+        self.line as usize
+    }
+
     /// In characters, counted from 1.
-    pub(crate) column: usize,
+    pub(crate) fn column(self) -> usize {
+        self.column as usize
+    }
+
     /// In bytes, from 0.
-    pub(crate) byte: usize,
+    pub(crate) fn byte(self) -> usize {
+        self.byte as usize
+    }
 }
 
 /// A stretch of the text; the end is not part of it.
@@ -46,10 +64,10 @@ pub(crate) struct Extent {
 pub(crate) struct Node {
     pub(crate) extent: Extent,
     pub(crate) content: Content,
-    /// The levels below this one.
-    height: usize,
-    /// The nodes in it, itself included.
-    size: usize,
+    /// The levels below this one: at most `DEPTH_LIMIT`.
+    height: u32,
+    /// The nodes in it, itself included: at most `NODE_LIMIT`.
+    size: u32,
 }
 
 /// What a node holds.
@@ -156,7 +174,12 @@ fn syntax(error: ScanError) -> DocumentError {
 }
 
 fn point(marker: &Marker) -> Point {
-    Point { line: marker.line(), column: marker.col() + 1, byte: marker.byte_offset().unwrap_or(0) }
+    let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    Point {
+        line: small(marker.line()),
+        column: small(marker.col() + 1),
+        byte: small(marker.byte_offset().unwrap_or(0)),
+    }
 }
 
 fn extent(span: &Span) -> Extent {
@@ -176,7 +199,7 @@ impl Node {
             Content::Map { entries, .. } => entries.first().map(|entry| entry.key_extent),
         };
         // Of an alias the content stands elsewhere.
-        head.filter(|head| head.start.byte >= self.extent.start.byte).unwrap_or(self.extent)
+        head.filter(|head| head.start.byte() >= self.extent.start.byte()).unwrap_or(self.extent)
     }
 
     /// The entry of a mapping with this key.
@@ -217,7 +240,12 @@ struct Open {
 #[derive(Debug)]
 enum Parts {
     List(Vec<Node>),
-    Map { entries: Vec<Entry>, seen: HashMap<String, Extent>, key: Option<(String, Extent)> },
+    /// `many` tells where a key stands once there are more than [`SEARCHED`].
+    Map {
+        entries: Vec<Entry>,
+        many: HashMap<String, Extent>,
+        key: Option<(String, Extent)>,
+    },
 }
 
 /// Puts events together.
@@ -250,7 +278,7 @@ impl Builder {
             }
             Event::SequenceStart(style, anchor, _) => self.start(at, anchor, style, Parts::List(Vec::new())),
             Event::MappingStart(style, anchor, _) => {
-                self.start(at, anchor, style, Parts::Map { entries: Vec::new(), seen: HashMap::new(), key: None })
+                self.start(at, anchor, style, Parts::Map { entries: Vec::new(), many: HashMap::new(), key: None })
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(at),
             Event::Alias(id) => self.alias(id, at),
@@ -294,7 +322,7 @@ impl Builder {
         let Some(Some(target)) = self.anchors.get(&id) else {
             return Err(DocumentError::Cycle { at });
         };
-        self.spent = self.spent.saturating_add(target.size);
+        self.spent = self.spent.saturating_add(target.size as usize);
         if self.spent > ALIAS_BUDGET {
             return Err(DocumentError::AliasBudget { at });
         }
@@ -303,7 +331,7 @@ impl Builder {
     }
 
     fn place(&mut self, node: Node, anchor: usize) -> Result<(), DocumentError> {
-        if self.open.len() + node.height > DEPTH_LIMIT {
+        if self.open.len() + node.height as usize > DEPTH_LIMIT {
             return Err(DocumentError::TooDeep { at: node.extent });
         }
         self.placed += 1;
@@ -316,23 +344,31 @@ impl Builder {
         match self.open.last_mut().map(|open| &mut open.parts) {
             None => self.root = Some(node),
             Some(Parts::List(items)) => items.push(node),
-            Some(Parts::Map { entries, seen, key }) => match key.take() {
+            Some(Parts::Map { entries, many, key }) => match key.take() {
                 None => *key = Some(key_of(node)?),
-                Some((name, key_extent)) => match seen.get(&name) {
+                Some((name, key_extent)) => match first_of(&name, entries, many) {
                     // Beyond the bound the first thousand say enough.
                     Some(_) if self.repeated.len() >= FINDING_LIMIT => {}
-                    Some(&first) => {
+                    Some(first) => {
                         self.repeated.push(DocumentError::RepeatedKey { key: name, at: key_extent, first });
                     }
-                    None => {
-                        seen.insert(name.clone(), key_extent);
-                        entries.push(Entry { key: name, key_extent, value: node });
-                    }
+                    None => entries.push(Entry { key: name, key_extent, value: node }),
                 },
             },
         }
         Ok(())
     }
+}
+
+/// Where this key stands already; where there are many, notes it for the next.
+fn first_of(name: &str, entries: &[Entry], many: &mut HashMap<String, Extent>) -> Option<Extent> {
+    if entries.len() < SEARCHED {
+        return entries.iter().find(|entry| entry.key == name).map(|entry| entry.key_extent);
+    }
+    // The last entry was added after the search for it.
+    let unknown = if many.is_empty() { entries } else { entries.last().map(slice::from_ref).unwrap_or_default() };
+    many.extend(unknown.iter().map(|entry| (entry.key.clone(), entry.key_extent)));
+    many.get(name).copied()
 }
 
 fn key_of(node: Node) -> Result<(String, Extent), DocumentError> {
@@ -343,8 +379,8 @@ fn key_of(node: Node) -> Result<(String, Extent), DocumentError> {
 }
 
 /// Height and size of a node with this content.
-fn measure(content: &Content) -> (usize, usize) {
-    let add = |(height, size): (usize, usize), node: &Node| (height.max(node.height + 1), size + node.size);
+fn measure(content: &Content) -> (u32, u32) {
+    let add = |(height, size): (u32, u32), node: &Node| (height.max(node.height + 1), size + node.size);
     match content {
         Content::Scalar { .. } => (0, 1),
         Content::List { items, .. } => items.iter().fold((1, 1), add),

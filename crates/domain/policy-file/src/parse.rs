@@ -112,13 +112,12 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<PolicyFile, Diagnostics> {
     let spec = Place::TOP;
     let spec = spec.key("spec");
     let (rules, groups, tests) = (spec.key("rules"), spec.key("groups"), spec.key("tests"));
+    // The file's own rules stand first, in its order; those of its preset and pack behind them.
+    let own_rules = converted.spec.rules.iter().take(written.spec.rules.len()).enumerate();
+    let own_groups = written.spec.groups.keys().filter_map(|name| Some((GroupName::new(name).ok()?, name)));
     Ok(PolicyFile {
-        rules: named(written.rules(), |name| RuleName::new(name).ok(), |index, _| position(&rules.index(index), &root)),
-        groups: named(
-            written.spec.groups.keys().map(String::as_str),
-            |name| GroupName::new(name).ok(),
-            |_, name| position(&groups.key(name), &root),
-        ),
+        rules: own_rules.map(|(index, rule)| (rule.name.clone(), position(&rules.index(index), &root))).collect(),
+        groups: own_groups.map(|(group, name)| (group, position(&groups.key(name), &root))).collect(),
         test_positions: (0..written.spec.tests.len()).map(|index| position(&tests.index(index), &root)).collect(),
         spec: Arc::new(converted.spec),
         tests: converted.tests,
@@ -127,17 +126,9 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<PolicyFile, Diagnostics> {
     })
 }
 
-fn named<'n, N: Ord>(
-    names: impl Iterator<Item = &'n str>,
-    name: impl Fn(&str) -> Option<N>,
-    position: impl Fn(usize, &str) -> Position,
-) -> BTreeMap<N, Position> {
-    names.enumerate().filter_map(|(index, text)| Some((name(text)?, position(index, text)))).collect()
-}
-
 fn position(place: &Place<'_>, root: &Node) -> Position {
-    let start = place.path().find(root).start;
-    Position { line: start.line, column: start.column }
+    let start = place.find(root).start;
+    Position { line: start.line(), column: start.column() }
 }
 
 /// The tree and the fields of a file, if it can be read whole; what is wrong goes to `found`.
@@ -194,7 +185,7 @@ fn explain(error: &DocumentError, bytes: &[u8]) -> Diagnostic {
             Some(format!("the byte stands in line {line}; save the file as UTF-8"))
         }
         DocumentError::Empty => Some(SMALLEST.to_owned()),
-        DocumentError::Syntax { at, .. } => syntax_hint(bytes, at.start.line),
+        DocumentError::Syntax { at, .. } => syntax_hint(bytes, at.start.line()),
         DocumentError::Cycle { .. } | DocumentError::AliasBudget { .. } => {
             Some("write it out, or use a group".to_owned())
         }

@@ -6,11 +6,20 @@ use std::fmt;
 
 use crate::document::{Extent, Node};
 
-/// One step down.
+/// One step down, written down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
     Key(String),
     Index(usize),
+}
+
+impl Step {
+    fn as_ref(&self) -> StepRef<'_> {
+        match self {
+            Step::Key(key) => StepRef::Key(key),
+            Step::Index(index) => StepRef::Index(*index),
+        }
+    }
 }
 
 /// A place on the stack, cheap to extend: most are never written down.
@@ -56,6 +65,20 @@ impl<'a> Place<'a> {
         steps.reverse();
         Path(steps)
     }
+
+    /// The text of this place; see [`Path::find`].
+    pub(crate) fn find(&self, root: &Node) -> Extent {
+        match self.nearest(root) {
+            Ok(node) | Err(node) => node.head(),
+        }
+    }
+
+    /// The node of this place, or as an error the nearest one above it.
+    fn nearest<'n>(&self, root: &'n Node) -> Result<&'n Node, &'n Node> {
+        let Some(above) = self.above else { return Ok(root) };
+        let node = above.nearest(root)?;
+        below(node, self.step).ok_or(node)
+    }
 }
 
 /// A place, written down.
@@ -68,7 +91,7 @@ impl Path {
     pub(crate) fn find(&self, root: &Node) -> Extent {
         let mut node = root;
         for step in &self.0 {
-            match below(node, step) {
+            match below(node, step.as_ref()) {
                 Some(next) => node = next,
                 None => break,
             }
@@ -81,18 +104,19 @@ impl Path {
         let Some((Step::Key(key), above)) = self.0.split_last() else { return self.find(root) };
         let mut node = root;
         for step in above {
-            let Some(next) = below(node, step) else { return self.find(root) };
+            let Some(next) = below(node, step.as_ref()) else { return self.find(root) };
             node = next;
         }
         node.entry(key).map_or_else(|| self.find(root), |entry| entry.key_extent)
     }
 }
 
-fn below<'n>(node: &'n Node, step: &Step) -> Option<&'n Node> {
+fn below<'n>(node: &'n Node, step: StepRef<'_>) -> Option<&'n Node> {
     match step {
-        Step::Key(key) => node.entry(key).map(|entry| &entry.value),
+        StepRef::Top => Some(node),
+        StepRef::Key(key) => node.entry(key).map(|entry| &entry.value),
         // `OneOrMany` reads a single value as a list of one.
-        Step::Index(index) => node.item(*index).or((*index == 0).then_some(node)),
+        StepRef::Index(index) => node.item(index).or((index == 0).then_some(node)),
     }
 }
 

@@ -124,6 +124,19 @@ fn findings_about_shape_have_a_bound_too() {
     assert!(found.to_string().contains("19000 more findings are not shown"));
 }
 
+/// However many keys there are, a repeated one leads to the first.
+#[test]
+fn a_repeated_key_leads_to_the_first_in_mappings_of_any_size() {
+    for (count, repeated) in (1..40).flat_map(|count| (0..count).map(move |repeated| (count, repeated))) {
+        let group = |n: usize| format!("    g{n}: {{ hosts: [a.example] }}\n");
+        let groups: String = (0..count).chain([repeated]).map(group).collect();
+        let found = errors(&with_spec(&format!("  groups:\n{groups}")));
+        let [item] = found.items.as_slice() else { panic!("one of {count} keys twice: {found}") };
+        let first = item.related.as_ref().map(|related| related.line);
+        assert_eq!((item.line, first), (5 + count, Some(5 + repeated)), "{found}");
+    }
+}
+
 #[test]
 fn a_file_of_nothing_but_values_is_refused() {
     let many = format!("[{}x]", "x,".repeat(3_000_000));

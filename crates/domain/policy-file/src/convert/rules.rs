@@ -12,34 +12,30 @@ use super::{
     Converter, parts,
     problem::{INSPECTION, Problem},
 };
-use crate::{
-    place::{Path, Place},
-    wire,
-};
+use crate::{place::Place, wire};
 
 /// The port of HTTP over TLS.
 const HTTPS: u16 = 443;
 
 impl<'f> Converter<'f> {
     pub(super) fn all_rules(&mut self, spec: &Place<'_>) {
-        let place = spec.key("rules");
-        let mut names: HashMap<&str, Path> = HashMap::new();
-        let mut priorities: HashMap<i64, Path> = HashMap::new();
+        let rules = spec.key("rules");
+        // Which rule is the first of its name, and of its priority.
+        let mut names: HashMap<&str, usize> = HashMap::with_capacity(self.written.rules.len());
+        let mut priorities: HashMap<i64, usize> = HashMap::with_capacity(self.written.rules.len());
         let ready = std::mem::take(&mut self.spec.rules);
+        self.spec.rules.reserve_exact(self.written.rules.len());
         for (index, written) in self.written.rules.iter().enumerate() {
-            let place = place.index(index);
-            let (name, priority) = (place.key("name"), place.key("priority"));
-            if let Some(first) = names.get(written.name.as_str()) {
-                let (value, first) = (format!("{:?}", written.name), Some(first.clone()));
-                self.report(&name, Problem::Repeated { what: "rule name", value, first });
-            } else {
-                names.insert(&written.name, name.path());
+            let place = rules.index(index);
+            let first = *names.entry(&written.name).or_insert(index);
+            if first != index {
+                let (value, first) = (format!("{:?}", written.name), Some(rules.index(first).key("name").path()));
+                self.report(&place.key("name"), Problem::Repeated { what: "rule name", value, first });
             }
-            if let Some(first) = priorities.get(&written.priority) {
-                let (value, first) = (written.priority.to_string(), Some(first.clone()));
-                self.report(&priority, Problem::Repeated { what: "priority", value, first });
-            } else {
-                priorities.insert(written.priority, priority.path());
+            let first = *priorities.entry(written.priority).or_insert(index);
+            if first != index {
+                let (value, first) = (written.priority.to_string(), Some(rules.index(first).key("priority").path()));
+                self.report(&place.key("priority"), Problem::Repeated { what: "priority", value, first });
             }
             if let Some(rule) = self.rule(written, &place) {
                 self.spec.rules.push(rule);
