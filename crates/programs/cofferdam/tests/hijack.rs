@@ -5,6 +5,8 @@ mod support;
 use std::{
     fs,
     io::Write as _,
+    os::unix::process::CommandExt as _,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -72,5 +74,63 @@ fn a_policy_may_come_through_a_descriptor_of_the_callers() -> Result<()> {
     command.args(["-c", &script, env!("CARGO_BIN_EXE_cofferdam")]).current_dir(world.work());
     world.settle(&mut command);
     Done::of(&command.output()?).expect(0);
+    Ok(())
+}
+
+/// An ordinary user, where the tests are run by root, whom no rights of a file hold.
+const ORDINARY: u32 = 4242;
+
+/// A world that is the ordinary user's.
+fn ordinary_world() -> Result<World> {
+    let world = World::new()?;
+    fs::copy(env!("CARGO_BIN_EXE_cofferdam"), world.path().join("cofferdam"))?;
+    if rustix::process::geteuid().is_root() {
+        for path in [world.path(), &world.path().join("home"), &world.work()] {
+            std::os::unix::fs::chown(path, Some(ORDINARY), Some(ORDINARY))?;
+        }
+    }
+    Ok(world)
+}
+
+/// Runs a program of the world's as that user.
+fn as_ordinary(world: &World, program: &Path, folder: &Path, arguments: &[&str]) -> Result<Done> {
+    let mut command = Command::new(program);
+    world.settle(&mut command);
+    command.args(arguments).current_dir(folder).env("GIT_CONFIG_GLOBAL", "/dev/null");
+    if rustix::process::geteuid().is_root() {
+        command.uid(ORDINARY).gid(ORDINARY);
+    }
+    Ok(Done::of(&command.output()?))
+}
+
+/// Git runs what it may read; it need not list anything. So neither may the look at the end.
+#[test]
+fn rights_that_the_command_took_away_hide_no_repository() -> Result<()> {
+    let world = ordinary_world()?;
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h", "deep/er/i"];
+    let script = format!(
+        "for n in {}; do mkdir -p $n/.git/hooks $n/.git/objects $n/.git/refs; echo 'ref: refs/heads/main' > $n/.git/HEAD; \
+         printf '[core]\\n\\tbare = false\\n\\tfsmonitor = touch {}/escaped #\\n' > $n/.git/config; \
+         cp /bin/true $n/.git/hooks/pre-commit; done; \
+         chmod 555 a/.git a/.git/hooks; chmod 444 a/.git/config; chmod 000 b/.git/hooks b/.git/config; \
+         chmod 111 c/.git c/.git/hooks; chmod 000 d/.git; chmod 000 e; chmod 000 f/.git/hooks/pre-commit; chmod 555 f; \
+         chmod 311 g/.git/hooks g/.git g; chmod 400 h/.git/hooks; chmod 600 h/.git/objects; chmod 000 deep; chmod 111 .",
+        names.join(" "),
+        world.path().display()
+    );
+    let binary = world.path().join("cofferdam");
+    let done = as_ordinary(&world, &binary, &world.work(), &["run", "--", "sh", "-ec", &script])?.expect(0);
+    assert!(done.err.contains("folders that could not be searched"), "{}", done.err);
+    assert!(!done.err.contains("could not be moved aside"), "{}", done.err);
+    assert!(!done.err.contains("not every repository"), "{}", done.err);
+    for name in names {
+        let folder = world.work().join(name);
+        let settings = fs::read_to_string(folder.join(".git/config"))?;
+        assert!(settings.contains("bare") && !settings.contains("fsmonitor"), "{name}: {settings}");
+        assert!(!folder.join(".git/hooks/pre-commit").exists(), "{name}: {}", done.err);
+        // Whether it succeeds is not the question.
+        as_ordinary(&world, Path::new("git"), &folder, &["status"])?;
+    }
+    assert!(!world.path().join("escaped").exists(), "{}", done.err);
     Ok(())
 }

@@ -34,6 +34,8 @@ mod settings;
 /// What changed at the end.
 mod watch;
 
+pub(crate) use place::allow;
+pub(crate) use watch::open_below;
 pub use watch::{AtTheEnd, RepositoryWatch};
 
 /// Folders of a repository that the host's git runs programs from, and files that name such programs.

@@ -14,6 +14,10 @@ use init_protocol::Mount;
 use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 
+use crate::repository::{allow, open_below};
+
+/// The rights to list a folder and to pass through it.
+const SEARCH: u32 = 0o500;
 /// Entries looked at, over all mounts of a plan.
 pub(crate) const MOST_ENTRIES: usize = 500_000;
 
@@ -28,6 +32,8 @@ pub(crate) struct Survey {
     pub(crate) git_folders: Vec<PathBuf>,
     /// Where the look ended early.
     pub(crate) unseen: Option<Unseen>,
+    /// How many folders their owner could not search before this look, and the first of them.
+    pub(crate) opened: Option<(usize, PathBuf)>,
 }
 
 /// Why not everything was seen.
@@ -69,10 +75,24 @@ pub(crate) fn add_windows(windows: &mut Vec<Window>, mounts: &[Mount], left: &mu
 
 /// Looks through a folder while entries are left.
 pub(crate) fn look(folder: &Path, left: &mut usize) -> Survey {
+    look_through(folder, left, false)
+}
+
+/// The same when a workload has ended: folders that nobody may search, and whose owner we are, may be searched from then
+/// on. Git needs no right to list a folder to run what is in it.
+pub(crate) fn look_everywhere(folder: &Path, left: &mut usize) -> Survey {
+    look_through(folder, left, true)
+}
+
+fn look_through(folder: &Path, left: &mut usize, opens: bool) -> Survey {
     let mut survey = Survey::default();
     let mut folders = VecDeque::from([PathBuf::new()]);
     while let Some(below) = folders.pop_front() {
         let here = folder.join(&below);
+        if opens && open(folder, &below) {
+            let (count, first) = survey.opened.take().unwrap_or_else(|| (0, here.clone()));
+            survey.opened = Some((count + 1, first));
+        }
         let entries = match fs::read_dir(&here) {
             Ok(entries) => entries,
             Err(error) => {
@@ -110,6 +130,14 @@ pub(crate) fn look(folder: &Path, left: &mut usize) -> Survey {
         }
     }
     survey
+}
+
+/// Gives us the rights to search a folder of ours, where they were taken away.
+fn open(window: &Path, below: &Path) -> bool {
+    let is_ours = |found: &fs::Metadata| found.is_dir() && found.uid() == geteuid().as_raw();
+    let lacks = |found: &fs::Metadata| found.mode() & SEARCH != SEARCH;
+    fs::symlink_metadata(window.join(below)).is_ok_and(|found| is_ours(&found) && lacks(&found))
+        && open_below(window, below).is_ok_and(|folder| allow(&folder, SEARCH))
 }
 
 /// Whether something the workload can reach may lie behind an error: one that is gone hides nothing, everything else

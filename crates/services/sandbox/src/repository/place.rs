@@ -12,7 +12,7 @@ use rustix::fs::{chmod, fchmod, fchown, fstat, openat, renameat, renameat_with, 
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use super::facts::{Content, Facts};
+use super::facts::{Content, Facts, SETTINGS};
 use super::settings::{Setting, Settings, write};
 use super::watch::AtTheEnd;
 
@@ -235,13 +235,26 @@ fn overwrite(folder: &OwnedFd, name: &OsStr, text: &[u8]) -> Result<(), Errno> {
     File::from(file).write_all(text).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
-/// Gives a file's owner, who we are, these rights where the workload took them away.
-pub(super) fn allow(file: &OwnedFd, rights: RawMode) {
-    let Ok(found) = fstat(file) else { return };
+/// Gives a file's owner, who we are, these rights where the workload took them away. Says whether it did.
+pub(crate) fn allow(file: &OwnedFd, rights: RawMode) -> bool {
+    let Ok(found) = fstat(file) else { return false };
     let mode = found.st_mode & 0o7777;
-    if mode & rights != rights {
-        // Where it can't be, what comes next says so.
-        let _ = chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), Mode::from_raw_mode(mode | rights));
+    // Where it can't be, what comes next says so.
+    mode & rights != rights
+        && chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), Mode::from_raw_mode(mode | rights)).is_ok()
+}
+
+/// Gives us the rights to read what git reads in a repository's folder.
+pub(super) fn allow_reading(folder: &OwnedFd) {
+    allow(folder, 0o500);
+    for name in ["hooks", "commondir"].iter().chain(&SETTINGS) {
+        let found = openat(folder, *name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+        let Ok(found) = found else { continue };
+        match fstat(&found).map(|found| FileType::from_raw_mode(found.st_mode)) {
+            Ok(FileType::Directory) => allow(&found, 0o500),
+            Ok(FileType::RegularFile) => allow(&found, 0o400),
+            Ok(_) | Err(_) => false,
+        };
     }
 }
 

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use super::facts::{Content, Facts, MOST_TEXT, SETTINGS};
-use super::place::{Place, allow};
-use crate::survey::{MOST_ENTRIES, Survey, Unseen, look};
+use super::place::{Place, allow_reading};
+use crate::survey::{MOST_ENTRIES, Survey, Unseen, look_everywhere};
 
 /// What a worktree's folder says about where its repository lies (gitrepository-layout(5)).
 const WORKTREE_COMMON: &str = "../..";
@@ -65,7 +65,13 @@ impl RepositoryWatch {
         let mut end = AtTheEnd::default();
         let mut left = MOST_ENTRIES;
         for folder in &self.folders {
-            let survey = look(folder, &mut left);
+            let survey = look_everywhere(folder, &mut left);
+            end.changed.extend(survey.opened.as_ref().map(|(count, first)| {
+                format!(
+                    "folders that could not be searched can be by their owner again: {count}, such as {}",
+                    first.display()
+                )
+            }));
             let mut repositories = repositories(folder, &survey);
             // The nearest one is looked at whatever lies around it: a prompt runs git there.
             let nearest = Path::new(".git");
@@ -103,7 +109,7 @@ impl RepositoryWatch {
             }
         };
         let nothing = Facts::default();
-        allow(&folder, 0o100);
+        allow_reading(&folder);
         let (before, now) = (self.start.get(&path), Facts::read(&folder, &mut { MOST_TEXT }));
         let place = Place { folder: &folder, path: &path, window, is_new: before.is_none() };
         let before = before.unwrap_or(&nothing);
@@ -154,7 +160,7 @@ fn above(below: &Path) -> Option<&Path> {
 }
 
 /// Opens a folder below another one, with no link on the way: a second workload may write there still.
-fn open_below(window: &Path, below: &Path) -> Result<OwnedFd, io::Error> {
+pub(crate) fn open_below(window: &Path, below: &Path) -> Result<OwnedFd, io::Error> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let window = rustix::fs::open(window, flags, Mode::empty())?;
     if below.as_os_str().is_empty() {
