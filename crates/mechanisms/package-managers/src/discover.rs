@@ -1,6 +1,6 @@
 //! The package managers and what finding their hosts gives.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use url::Url;
 
@@ -120,11 +120,13 @@ pub struct Found {
     pub endpoints: Vec<Endpoint>,
     /// What people should know: an index that wouldn't tell, a part that is not covered.
     pub notes: Vec<String>,
+    /// Files and folders of the system that it can't do without.
+    pub files: Vec<PathBuf>,
 }
 
 impl Found {
     pub(crate) fn new(manager: Manager) -> Self {
-        Self { manager, endpoints: Vec::new(), notes: Vec::new() }
+        Self { manager, endpoints: Vec::new(), notes: Vec::new(), files: Vec::new() }
     }
 
     /// Adds an endpoint unless its host and port are there.

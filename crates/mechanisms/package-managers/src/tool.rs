@@ -104,7 +104,8 @@ impl Caller {
             .ok_or_else(|| ToolError::Missing { tool: tool.to_owned() })
     }
 
-    fn may_be_written(&self, path: &Path) -> bool {
+    /// Whether the workload may write it.
+    pub(crate) fn may_be_written(&self, path: &Path) -> bool {
         let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         self.writable_by_workload.iter().any(|folder| {
             let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.clone());

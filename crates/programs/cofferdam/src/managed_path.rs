@@ -30,15 +30,25 @@ pub(crate) struct Managed {
     pub(crate) ranges: Vec<IpNet>,
 }
 
+/// What was found for the toggles of a policy.
+#[derive(Debug, Default)]
+pub(crate) struct Filled {
+    /// For people.
+    pub(crate) said: Vec<String>,
+    /// What of the system the managers can't do without.
+    pub(crate) files: Vec<PathBuf>,
+}
+
 /// Asks the package managers behind the toggles of a policy. One that can't be had is off, and said to be: never wider.
-pub(crate) fn fill(spec: &mut PolicySpec, config: &Config, writable: &[PathBuf]) -> Result<Vec<String>> {
+pub(crate) fn fill(spec: &mut PolicySpec, config: &Config, writable: &[PathBuf]) -> Result<Filled> {
     let managers: Vec<Manager> = open_toggles(spec).filter_map(|toggle| Manager::parse(&toggle.toggle)).collect();
     let mut known = BTreeMap::new();
-    let mut said = Vec::new();
+    let (mut said, mut files) = (Vec::new(), Vec::new());
     for (manager, found) in registries::find_each(&managers, writable) {
         match found {
             Ok(registry) => {
                 said.extend(describe(&registry));
+                files.extend(registry.files.iter().cloned());
                 known.insert(registry.toggle.clone(), registry);
             }
             Err(reason) => said.push(format!("the managed path {} is off: {reason}", manager.toggle())),
@@ -46,7 +56,7 @@ pub(crate) fn fill(spec: &mut PolicySpec, config: &Config, writable: &[PathBuf])
     }
     put_in(spec, &known)?;
     remember(config, known)?;
-    Ok(said)
+    Ok(Filled { said, files })
 }
 
 /// Fills the toggles of a policy with what the last run found. Gives those that no run has found.
@@ -181,7 +191,13 @@ mod tests {
             port: *port,
             private: private.iter().map(|address| address.parse().unwrap()).collect(),
         });
-        Registry { toggle: "crates".to_owned(), name: "cargo".to_owned(), hosts: hosts.collect(), notes: Vec::new() }
+        Registry {
+            toggle: "crates".to_owned(),
+            name: "cargo".to_owned(),
+            hosts: hosts.collect(),
+            notes: vec![],
+            files: vec![],
+        }
     }
 
     #[test]

@@ -16,8 +16,9 @@ use serde::Deserialize;
 use crate::failure::{Failure, code};
 
 /// The presets that are built in.
-const SOURCES: [(&str, &str); 18] = [
+const SOURCES: [(&str, &str); 19] = [
     ("aider", include_str!("../presets/aider.yaml")),
+    ("apt", include_str!("../presets/apt.yaml")),
     ("aws", include_str!("../presets/aws.yaml")),
     ("az", include_str!("../presets/az.yaml")),
     ("cargo", include_str!("../presets/cargo.yaml")),

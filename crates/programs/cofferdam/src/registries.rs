@@ -26,6 +26,9 @@ pub(crate) struct Registry {
     pub(crate) name: String,
     pub(crate) hosts: Vec<Host>,
     pub(crate) notes: Vec<String>,
+    /// What of the system its manager can't do without; known to the run that asked.
+    #[serde(skip)]
+    pub(crate) files: Vec<PathBuf>,
 }
 
 /// A host of a registry.
@@ -89,7 +92,7 @@ pub(crate) fn find_each(
 }
 
 fn registry(found: Found) -> Registry {
-    let Found { manager, endpoints, notes } = found;
+    let Found { manager, endpoints, notes, files } = found;
     let host = |endpoint: package_managers::Endpoint| Host {
         private: private_addresses(&endpoint.host, endpoint.port),
         host: endpoint.host,
@@ -100,6 +103,7 @@ fn registry(found: Found) -> Registry {
         name: manager.name().to_owned(),
         hosts: endpoints.into_iter().map(host).collect(),
         notes,
+        files,
     }
 }
 

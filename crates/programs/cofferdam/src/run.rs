@@ -199,7 +199,7 @@ struct Prepared {
 impl Prepared {
     fn new(arguments: &Arguments, config: &Config, working_directory: &Path) -> Result<Self> {
         let caller = presets::Caller::of_this_process();
-        let presets = chosen_presets(arguments, &caller)?;
+        let presets = chosen_presets(arguments, &caller, working_directory)?;
         let writable = writable_folders(arguments, &presets, working_directory)?;
         let mut guarded = guarded::Guarded::new(arguments, config, writable.clone())?;
         let choice = choose_policy::choose(arguments, config, presets.first(), &writable)?;
@@ -220,6 +220,7 @@ impl Prepared {
             presets: &presets,
             flags: &arguments.mount,
             certificates: &environment.certificates,
+            system: &choice.files,
             working_directory,
             program,
         })?;
@@ -242,13 +243,15 @@ fn writable_folders(arguments: &Arguments, presets: &[Preset], working_directory
 }
 
 /// The presets that apply: those named, else the program's own; those of managed package managers too.
-fn chosen_presets(arguments: &Arguments, caller: &presets::Caller) -> Result<Vec<Preset>> {
+fn chosen_presets(arguments: &Arguments, caller: &presets::Caller, working_directory: &Path) -> Result<Vec<Preset>> {
     let mut chosen: Vec<Preset> = Vec::new();
     match arguments.program_preset.as_slice() {
         [none] if none == "none" => return Ok(chosen),
         [] => {
             let program = arguments.command.first().map_or("", String::as_str);
-            chosen.extend(presets::of_program(program, caller)?);
+            // For a program that is not there nothing is opened, and nothing is made in its folders.
+            let preset = presets::of_program(program, caller)?;
+            chosen.extend(preset.filter(|_| is_installed(program, arguments, caller, working_directory)));
         }
         names => {
             for name in names {
@@ -264,6 +267,16 @@ fn chosen_presets(arguments: &Arguments, caller: &presets::Caller) -> Result<Vec
         }
     }
     Ok(chosen)
+}
+
+/// Whether the command is there to be run, as far as can be seen from outside.
+fn is_installed(program: &str, arguments: &Arguments, caller: &presets::Caller, working_directory: &Path) -> bool {
+    if program.contains('/') {
+        return working_directory.join(program).is_file();
+    }
+    let given = arguments.env.iter().rev().find(|variable| variable.name == "PATH");
+    let path = given.and_then(|variable| variable.value.as_ref()).or_else(|| caller.environment.get("PATH"));
+    mounts::find_program(program, path.map(String::as_str)).is_some()
 }
 
 /// A run that has its folder.

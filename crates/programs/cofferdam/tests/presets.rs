@@ -138,3 +138,41 @@ fn an_agents_settings_are_not_the_commands_to_change() -> Result<()> {
     assert_eq!(std::fs::read_to_string(home.join(".gemini/settings.json"))?, "{}");
     Ok(())
 }
+
+/// A leftover folder of a program that is gone is left as it is.
+#[test]
+fn a_program_that_is_not_installed_gets_no_settings() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let home = std::fs::canonicalize(folder.path())?.join("home");
+    let work = home.with_file_name("work");
+    std::fs::create_dir_all(&work)?;
+    for left in [".claude", ".gemini", ".codex", ".copilot", ".azure", ".local/share/opencode"] {
+        std::fs::create_dir_all(home.join(left))?;
+    }
+    for program in ["claude", "gemini", "codex", "copilot", "az", "opencode", "./bin/claude"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
+        command.args(["run", "--", program]).current_dir(&work).env("PATH", "/nowhere/bin");
+        command.env("HOME", &home).env("XDG_STATE_HOME", home.with_file_name("state")).env_remove("XDG_RUNTIME_DIR");
+        for name in ["XDG_CONFIG_HOME", "CODEX_HOME", "AZURE_CONFIG_DIR", "CLAUDE_CONFIG_DIR"] {
+            command.env_remove(name);
+        }
+        let output = command.output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(127), "{program}: {said}");
+        assert!(!said.contains("preset"), "{program}: {said}");
+    }
+    let mut made = Vec::new();
+    let mut folders = vec![home.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            made.push(path.strip_prefix(&home)?.display().to_string());
+            folders.extend(path.is_dir().then_some(path));
+        }
+    }
+    made.sort();
+    let before =
+        [".azure", ".claude", ".codex", ".copilot", ".gemini", ".local", ".local/share", ".local/share/opencode"];
+    assert_eq!(made, before);
+    Ok(())
+}

@@ -27,6 +27,8 @@ pub(crate) struct Choice {
     pub(crate) is_bare: bool,
     /// What was opened by managed paths and a program's preset, for notes and the record.
     pub(crate) said: Vec<String>,
+    /// What of the system the package managers that are opened can't do without.
+    pub(crate) files: Vec<PathBuf>,
 }
 
 /// Chooses, reads, and fills in.
@@ -45,11 +47,13 @@ pub(crate) fn choose(
             let refused =
                 |refusal: source::Refusal| refusal.into_failure(&path.display().to_string(), code::RUN_FAILED);
             let source = source::read(&path)?.map_err(refused)?;
-            Choice { source, origin: path.display().to_string(), is_bare: false, said: Vec::new() }
+            Choice { source, origin: path.display().to_string(), is_bare: false, said: Vec::new(), files: Vec::new() }
         }
         None => of_flags(arguments, by_flags, preset, writable)?,
     };
-    choice.said.extend(managed_path::fill(Arc::make_mut(&mut choice.source.file.spec), config, writable)?);
+    let filled = managed_path::fill(Arc::make_mut(&mut choice.source.file.spec), config, writable)?;
+    choice.said.extend(filled.said);
+    choice.files.extend(filled.files);
     if arguments.watch {
         watch(Arc::make_mut(&mut choice.source.file.spec));
         choice.origin.push_str(" (watch)");
@@ -65,10 +69,11 @@ fn of_flags(arguments: &Arguments, by_flags: bool, preset: Option<&Preset>, writ
     }));
     let registries = registries::find(&registries::managers(&toggles)?, writable)?;
     let mut said = Vec::new();
-    let mut managed = Vec::new();
+    let (mut managed, mut files) = (Vec::new(), Vec::new());
     for registry in &registries {
         managed.extend(managed_path::as_managed(registry, &arguments.managed_address));
         said.extend(managed_path::describe(registry));
+        files.extend(registry.files.iter().cloned());
     }
     let program =
         preset.filter(|preset| !preset.hosts.is_empty()).map(|preset| (preset.name.clone(), preset.hosts.clone()));
@@ -92,7 +97,7 @@ fn of_flags(arguments: &Arguments, by_flags: bool, preset: Option<&Preset>, writ
     };
     let parsed = source::parse("the policy of these flags", text.as_bytes(), std::env::current_dir()?);
     let source = parsed.map_err(|refusal| refusal.into_failure("what these flags ask for", code::RUN_FAILED))?;
-    Ok(Choice { source, origin, is_bare, said })
+    Ok(Choice { source, origin, is_bare, said, files })
 }
 
 /// `--watch`: what would deny or ask is noted and goes on. Allowing stays enforced, since only that opens guards.

@@ -69,6 +69,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) presets: &'a [Preset],
     pub(crate) flags: &'a [MountFlag],
     pub(crate) certificates: &'a [PathBuf],
+    /// Files and folders of the system, as those who are not root see them.
+    pub(crate) system: &'a [PathBuf],
     pub(crate) working_directory: &'a Path,
     pub(crate) program: Option<PathBuf>,
 }
@@ -107,6 +109,11 @@ pub(crate) fn choose(wanted: &Wanted<'_>) -> Result<Opened> {
     for certificate in wanted.certificates.iter().filter(|path| !sees(path)) {
         opened.mounts.push(Mount::system(certificate));
     }
+    for path in wanted.system.iter().filter(|path| !sees(path)) {
+        opened.mounts.push(Mount::system(path));
+        opened.said.push(format!("{} (ro)", path.display()));
+        opened.credentials.extend(apt_passwords(path));
+    }
     if let Some(program) = &wanted.program {
         let shown = program_mounts(program, &sees)?;
         let folders = shown.iter().filter(|mount| matches!(mount, Mount::Bind { .. }));
@@ -116,6 +123,19 @@ pub(crate) fn choose(wanted: &Wanted<'_>) -> Result<Opened> {
     }
     look_into(wanted.working_directory, &mut opened);
     Ok(opened)
+}
+
+/// Passwords for sources, among apt's settings, that this user may read (apt_auth.conf(5)).
+fn apt_passwords(folder: &Path) -> Vec<String> {
+    let parts = fs::read_dir(folder.join("auth.conf.d")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let all = parts.chain([folder.join("auth.conf")]);
+    // Root's command is somebody else in the sandbox.
+    let is_root = rustix::process::geteuid().is_root();
+    let readable = |file: &Path| match is_root {
+        true => fs::metadata(file).is_ok_and(|found| found.mode() & 0o004 != 0),
+        false => fs::File::open(file).is_ok(),
+    };
+    all.filter(|file| readable(file)).map(|file| file.display().to_string()).collect()
 }
 
 /// Whether anyone on this machine may read the folder.
@@ -267,7 +287,7 @@ mod tests {
     fn a_missing_mount_is_refused() {
         let flags = [MountFlag { source: "/not/there".into(), target: "/x".into(), writable: false }];
         let (presets, certificates, working_directory) = (&[][..], &[][..], Path::new("/nonexistent"));
-        let wanted = Wanted { presets, flags: &flags, certificates, working_directory, program: None };
+        let wanted = Wanted { presets, flags: &flags, certificates, system: &[], working_directory, program: None };
         assert!(choose(&wanted).is_err());
     }
 }
