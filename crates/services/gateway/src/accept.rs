@@ -94,6 +94,7 @@ async fn serve(worker: &Worker, listener: &Listener, life: impl Fn(Arrived) -> L
         for _ in 0..TURN {
             match listener.take() {
                 Ok((socket, client, local)) => {
+                    worker.note_arrival();
                     let count = Counted::new(worker.shared.tally.clone(), Rc::clone(&worker.live));
                     if count.total() > worker.shared.settings.max_connections as u64 {
                         worker.shared.tally.error();

@@ -1,11 +1,15 @@
 //! One thread of a gateway: its listeners, its connections, and the pump that moves their bytes.
 
+/// Whether to look for more or to sleep.
+mod busy_poll;
+/// The pump's turns.
+mod drive;
+
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     io,
     os::fd::OwnedFd,
-    pin::pin,
     rc::Rc,
     sync::{Arc, mpsc},
     time::Duration,
@@ -19,7 +23,7 @@ use tokio::{
     runtime::LocalOptions,
     sync::{Notify, mpsc as orders},
     task::{AbortHandle, JoinHandle},
-    time::{Instant, MissedTickBehavior},
+    time::Instant,
 };
 
 use crate::{
@@ -27,8 +31,7 @@ use crate::{
     datagrams::{self, Datagrams, PortSocket},
     dns::{self, DnsContext},
     flow::{Live, OpenFlow},
-    late,
-    pump::{self, Bounds, By, Ended, Key, Pump},
+    pump::{self, Bounds, Key, Pump},
     record::{self, End},
     rejudge::{self, Share},
     shared::Shared,
@@ -36,9 +39,6 @@ use crate::{
 
 /// How many connections are gone over at once when the gateway stops.
 const STOP_SLICE: usize = 512;
-
-/// How long the end of a connection may wait to be recorded.
-const ENDS_WAIT: Duration = Duration::from_millis(5);
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -78,8 +78,10 @@ pub(crate) struct Worker {
     pub(crate) live: Rc<Live>,
     /// Judgements that open connections wait for.
     waiting: RefCell<HashMap<Key, AbortHandle>>,
-    /// Ends wait to be recorded.
-    ends_wait: Cell<bool>,
+    /// Since when ends wait to be recorded.
+    ends_wait: Cell<Option<std::time::Instant>>,
+    /// A connection was taken since the pump last had its turn.
+    arrived: Cell<bool>,
 }
 
 /// Runs a worker until it is told to stop. `ready` is told when it listens, or why it does not.
@@ -131,7 +133,8 @@ impl Worker {
             wake: Notify::new(),
             live: Rc::default(),
             waiting: RefCell::default(),
-            ends_wait: Cell::new(false),
+            ends_wait: Cell::new(None),
+            arrived: Cell::new(false),
             shared,
         });
         let mut tasks = Vec::new();
@@ -188,116 +191,6 @@ impl Worker {
         self.end_all().await;
         pump.abort();
         self.record_ends().await;
-    }
-
-    /// Turns the pump whenever there is something to move.
-    async fn drive(self: Rc<Self>) {
-        let epoll = match self.pump.borrow().epoll().try_clone_to_owned().and_then(watch) {
-            Ok(epoll) => epoll,
-            Err(error) => {
-                tracing::error!(%error, "the pump can't be waited for");
-                return;
-            }
-        };
-        let mut sweep = tokio::time::interval(Duration::from_secs(1));
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut ends = pin!(tokio::time::sleep(Duration::ZERO));
-        let mut ends_due = false;
-        loop {
-            tokio::select! {
-                ready = epoll.readable() => match ready {
-                    // Cleared before the turn: what comes during it makes it readable again.
-                    Ok(mut ready) => ready.clear_ready(),
-                    Err(error) => {
-                        tracing::error!(%error, "the pump can't be waited for");
-                        return;
-                    }
-                },
-                () = self.wake.notified() => {}
-                _ = sweep.tick() => self.pump.borrow_mut().sweep(),
-                () = &mut ends, if ends_due => {
-                    ends_due = false;
-                    // Beside the pump: where lines must be on the disk, it would stand still meanwhile.
-                    let worker = Rc::clone(&self);
-                    tokio::task::spawn_local(async move { worker.record_ends().await });
-                }
-            }
-            loop {
-                let drained = self.turn_once();
-                self.answer();
-                if drained {
-                    break;
-                }
-                tokio::task::yield_now().await;
-            }
-            if self.ends_wait.replace(false) && !ends_due {
-                ends.as_mut().reset(Instant::now() + ENDS_WAIT);
-                ends_due = true;
-            }
-        }
-    }
-
-    /// Moves what can be moved. `true` when nothing is left to do at once.
-    pub(crate) fn turn_once(&self) -> bool {
-        self.pump.borrow_mut().turn()
-    }
-
-    /// Sees to it that the pump has a turn soon, where it was touched outside its own and has something left to do.
-    pub(crate) fn wake_if_due(&self) {
-        if self.pump.borrow().is_due() {
-            self.wake.notify_one();
-        }
-    }
-
-    /// Deals with what the pump found: questions and ends.
-    fn answer(self: &Rc<Self>) {
-        loop {
-            let (asked, ended) = {
-                let mut pump = self.pump.borrow_mut();
-                (pump.take_asked(), pump.take_ended())
-            };
-            if asked.is_empty() && ended.is_empty() {
-                return;
-            }
-            for (key, asked) in asked {
-                late::take_up(self, key, asked);
-            }
-            for ended in ended {
-                self.note_end(ended);
-            }
-        }
-    }
-
-    /// Writes the ends that no decision has taken along.
-    async fn record_ends(&self) {
-        if let Err(error) = self.shared.audit.record_waiting().await {
-            tracing::error!(%error, "the end of a flow could not be recorded");
-            self.shared.tally.error();
-        }
-    }
-
-    /// Closes what ended, and leaves its event for the next write.
-    fn note_end(&self, ended: Ended<Box<OpenFlow>>) {
-        self.stop_waiting(ended.key);
-        let Ended { left, by, error, .. } = ended;
-        self.shared.tally.moved(left.sent, left.received);
-        if !left.flow.records_end {
-            return;
-        }
-        let end = End {
-            by: match by {
-                By::Client => EndedBy::Client,
-                By::Server => EndedBy::Server,
-                By::Finished => EndedBy::Finished,
-                By::Bound => EndedBy::Bound,
-            },
-            cut: None,
-            bytes: Transfer { sent: left.sent, received: left.received },
-            error: error.map(|error| error.to_string()),
-        };
-        // Nothing waits for it: the next decision's write takes it along, or the clock.
-        self.shared.audit.record_later(record::ended(&left.flow, end));
-        self.ends_wait.set(true);
     }
 
     /// Runs a judgement that an open connection waits for.

@@ -6,10 +6,7 @@ use std::{
 };
 
 use policy::model::Hop;
-use rustix::{
-    event::{PollFd, PollFlags, Timespec},
-    io::Errno,
-};
+use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpStream, UdpSocket};
 
@@ -82,12 +79,11 @@ pub(super) async fn tcp_stream(hop: &Hop, address: SocketAddr) -> Result<Connect
         Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
         Err(error) => return Err(from_kernel(error)),
     }
-    // To a server on this machine the connection is there when the call returns.
-    if is_decided(&socket).map_err(from_kernel)? {
-        return match socket.take_error().map_err(from_kernel)? {
-            None => Ok(Connected::Own(socket.into())),
-            Some(error) => Err(from_kernel(error)),
-        };
+    // To a server on this machine the connection is there when the call returns, which a second call tells (connect(2)).
+    match socket.connect(&address.into()) {
+        Ok(()) => return Ok(Connected::Own(socket.into())),
+        Err(error) if error.raw_os_error() == Some(Errno::ALREADY.raw_os_error()) => {}
+        Err(error) => return Err(from_kernel(error)),
     }
     let stream = TcpStream::from_std(socket.into()).map_err(from_kernel)?;
     stream.writable().await.map_err(from_kernel)?;
@@ -95,13 +91,6 @@ pub(super) async fn tcp_stream(hop: &Hop, address: SocketAddr) -> Result<Connect
         None => Ok(stream.into()),
         Some(error) => Err(from_kernel(error)),
     }
-}
-
-/// Whether a connection that was begun has come about or failed.
-fn is_decided(socket: &Socket) -> io::Result<bool> {
-    let mut descriptors = [PollFd::new(socket, PollFlags::OUT)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    Ok(rustix::event::poll(&mut descriptors, Some(&now))? > 0)
 }
 
 /// A UDP socket that speaks with this address alone.

@@ -220,10 +220,14 @@ impl Direction {
         }
     }
 
-    /// Passes the end on, once everything before it was written.
-    pub(super) fn close(&mut self, to: &OwnedFd) {
-        if !self.closed {
-            self.closed = true;
+    /// Passes the end on, once everything before it was written. Where this is the second end, closing the socket, which
+    /// comes next, passes it on: the peer's own end was read, so nothing unread makes that a reset.
+    pub(super) fn close(&mut self, to: &OwnedFd, second: bool) {
+        if self.closed {
+            return;
+        }
+        self.closed = true;
+        if !second {
             // It fails only where the socket is gone, which the other direction finds out.
             let _ = rustix::net::shutdown(to, Shutdown::Write);
         }

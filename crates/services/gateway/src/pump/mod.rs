@@ -120,6 +120,17 @@ pub(crate) struct Bounds {
     pub(crate) first_bytes: Duration,
 }
 
+/// What a turn of the pump found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Nothing to do.
+    Idle,
+    /// Everything there was to do, and did it.
+    Done,
+    /// More than one turn can do.
+    More,
+}
+
 /// The connections of one thread.
 pub(crate) struct Pump<F> {
     epoll: OwnedFd,
@@ -198,8 +209,9 @@ impl<F> Pump<F> {
         Ok(key)
     }
 
-    /// Moves what can be moved. `true` when there is nothing left to do before the epoll set is readable again.
-    pub(crate) fn turn(&mut self) -> bool {
+    /// Moves what can be moved. Unless there is more, nothing is left to do before the epoll set is readable again.
+    pub(crate) fn turn(&mut self) -> Turn {
+        let was_due = self.is_due();
         for key in std::mem::take(&mut self.again) {
             self.advance(key);
         }
@@ -219,8 +231,13 @@ impl<F> Pump<F> {
                 self.advance(key);
             }
         }
+        let idle = events.is_empty() && !was_due;
         self.events = events;
-        drained && self.again.is_empty()
+        match drained && self.again.is_empty() {
+            false => Turn::More,
+            true if idle => Turn::Idle,
+            true => Turn::Done,
+        }
     }
 
     /// Whether there is something to do that the epoll set does not tell of.

@@ -206,7 +206,7 @@ impl<F> Tunnel<F> {
             }
             if self.up.ended {
                 self.up.release_pipe(pipes);
-                self.up.close(&self.upstream);
+                self.up.close(&self.upstream, self.down.closed);
                 return Ok(());
             }
             if !self.client_ready.readable || !self.gate.wants_client() {
@@ -276,7 +276,7 @@ impl<F> Tunnel<F> {
             }
             if self.down.ended {
                 self.down.release_pipe(pipes);
-                self.down.close(&self.client);
+                self.down.close(&self.client, self.up.closed);
                 return Ok(());
             }
             if !self.upstream_ready.readable || !self.gate.wants_server() {
