@@ -69,7 +69,7 @@ mod told;
 mod waiting;
 
 pub(crate) use arguments::Arguments;
-pub(crate) use found::Found;
+pub(crate) use found::{Found, not_compared};
 pub(crate) use held::{Guard, Replaced};
 
 /// The longest line that is said about paths that others chose.
@@ -79,7 +79,7 @@ const LONGEST_NOTE: usize = 4096;
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let config = Config::load()?;
     // Forks, so before anything makes a thread. Only the process that will hold the gateway returns.
-    sandbox::guard().map_err(|error| failed(&error, error.hint()))?;
+    let front = sandbox::guard().map_err(|error| failed(&error, error.hint()))?;
     let begun = Begun::new()?;
     log_to_standard_error();
     let working_directory = working_directory(arguments.workdir.as_deref())?;
@@ -113,6 +113,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     run.write(&record)?;
     // Only now: of two that start at once, each has said what it protects before it looks at the other.
     let checked = prepared.guarded.add_live_runs(&runs, &run);
+    front.leave_word(&found::not_compared(record.guard.windows()));
     let outcome = checked.and_then(|()| {
         Live { arguments: &arguments, config: &config, runs: &runs, run: &run, events: &events }.start(
             begun,

@@ -19,7 +19,8 @@ use values::RunId;
 use crate::{
     config::Config,
     failure::{Failure, code},
-    run::{Guard, Replaced},
+    output::note,
+    run::{Guard, Replaced, not_compared},
 };
 
 /// What `run.json` says.
@@ -132,7 +133,13 @@ impl Runs {
             let was_locked = run.folder.join("lock").exists();
             if was_locked && !run.is_live() {
                 match run.read() {
-                    Ok(record) => self.end(&run, &record)?,
+                    Ok(record) => {
+                        if record.ended.is_none() {
+                            let what = not_compared(record.guard.windows());
+                            note(&format!("run {} was killed: {what}", run.id.short()));
+                        }
+                        self.end(&run, &record)?;
+                    }
                     Err(_) => self.unlist(&run)?,
                 }
             }

@@ -4,7 +4,7 @@ mod support;
 
 use std::{
     fs,
-    io::Write as _,
+    io::{BufRead as _, BufReader, Write as _},
     os::unix::process::CommandExt as _,
     path::Path,
     process::{Command, Stdio},
@@ -132,5 +132,29 @@ fn rights_that_the_command_took_away_hide_no_repository() -> Result<()> {
         as_ordinary(&world, Path::new("git"), &folder, &["status"])?;
     }
     assert!(!world.path().join("escaped").exists(), "{}", done.err);
+    Ok(())
+}
+
+/// Where both were killed nobody could say it then; the next run does, once.
+#[test]
+fn a_run_that_was_killed_leaves_word_of_what_nobody_looked_at() -> Result<()> {
+    let world = World::new()?;
+    let mut command = world.command(&["run", "--", "sh", "-c", "echo ready; read go"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let mut out = BufReader::new(child.stdout.take().context("no output")?);
+    out.read_line(&mut String::new())?;
+    child.kill()?;
+    child.wait()?;
+    // The gateway dies with its front, a moment later: until then the run is a live one.
+    let mut said = String::new();
+    for _ in 0..200 {
+        said = world.run(&["run", "--quiet", "--", "true"])?.expect(0).err;
+        if !said.is_empty() {
+            break;
+        }
+    }
+    assert!(said.contains("was killed: before you use git, read config and hooks in every .git there"), "{said}");
+    assert!(said.contains(&world.work().display().to_string()), "{said}");
+    assert_eq!(world.run(&["run", "--quiet", "--", "true"])?.expect(0).err, "");
     Ok(())
 }

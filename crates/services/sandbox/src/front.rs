@@ -2,14 +2,15 @@
 //!
 //! `cofferdam run` forks once, before it has a thread. The child goes on and becomes the gateway; this parent keeps
 //! nothing but the wait for it. When the gateway is killed, the front is still there: it gives the terminal back as
-//! it was, and ends with 125, so that nobody mistakes the workload's disappearance for success. When the front is
-//! killed, the gateway dies with it, and with the gateway the sandbox.
+//! it was, says what the gateway can't do any more, and ends with 125, so that nobody mistakes the workload's
+//! disappearance for success. When the front is killed, the gateway dies with it, and with the gateway the sandbox.
 
 use std::io::{self, Write as _};
 use std::mem::MaybeUninit;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, Pid, Signal, getppid, set_dumpable_behavior, set_parent_process_death_signal};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
@@ -44,8 +45,27 @@ impl GuardError {
     }
 }
 
+/// The longest word that is left with the front: as much as a pipe takes at once.
+const LONGEST_WORD: usize = 4096;
+
+/// The gateway's side of the front.
+#[derive(Debug)]
+pub struct Front {
+    words: OwnedFd,
+}
+
+impl Front {
+    /// Leaves a word with the front, to be said only if the gateway is killed: what it then can't do any more.
+    pub fn leave_word(&self, text: &str) {
+        let end = text.floor_char_boundary(LONGEST_WORD - 1);
+        let line = format!("{}\n", text.get(..end).unwrap_or_default());
+        // A front that is gone took the gateway with it.
+        let _ = rustix::io::write(&self.words, line.as_bytes());
+    }
+}
+
 /// Forks. Comes back in the child only; the parent ends with the child's code, or with 125 when it was killed.
-pub fn guard() -> Result<(), GuardError> {
+pub fn guard() -> Result<Front, GuardError> {
     if std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1) {
         return Err(GuardError::Threads);
     }
@@ -56,17 +76,22 @@ pub fn guard() -> Result<(), GuardError> {
     // SAFETY: both sets are live; this is the only thread.
     unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const watched, before.as_mut_ptr()) };
     let front = rustix::process::getpid();
+    let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
+    let (left, words) = pipe_with(flags).map_err(|errno| GuardError::Fork(errno.into()))?;
     // SAFETY: there is one thread, so the child is a whole program.
     match unsafe { libc::fork() } {
         -1 => Err(GuardError::Fork(io::Error::last_os_error())),
         0 => {
             // SAFETY: the set was filled by the call above.
             unsafe { libc::sigprocmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
-            die_with(front).map_err(|errno| GuardError::Fork(errno.into()))
+            drop(left);
+            die_with(front).map_err(|errno| GuardError::Fork(errno.into()))?;
+            Ok(Front { words })
         }
         child => {
-            let code = watch(child, &watched);
-            std::process::exit(end(code, terminal.as_ref()))
+            drop(words);
+            let ended = watch(child, &watched);
+            std::process::exit(end(ended, terminal.as_ref(), &left))
         }
     }
 }
@@ -125,7 +150,7 @@ fn reap(child: libc::pid_t) -> Option<Ended> {
     libc::WIFSIGNALED(status).then(|| Ended::Killed(libc::WTERMSIG(status)))
 }
 
-fn end(ended: Ended, terminal: Option<&(BorrowedFd<'_>, Termios)>) -> i32 {
+fn end(ended: Ended, terminal: Option<&(BorrowedFd<'_>, Termios)>, left: &OwnedFd) -> i32 {
     match ended {
         Ended::Exited(code) => code,
         Ended::Killed(signal) => {
@@ -138,6 +163,11 @@ fn end(ended: Ended, terminal: Option<&(BorrowedFd<'_>, Termios)>) -> i32 {
                 io::stderr(),
                 "cofferdam: the gateway was killed (signal {signal}); everything in the sandbox was killed with it"
             );
+            let mut words = [0; LONGEST_WORD];
+            let length = rustix::io::read(left, &mut words).unwrap_or(0);
+            for line in String::from_utf8_lossy(words.get(..length).unwrap_or_default()).lines() {
+                let _ = writeln!(io::stderr(), "cofferdam: {line}");
+            }
             FAILED
         }
     }

@@ -1,16 +1,34 @@
 //! What the end of a run found in the folders that the command could write: git's settings and hooks that were not
 //! there before, and protected files that the host replaced meanwhile.
 
+use std::path::PathBuf;
+
 use audit_event::bounded;
 use sandbox::{AtTheEnd, RepositoryWatch};
 
-use super::Guard;
+use super::{Guard, LONGEST_NOTE};
 use crate::output::note;
 
 /// How many findings are said and recorded one by one.
 const NAMED: usize = 40;
 /// The longest finding in a record.
 const LONGEST: usize = 600;
+
+/// What a person must know where nobody looked at the end.
+pub(crate) fn not_compared(folders: &[PathBuf]) -> String {
+    let mut named: Vec<String> = folders.iter().take(NAMED).map(|folder| folder.display().to_string()).collect();
+    if folders.len() > NAMED {
+        named.push(format!("{} more", folders.len() - NAMED));
+    }
+    // Paths are shown on a terminal.
+    bounded(
+        &format!(
+            "before you use git, read config and hooks in every .git there: nobody looked at what git would run in {}",
+            named.join(", ")
+        ),
+        LONGEST_NOTE,
+    )
+}
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -71,7 +89,7 @@ fn limited<'a>(failed: &[String], named: usize, others: impl Iterator<Item = &'a
 
 #[cfg(test)]
 mod tests {
-    use super::{NAMED, limited};
+    use super::{NAMED, limited, not_compared};
 
     #[test]
     fn what_could_not_be_disarmed_comes_first_and_is_all_said() {
@@ -81,5 +99,12 @@ mod tests {
         assert!(said.iter().take(100).all(|text| text == "failed"));
         let recorded = limited(&failed, NAMED, harmful.iter());
         assert!(recorded.iter().any(|text| text.starts_with("and 60 more that could not")), "{recorded:?}");
+    }
+
+    #[test]
+    fn many_folders_are_named_within_a_bound() {
+        let folders = vec![std::path::PathBuf::from(format!("/{}", "x".repeat(400))); 100];
+        let said = not_compared(&folders);
+        assert!(said.len() <= super::LONGEST_NOTE + 8 && said.starts_with("before you use git"), "{}", said.len());
     }
 }

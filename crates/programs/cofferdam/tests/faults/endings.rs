@@ -58,6 +58,7 @@ fn killed(who: &str) -> Result<(Option<i32>, String)> {
 fn a_killed_gateway() -> Result<()> {
     let (code, told) = killed("gateway")?;
     ensure!(code == Some(125) && told.contains("the gateway was killed (signal 9)"), "{code:?} {told}");
+    ensure!(told.contains("before you use git, read config and hooks in every .git there"), "{told}");
     Ok(())
 }
 
