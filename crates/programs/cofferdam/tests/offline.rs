@@ -323,6 +323,16 @@ fn settings_show_their_origin() -> Result<()> {
 }
 
 #[test]
+fn a_url_as_a_host_is_answered_with_the_host() -> Result<()> {
+    let world = World::new()?;
+    let done = world.run(&["run", "--allow", "https://api.example.com/v1", "--", "true"])?.expect(125);
+    assert!(done.err.contains("write api.example.com:443"), "{}", done.err);
+    let help = world.run(&["run", "--help"])?.expect(0).out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(help.contains("`api.example.com:443` one port, `api.example.com` every port"), "{help}");
+    Ok(())
+}
+
+#[test]
 fn a_command_without_the_two_dashes_is_told_about_them() -> Result<()> {
     let world = World::new()?;
     let done = world.run(&["run", "ls"])?.expect(125);

@@ -11,7 +11,7 @@ use crate::{completions, config};
 const EXAMPLES: &str = "\
 Examples:
   cofferdam run -- ./agent.py                                   nothing may leave; the end says what was denied
-  cofferdam run --allow api.example.com -- ./agent.py           one host
+  cofferdam run --allow api.example.com:443 -- ./agent.py       one host, one port (without it: every port)
   cofferdam run --allow 'wiki.corp.example@10.20.0.0/16' -- ./agent.py
                                                                 a host whose addresses are private
   cofferdam run --managed pip,npm -- ./build.sh                 package registries, from their own configuration
@@ -34,8 +34,9 @@ pub(crate) struct Arguments {
     /// What happens to what no rule names. `unrestricted` must be said.
     #[arg(long, value_name = "MODE", help_heading = "Policy")]
     pub(crate) mode: Option<Mode>,
-    /// Allow HOST[:PORT][@CIDR] or CIDR[:PORT]. HOST may be `*.example.com`; a host whose addresses are private
-    /// needs its range. `registry:NAME` is `--managed NAME`.
+    /// Allow HOST[:PORT][@CIDR] or CIDR[:PORT]: `api.example.com:443` one port, `api.example.com` every port. HOST may be
+    /// `*.example.com`, which is every sub-name and not `example.com`; a host whose addresses are private needs its
+    /// range. `registry:NAME` is `--managed NAME`.
     #[arg(long, value_name = "WHERE", help_heading = "Policy")]
     pub(crate) allow: Vec<Destination>,
     /// Deny HOST[:PORT] or CIDR[:PORT], before everything that is allowed.
@@ -160,6 +161,9 @@ impl FromStr for Destination {
         if let Some(name) = text.strip_prefix("registry:") {
             return Ok(Destination::Registry(name.to_owned()));
         }
+        if let Some(error) = as_url(text) {
+            return Err(error);
+        }
         let (place, addresses) = match text.split_once('@') {
             Some((place, range)) => (place, Some(range_of(range).ok_or_else(|| format!("{range:?} is no range"))?)),
             None => (text, None),
@@ -174,6 +178,20 @@ impl FromStr for Destination {
         let host = policy::HostPattern::parse(front).map_err(|error| error.to_string())?;
         Ok(Destination::Host { host: host.to_string(), port, addresses })
     }
+}
+
+/// What to write instead of a URL: rules are about hosts and ports.
+fn as_url(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let port = match (host.rsplit_once(':'), scheme.to_ascii_lowercase().as_str()) {
+        (Some((_, digits)), _) if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => "",
+        (_, "https" | "wss") => ":443",
+        (_, "http" | "ws") => ":80",
+        (_, _) => "",
+    };
+    Some(format!("a host is expected, not a URL: write {host}{port} (paths and methods are a policy file's `http`)"))
 }
 
 /// `10.0.0.0/8`, `::1`, `[fd00::]/8`.
@@ -317,6 +335,21 @@ mod tests {
         }
         for wrong in ["", "a b", "x:0", "x:65536", "x:", "x:080", "10.0.0.1@10.0.0.0/8", "0x7f.1", "x@y", "http://x/"] {
             assert!(wrong.parse::<Destination>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_answered_with_the_host_to_write() {
+        for (url, host) in [
+            ("https://api.example.com/v1?x", "api.example.com:443"),
+            ("http://api.example.com", "api.example.com:80"),
+            ("HTTPS://user@api.example.com:8443/", "api.example.com:8443"),
+            ("ssh://git.example.com/x", "git.example.com"),
+            ("https://[2001:db8::1]/", "[2001:db8::1]:443"),
+        ] {
+            let error = url.parse::<Destination>().unwrap_err();
+            assert!(error.contains(&format!(": write {host} (")), "{url}: {error}");
+            assert!(host.parse::<Destination>().is_ok(), "{host}");
         }
     }
 
