@@ -9,6 +9,8 @@
 mod seen;
 /// The proposal as text.
 mod text;
+/// The proposal's own tests.
+mod trials;
 
 use audit_event::Event;
 use jiff::Timestamp;

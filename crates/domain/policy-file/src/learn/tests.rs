@@ -88,6 +88,16 @@ fn compiled(text: &str) -> CompiledPolicy {
         .unwrap_or_else(|errors| panic!("{text}\n{errors:?}"))
 }
 
+/// Each test of a proposal passes.
+fn pass_tests(text: &str) {
+    let file = parse("learned.yaml", text.as_bytes()).expect("parsed");
+    let policy = compiled(text);
+    for outcome in crate::run_tests(&policy, &file.tests, start()) {
+        assert!(outcome.passed, "{outcome:?}\n{text}");
+    }
+    assert!(!file.tests.is_empty() || text.contains("192.0.2.1/32"), "{text}");
+}
+
 fn verdict(policy: &CompiledPolicy, to: &str, address: Option<IpAddr>) -> Verdict {
     let to = Destination::parse(to).expect("a destination");
     let flow = facts_from(policy, &to, &Labels::default(), None, None, address, start());
@@ -141,6 +151,7 @@ fn a_run_becomes_a_policy_to_review() {
     let proposal = learned(&events);
     insta::assert_snapshot!(proposal.text);
     assert_eq!(proposal, learned(&events), "the same for the same events");
+    pass_tests(&proposal.text);
     let policy = compiled(&proposal.text);
     for (to, address, expected) in [
         ("api.example.com:443", None, Verdict::Allowed),
@@ -165,6 +176,27 @@ fn a_run_becomes_a_policy_to_review() {
     assert_eq!(answer("a.example.com", QueryType::Txt), NameAnswer::Refuse);
     assert_eq!(answer("db.internal", QueryType::A), NameAnswer::Resolve);
     assert_eq!(answer("idle.example", QueryType::A), NameAnswer::Refuse);
+}
+
+#[test]
+fn what_was_refused_and_allowed_is_no_test() {
+    let twice = [
+        of_flow(flow(Some("twice.example"), Some("198.51.100.4"), 443, "denied", "no-posts")),
+        of_flow(flow(Some("twice.example"), Some("198.51.100.4"), 443, "allowed", "reads")),
+        of_flow(flow(Some("never.example"), Some("198.51.100.5"), 443, "denied", "no-posts")),
+        of_flow(flow(None, Some("fe80::1"), 80, "denied", "guard:link-local")),
+    ];
+    let proposal = learned(&twice);
+    pass_tests(&proposal.text);
+    let denied: Vec<&str> = proposal.text.lines().filter(|line| line.contains("expect: denied")).collect();
+    assert_eq!(
+        denied,
+        [
+            r#"    - { to: "[fe80::1]:80", expect: denied }"#,
+            r#"    - { to: "never.example:443", expect: denied }"#,
+            r#"    - { to: "not-in-the-record.invalid:443", expect: denied, rule: mode-default }"#,
+        ]
+    );
 }
 
 #[test]
@@ -231,6 +263,7 @@ proptest! {
             })
             .collect();
         let proposal = learned(&events);
+        pass_tests(&proposal.text);
         let policy = compiled(&proposal.text);
         for met in &seen {
             prop_assert_eq!(met.judged(&policy), Verdict::Allowed, "{:?}\n{}", met, proposal.text);
@@ -255,5 +288,6 @@ proptest! {
         asked.reason = rule;
         let proposal = learned(&[of_flow(record), of_question(asked)]);
         prop_assert!(parse("learned.yaml", proposal.text.as_bytes()).is_ok(), "{}", proposal.text);
+        pass_tests(&proposal.text);
     }
 }

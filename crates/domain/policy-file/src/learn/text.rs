@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::{
     Learned,
     seen::{Place, Seen, Sighting, Transport},
+    trials,
 };
 
 /// From how many names of one domain on a wildcard is worth a thought.
@@ -22,23 +23,23 @@ const PROCESSES: usize = 3;
 
 /// What destinations share that stand in one rule.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct RuleKey {
-    transport: Transport,
-    kind: Kind,
-    ports: Vec<u16>,
+pub(super) struct RuleKey {
+    pub(super) transport: Transport,
+    pub(super) kind: Kind,
+    pub(super) ports: Vec<u16>,
     record_types: Vec<&'static str>,
     assumed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+pub(super) enum Kind {
     Names,
     Addresses,
     Private,
 }
 
 /// The destinations of one rule.
-type Members = BTreeMap<Place, Sighting>;
+pub(super) type Members = BTreeMap<Place, Sighting>;
 
 pub(super) fn write(mut seen: Seen) -> Learned {
     seen.settle();
@@ -80,8 +81,9 @@ fn sort(seen: &Seen) -> BTreeMap<RuleKey, Members> {
 fn draw(out: &mut String, seen: &Seen, rules: &BTreeMap<RuleKey, Members>) -> fmt::Result {
     writeln!(
         out,
-        "# Proposed by `cofferdam policy learn` from {} flows and {} DNS questions",
-        seen.flows, seen.questions
+        "# Proposed by `cofferdam policy learn` from {} and {}",
+        count(seen.flows, "flow"),
+        count(seen.questions, "DNS question")
     )?;
     if let (Some(first), Some(last)) = (seen.all.first, seen.all.last) {
         writeln!(out, "# seen from {} to {}.", second(first), second(last))?;
@@ -102,7 +104,12 @@ fn draw(out: &mut String, seen: &Seen, rules: &BTreeMap<RuleKey, Members>) -> fm
         draw_rule(out, seen, key, members, &fresh_name(key, &mut names), priority)?;
         priority += 10;
     }
+    trials::draw(out, seen, rules.iter())?;
     draw_rest(out, seen)
+}
+
+fn count(number: u64, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 fn fresh_name(key: &RuleKey, taken: &mut BTreeSet<String>) -> String {
