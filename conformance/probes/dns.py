@@ -127,4 +127,5 @@ def flood(where, given):
     return 0
 
 
-net.run(main)
+if __name__ == "__main__":
+    net.run(main)

@@ -1,6 +1,6 @@
-"""h2.py HOST PORT AUTHORITY [HOST-FIELD] [--connect]: HTTP/2 with prior knowledge over plain TCP, one request by hand.
+"""h2.py HOST PORT AUTHORITY [HOST-FIELD] [--connect PROTOCOL]: HTTP/2 with prior knowledge over plain TCP, one request by hand.
 
---connect makes it an extended CONNECT (RFC 8441) for a WebSocket.
+--connect makes it an extended CONNECT (RFC 8441) for that protocol.
 """
 import struct
 
@@ -18,11 +18,12 @@ def frame(kind, flags, stream, payload):
 
 def main(arguments):
     extended = "--connect" in arguments
+    protocol = arguments.pop() if extended else None
     host, port, authority, *rest = [one for one in arguments if one != "--connect"]
     fields = literal(":method", "CONNECT" if extended else "GET") + literal(":scheme", "http")
     fields += literal(":path", f"/{net.CANARY}") + literal(":authority", authority)
     if extended:
-        fields += literal(":protocol", "websocket")
+        fields += literal(":protocol", protocol)
     for name in rest:
         fields += literal("host", name)
     sock = net.dial(host, port)

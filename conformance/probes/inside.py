@@ -7,6 +7,8 @@ or seen by the lab where it sends something itself.
   uring               sets up an io_uring
   namespace HOST      new user and network namespaces, then every namespace it can find, then dials HOST
   flush HOST          flushes rules, adds links and routes with what tools there are, then dials HOST
+  mount               mounts a process table, an empty file system and the root again
+  memory              looks into its parent and the first process: memory, calls, descriptors
   see NAME            looks for a process of that name
   write PATH          opens a file for writing
   read PATH           reads a file
@@ -119,6 +121,38 @@ def try_flush(host):
         except OSError as error:
             print(error)
     send(host)
+
+
+def try_mount():
+    folder = b"escape-mount"
+    os.makedirs(folder, exist_ok=True)
+    # Unhindered: in a view of its own, which nothing below changes for others.
+    LIBC.unshare(0x20000)
+    LIBC.mount(None, b"/", None, 0x44000, None)
+    for source, kind, flags in ((b"proc", b"proc", 0), (b"none", b"tmpfs", 0), (b"sysfs", b"sysfs", 0), (b"/", None, 0x1000)):
+        if LIBC.mount(source, folder, kind, flags, None) == 0:
+            LIBC.umount2(folder, 2)
+            tell("mount")
+        print(os.strerror(ctypes.get_errno()))
+
+
+def try_memory():
+    """Whoever may look into the first process or the one that started this holds the sandbox's own."""
+    for process in {1, os.getppid()}:
+        for name in ("mem", "environ", "auxv", "syscall", "fd/0", "cwd/.", "root/."):
+            try:
+                with open(f"/proc/{process}/{name}", "rb") as file:
+                    # The first page that the process has; the rest reads from the start.
+                    if name == "mem":
+                        with open(f"/proc/{process}/maps", encoding="utf-8") as maps:
+                            file.seek(int(maps.readline().split("-")[0], 16))
+                    file.read(16)
+                tell(f"memory-{name.replace('/', '-')}")
+            except OSError as error:
+                print(f"{process} {name}: {error}")
+        if LIBC.ptrace(16, process, None, None) == 0:
+            LIBC.ptrace(17, process, None, None)
+            tell("memory-traced")
 
 
 def try_see(name):

@@ -1,6 +1,6 @@
 //! The table and the JSON.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde::Serialize;
@@ -24,6 +24,8 @@ pub(crate) struct Run {
     setting: Setting,
     #[serde(flatten)]
     verdict: Verdict,
+    /// How long it took.
+    seconds: f64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     details: Vec<String>,
 }
@@ -54,8 +56,14 @@ impl Run {
             adapter: kind.name(),
             setting: instance.setting,
             verdict,
+            seconds: 0.0,
             details,
         }
+    }
+
+    /// The same, having taken this long.
+    pub(crate) fn lasting(self, time: Duration) -> Self {
+        Self { seconds: time.as_secs_f64(), ..self }
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::{
     fs,
+    num::NonZero,
     os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -25,8 +26,10 @@ use crate::{
     report::{Report, Run},
 };
 
-/// Labs at the same time.
-const LABS: usize = 2;
+/// Labs beyond one for each processor: most runs wait for something.
+const LABS_MORE: usize = 1;
+/// The most labs at the same time: each has servers of its own.
+const LABS_MOST: usize = 5;
 /// What a run may take beyond its own time before it is killed.
 const GRACE: Duration = Duration::from_secs(15);
 
@@ -50,7 +53,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
         let units = Mutex::new(units.into_iter());
         let runs = Mutex::new(Vec::new());
         thread::scope(|scope| {
-            let workers: Vec<_> = (0..LABS)
+            let labs = thread::available_parallelism().map_or(1, NonZero::get) + LABS_MORE;
+            let workers: Vec<_> = (0..labs.min(LABS_MOST))
                 .map(|number| {
                     let (units, runs) = (&units, &runs);
                     scope.spawn(move || work(*kind, number, arguments, units, runs))
@@ -130,6 +134,7 @@ fn run_one(
     let command = adapter.command(lab, places, instance, &record_path)?;
     // What came late from the run before is not this one's.
     lab.reached()?;
+    let begun = Instant::now();
     let time = Duration::from_secs(instance.case.time) + GRACE;
     let asked = match &instance.case.action {
         Some(action) => Some((action, Asked::new(places, instance)?)),
@@ -168,7 +173,7 @@ fn run_one(
         details.extend(reached.iter().take(60).map(|one| format!("reached: {one}")));
     }
     let _kept_only_where_it_matters = fs::remove_file(&record_path);
-    Ok(Run::new(place, kind, instance, verdict, details))
+    Ok(Run::new(place, kind, instance, verdict, details).lasting(begun.elapsed()))
 }
 
 /// What the standard lab says of a name.
@@ -177,7 +182,17 @@ fn script(spec: &LabSpec, name: &str) -> Result<DnsName> {
     script.cloned().with_context(|| format!("the lab has no name {name}"))
 }
 
-/// Fills the working directory: probes, policies, the CA, a git repository, a Go client where there is Go.
+/// The program itself where `cargo` is a front that needs a home.
+fn cargo() -> Option<PathBuf> {
+    let asked = Command::new("rustup").args(["which", "cargo"]).output().ok().filter(|asked| asked.status.success());
+    match asked {
+        Some(asked) => Some(PathBuf::from(String::from_utf8(asked.stdout).ok()?.trim())),
+        None => which("cargo"),
+    }
+}
+
+/// Fills the working directory: probes, policies, the CA, a git repository, registries' packages, a Go client where
+/// there is Go.
 fn furnish(lab: &Lab, arguments: &Arguments) -> Result<Places> {
     let home = Path::new(env!("CARGO_MANIFEST_DIR"));
     let work = lab.folder().join("work");
@@ -199,6 +214,14 @@ fn furnish(lab: &Lab, arguments: &Arguments) -> Result<Places> {
     fs::create_dir_all(&repository)?;
     git(&["init", "-q", "--bare"])?;
     git(&["config", "http.receivepack", "true"])?;
+    let python = which("python3").filter(|path| path.starts_with("/usr/")).unwrap_or("/usr/bin/python3".into());
+    let made = Command::new(&python).arg(home.join("registries.py")).arg(lab.folder().join("files")).status();
+    if !made.context("run registries.py")?.success() {
+        bail!("registries.py failed");
+    }
+    if let Some(cargo) = cargo() {
+        fs::copy(&cargo, work.join("cargo")).with_context(|| format!("copy {}", cargo.display()))?;
+    }
     if which("go").is_some() {
         let built = Command::new("go")
             .args(["build", "-o"])
@@ -211,7 +234,6 @@ fn furnish(lab: &Lab, arguments: &Arguments) -> Result<Places> {
             bail!("go did not build the client: {built}");
         }
     }
-    let python = which("python3").filter(|path| path.starts_with("/usr/")).unwrap_or("/usr/bin/python3".into());
     if let Some(user) = arguments.user {
         own(&work, user)?;
         own(&state, user)?;

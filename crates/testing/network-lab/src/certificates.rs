@@ -30,6 +30,8 @@ impl Certificates {
             "REQUESTS_CA_BUNDLE",
             "NODE_EXTRA_CA_CERTS",
             "GIT_SSL_CAINFO",
+            "PIP_CERT",
+            "CARGO_HTTP_CAINFO",
             "LAB_CA_FILE",
         ];
         names.map(|name| (name.to_owned(), bundle.display().to_string())).to_vec()

@@ -143,7 +143,8 @@ impl Lab {
         &self.certificates
     }
 
-    /// The lab's folder, the same inside and outside. `git/NAME` below it is served at `https://git.test/git/NAME`.
+    /// The lab's folder, the same inside and outside. `git/NAME` and `files/NAME` below it are
+    /// served at `https://git.test/git/NAME` and `https://git.test/files/NAME`.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }

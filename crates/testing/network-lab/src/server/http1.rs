@@ -12,6 +12,7 @@
 //! | `/hold` | a head, then nothing until the client goes |
 //! | `/switch` | 101 though nobody asked, then HTTP/1.1 as before |
 //! | `/git/…` | git's smart HTTP |
+//! | `/files/…` | that file of the lab's folder |
 //! | any other | the method, host, target and the body sent |
 //!
 //! A body with both Content-Length and Transfer-Encoding is chunked, unless the target says `prefer=length`.
@@ -24,7 +25,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{carried::Stream, git, http1_answers, recorder::Visit, web::Web, websocket};
+use super::{carried::Stream, files, git, http1_answers, recorder::Visit, web::Web, websocket};
 use crate::reached::What;
 
 /// The longest head.
@@ -89,6 +90,8 @@ pub(super) async fn serve<S: Stream>(mut stream: S, visit: &Visit, sni: Option<S
         request.body = read_body(&mut stream, &mut buffered, &request).await?;
         if request.path().starts_with("/git/") {
             git::answer(&mut stream, &request, &web.folder).await?;
+        } else if request.path().starts_with("/files/") {
+            files::answer(&mut stream, &request, &web.folder).await?;
         } else {
             http1_answers::answer(&mut stream, &request).await?;
         }

@@ -49,7 +49,8 @@ pub(super) async fn answer(stream: &mut impl Stream, request: &Request) -> Resul
     }
 }
 
-async fn respond(stream: &mut impl Stream, status: &str, fields: &str, body: &[u8]) -> Result<()> {
+/// One answer with a body.
+pub(super) async fn respond(stream: &mut impl Stream, status: &str, fields: &str, body: &[u8]) -> Result<()> {
     let head = format!("HTTP/1.1 {status}\r\nServer: network-lab\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
     stream.write_all(&[head.as_bytes(), body].concat()).await?;
     stream.flush().await?;

@@ -12,6 +12,8 @@ mod carried;
 mod dns;
 /// The last step into the lab of a test's command.
 mod enter;
+/// Files of the lab's folder.
+mod files;
 /// Git over HTTP.
 mod git;
 /// HTTP/1.1, lenient on purpose.

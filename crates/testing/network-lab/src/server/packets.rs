@@ -138,8 +138,8 @@ impl<'a> Seen<'a> {
         match self.protocol {
             TCP => self.first_of_connection,
             ICMP => self.icmp_type == 8,
-            // Neighbour and router discovery, group membership: what kernels say of themselves.
-            ICMP_V6 => self.icmp_type == 128,
+            // Not neighbour discovery and group membership: what kernels say of themselves. No kernel advertises a router.
+            ICMP_V6 => matches!(self.icmp_type, 128 | 134),
             _ => true,
         }
     }

@@ -35,7 +35,7 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// One web server.
 pub(super) struct Web {
     tls: Arc<ServerConfig>,
-    /// Where git repositories stand.
+    /// Where git repositories and files stand.
     pub(super) folder: PathBuf,
 }
 
