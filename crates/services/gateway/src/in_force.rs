@@ -32,3 +32,98 @@ impl InForce {
         Arc::new(Self { policy: Arc::clone(&self.policy), source: self.source.clone() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{IpAddr, Ipv4Addr},
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        thread,
+    };
+
+    use jiff::Timestamp;
+    use policy::{
+        CompiledPolicy, Fact, Facts, OwnAddresses, Protocol, Step, Verdict,
+        model::{Action, Lists, PolicySpec, Rule, To},
+    };
+    use values::{Labels, Revision, RuleName};
+
+    use super::{CurrentPolicy, InForce};
+
+    const SWAPS: usize = 1_000_000;
+    const READERS: usize = 2;
+
+    /// Lets the readers go when the writer ends, by a failed assertion too.
+    struct Done<'a>(&'a AtomicBool);
+
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A policy whose every decision tells which one it is.
+    fn telling(revision: u64, rule: &str, action: Action) -> Arc<InForce> {
+        let rules = vec![Rule::new(RuleName::new(rule).unwrap(), 10, action, To::Any)];
+        let spec = PolicySpec { rules, ..PolicySpec::default() };
+        let policy = CompiledPolicy::compile(spec, Lists::default(), OwnAddresses::default(), Revision(revision));
+        InForce::new(Arc::new(policy.unwrap()), &Labels::default())
+    }
+
+    /// Judges as a worker does and checks the decision against the revision that it was made by.
+    fn judged(current: &CurrentPolicy) -> Revision {
+        let in_force = current.load();
+        let facts = Facts {
+            source: &in_force.source,
+            protocol: Protocol::Tcp,
+            port: 443,
+            original_address: None,
+            address: Fact::Known(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))),
+            name: Fact::Absent,
+            tls: Fact::Absent,
+            http: Fact::Absent,
+            process: Fact::Absent,
+            now: Timestamp::UNIX_EPOCH,
+        };
+        let Step::Decided(decision) = in_force.policy.judge(&facts) else { panic!("nothing is pending") };
+        let revision = in_force.policy.revision();
+        let (rule, verdict) =
+            if revision == Revision(1) { ("one", Verdict::Allowed) } else { ("two", Verdict::Denied) };
+        assert_eq!((decision.rule.as_str(), decision.verdict), (rule, verdict), "under {revision:?}");
+        assert_eq!(decision.permit.is_some(), revision == Revision(1), "under {revision:?}");
+        revision
+    }
+
+    #[test]
+    fn a_million_swaps_yield_no_decision_of_another_policy() {
+        let policies = [telling(1, "one", Action::Allow), telling(2, "two", Action::Deny)];
+        let current = CurrentPolicy::new(Arc::clone(&policies[1]));
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let readers: Vec<_> = (0..READERS)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut judgements = 0u64;
+                        while !done.load(Ordering::Relaxed) {
+                            judged(&current);
+                            judgements += 1;
+                        }
+                        judgements
+                    })
+                })
+                .collect();
+            let writing = Done(&done);
+            for swap in 0..SWAPS {
+                let policy = &policies[swap % 2];
+                // Each time another object, so that the one before is freed while the readers judge by it.
+                current.store(policy.renewed());
+                assert_eq!(judged(&current), policy.policy.revision(), "what is published holds at once");
+            }
+            drop(writing);
+            assert!(readers.into_iter().map(|reader| reader.join().unwrap()).sum::<u64>() > 0);
+        });
+    }
+}
