@@ -177,6 +177,7 @@ impl Direction {
                 self.large_reads = 0;
             }
         }
+        pipes.in_bulk |= self.pipe.is_some();
         self.pipe.is_some()
     }
 

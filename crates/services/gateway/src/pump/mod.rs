@@ -127,6 +127,8 @@ pub(crate) enum Turn {
     Idle,
     /// Everything there was to do, and did it.
     Done,
+    /// The same, and bytes moved in bulk: looked at too early, there would be few of them at a time.
+    Bulk,
     /// More than one turn can do.
     More,
 }
@@ -212,6 +214,7 @@ impl<F> Pump<F> {
     /// Moves what can be moved. Unless there is more, nothing is left to do before the epoll set is readable again.
     pub(crate) fn turn(&mut self) -> Turn {
         let was_due = self.is_due();
+        self.pipes.in_bulk = false;
         for key in std::mem::take(&mut self.again) {
             self.advance(key);
         }
@@ -236,6 +239,7 @@ impl<F> Pump<F> {
         match drained && self.again.is_empty() {
             false => Turn::More,
             true if idle => Turn::Idle,
+            true if self.pipes.in_bulk => Turn::Bulk,
             true => Turn::Done,
         }
     }

@@ -29,6 +29,8 @@ pub(super) struct Pipe {
 pub(super) struct Pipes {
     free: Vec<Pipe>,
     made: usize,
+    /// A direction has moved bytes in bulk since this was last cleared.
+    pub(super) in_bulk: bool,
 }
 
 impl Pipes {

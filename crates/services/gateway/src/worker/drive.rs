@@ -59,7 +59,7 @@ impl Worker {
                     Turn::Done | Turn::Idle if poll.looks_again(arrived || turn == Turn::Done, now) => {
                         thread::yield_now();
                     }
-                    Turn::Done | Turn::Idle => break,
+                    Turn::Done | Turn::Idle | Turn::Bulk => break,
                 }
                 if self.ends_wait.get().is_some_and(|since| now.duration_since(since) >= ENDS_WAIT) {
                     self.record_ends_beside();
