@@ -123,7 +123,7 @@ impl Line {
             Event::PolicyApplied(policy) => {
                 self.headline(Colour::Green, "applied", "policy");
                 self.word(&format!("{} revision {}", policy.name, policy.revision));
-                self.word(&format!("({} connections judged again, {} cut)", policy.rejudged, policy.cut));
+                self.word(&format!("({} judged again, {} cut)", count(policy.rejudged, "connection"), policy.cut));
             }
             Event::PolicyRefused(policy) => {
                 self.headline(Colour::Red, "refused", "policy");
@@ -139,11 +139,11 @@ impl Line {
             }
             Event::AuditCheckpoint { file, events } => {
                 self.headline(Colour::Dim, "closed", "audit");
-                self.word(&format!("{file} with {events} events"));
+                self.word(&format!("{file} with {}", count(*events, "event")));
             }
             Event::AuditRecovered { file, bytes } => {
                 self.headline(Colour::Yellow, "torn", "audit");
-                self.word(&format!("{bytes} bytes of an unfinished line moved to {file}"));
+                self.word(&format!("{} of an unfinished line moved to {file}", count(*bytes, "byte")));
             }
         }
     }
@@ -233,6 +233,10 @@ impl Line {
             self.coloured(Colour::Red, &format!("error: {error}"));
         }
     }
+}
+
+fn count(number: u64, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 /// What came of a question, in words: the code alone doesn't tell a refusal of ours from an answer of a server.

@@ -213,6 +213,22 @@ fn a_denial_that_tls_passes_by_is_a_warning() {
 }
 
 #[test]
+fn udp_that_opens_no_port_is_a_warning() {
+    for (rest, warned) in [
+        ("action: allow, protocol: udp", true),
+        ("action: ask, protocol: udp", true),
+        ("action: allow, protocol: udp, ports: [123]", false),
+        ("action: deny, protocol: udp", false),
+        ("action: allow, protocol: any", false),
+        ("action: allow", false),
+    ] {
+        let file = accepted(&with_spec(&format!("  rules:\n    - {{ name: a, priority: 1, to: any, {rest} }}\n")));
+        let text = file.warnings.to_string();
+        assert_eq!(text.contains("UDP is opened port by port"), warned, "{rest}: {text}");
+    }
+}
+
+#[test]
 fn a_pack_adds_its_rules_behind_the_files_own() {
     let file = accepted(&with_spec(
         "  pack: agent-containment\n  promote: [deny-east-west]\n  groups:\n    threat-intel: { hosts: [bad.example] }\n",

@@ -152,7 +152,15 @@ fn folder(name: &str, below_home: &str) -> PathBuf {
 
 fn read(path: &Path) -> Result<File> {
     match fs::read_to_string(path) {
-        Ok(text) => toml::from_str(&text).with_context(|| format!("reading {}", path.display())),
+        Ok(text) => {
+            let mut file: File = toml::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
+            // From the file's own folder: the working directory is a program's to write.
+            let folder = path.parent().unwrap_or(Path::new("/"));
+            for named in [&mut file.policy, &mut file.state].into_iter().flatten() {
+                *named = folder.join(&named);
+            }
+            Ok(file)
+        }
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(File::default()),
         Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
     }

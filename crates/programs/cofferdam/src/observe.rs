@@ -18,7 +18,7 @@ use crate::{
     failure::{Failure, code},
     files,
     observe::filters::FilterFlags,
-    output::{self, note, print, print_json_text, print_line, table},
+    output::{self, count, note, print, print_json_text, print_line, table},
     runs::{Run, Runs},
 };
 
@@ -237,7 +237,7 @@ impl View {
             }
         }
         if self.odd > 0 {
-            note(&format!("{} lines are no events; `cofferdam audit verify` says where", self.odd));
+            note(&format!("no events: {}; `cofferdam audit verify` says where", count(self.odd, "line")));
         }
         Ok(())
     }

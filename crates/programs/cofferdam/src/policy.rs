@@ -19,7 +19,7 @@ use crate::{
     control::{self, Request, Response},
     failure::{Failure, code},
     managed_path,
-    output::{Colour, Style, note, print, print_json, print_line},
+    output::{Colour, Style, count, note, print, print_json, print_line},
     runs::Runs,
     source,
 };
@@ -126,34 +126,44 @@ fn validate(arguments: &FileArguments) -> Result<ExitCode> {
     let source = source::read_or_fail(&arguments.file)?;
     eprint!("{}", source::draw(&source.file.warnings, &source.text));
     let missing = source.check().map_err(|refusal| refusal.into_failure(&source.name, code::INVALID))?;
-    for list in missing {
-        note(&format!("{list}; a run would be refused"));
+    for list in &missing {
+        note(list);
     }
     let spec = &source.file.spec;
-    print_line(&format!(
-        "{}: valid: {} rules, {} groups, {} tests",
-        source.name,
-        spec.rules.len(),
-        spec.groups.len(),
-        source.file.tests.len()
-    ))?;
-    Ok(ExitCode::SUCCESS)
+    let parts =
+        [count(spec.rules.len(), "rule"), count(spec.groups.len(), "group"), count(source.file.tests.len(), "test")];
+    if missing.is_empty() {
+        print_line(&format!("{}: valid: {}", source.name, parts.join(", ")))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    print_line(&format!("{}: well-formed: {}", source.name, parts.join(", ")))?;
+    let what = format!("{} can't be used here: {} can't be read", source.name, count(missing.len(), "list"));
+    Err(Failure::new(code::INVALID, what)
+        .hint(
+            "put the files there (paths are relative to the policy's folder), or define groups of these names yourself",
+        )
+        .into())
 }
 
 /// Findings with their places, for editors and pipelines.
 fn validate_as_json(arguments: &FileArguments) -> Result<ExitCode> {
     let name = arguments.file.display().to_string();
     let bytes = source::read_bytes(&arguments.file)?;
-    let (valid, findings, compile) = match policy_file::parse(&name, &bytes) {
-        Err(found) => (false, found, None),
+    let (valid, findings, compile, missing) = match policy_file::parse(&name, &bytes) {
+        Err(found) => (false, found, None, Vec::new()),
         Ok(file) => {
             let folder = std::path::absolute(&arguments.file)?.parent().map(Path::to_path_buf).unwrap_or_default();
             let found = file.warnings;
             let compiled = source::parse(&name, &bytes, folder).and_then(|source| source.check());
-            (compiled.is_ok(), found, compiled.err().map(|refusal| refusal.drawing))
+            match compiled {
+                Ok(missing) => (missing.is_empty(), found, None, missing),
+                Err(refusal) => (false, found, Some(refusal.drawing), Vec::new()),
+            }
         }
     };
-    print_json(&json!({"file": name, "valid": valid, "findings": findings.items, "compile": compile}))?;
+    print_json(&json!({
+        "file": name, "valid": valid, "findings": findings.items, "compile": compile, "missing": missing,
+    }))?;
     Ok(if valid { ExitCode::SUCCESS } else { ExitCode::from(code::INVALID) })
 }
 
@@ -224,8 +234,9 @@ fn apply(arguments: &ApplyArguments) -> Result<ExitCode> {
             } else {
                 let took = format!("{}.{:03} ms", took_us / 1000, took_us % 1000);
                 print_line(&format!(
-                    "run {}: revision {revision} in force; {rejudged} open connections judged again, {cut} cut, in {took}",
-                    run.id.short()
+                    "run {}: revision {revision} in force; {} judged again, {cut} cut, in {took}",
+                    run.id.short(),
+                    count(rejudged, "open connection")
                 ))?;
             }
             Ok(ExitCode::SUCCESS)

@@ -72,10 +72,14 @@ fn every_preset_is_valid_and_passes_its_tests() -> Result<()> {
     for preset in ["open", "balanced", "locked-down", "agent-containment"] {
         let policy = world.run(&["policy", "init", "--preset", preset])?.expect(0);
         let file = world.write(&format!("{preset}.yaml"), &policy.out)?;
-        world.run(&["policy", "validate", text(&file)])?.expect(0);
-        // The pack needs a feed and a provider's file, which are not there: a test without them would say nothing.
+        // The pack needs a feed and a provider's file, which are not there: validate and test say what a run says.
         let code = if preset == "agent-containment" { 7 } else { 0 };
+        let done = world.run(&["policy", "validate", text(&file)])?.expect(code);
+        assert_eq!(done.err.contains("2 lists can't be read"), code == 7, "{}", done.err);
+        world.run(&["policy", "validate", "--json", text(&file)])?.expect(code);
         world.run(&["policy", "test", text(&file)])?.expect(code);
+        let run = world.run(&["run", "--quiet", "--policy", text(&file), "--", "true"])?;
+        assert_eq!(run.code == Some(0), code == 0, "{preset}: {}", run.err);
     }
     let unknown = world.run(&["policy", "init", "--preset", "none"])?.expect(2);
     assert!(unknown.err.contains("hint: known: open"), "{}", unknown.err);
@@ -316,6 +320,14 @@ fn settings_show_their_origin() -> Result<()> {
     };
     assert!(from("durability").ends_with("config.toml"));
     assert_eq!((from("quiet"), from("policy")), ("environment COFFERDAM_QUIET".to_owned(), "default".to_owned()));
+    // A file's paths are from its own folder, wherever the command is given.
+    std::fs::write(folder.join("config.toml"), "policy = 'p.yaml'\nquiet = true\nstate = '/var/lib/x'\n")?;
+    let json: serde_json::Value = serde_json::from_str(&world.run(&["doctor", "--json"])?.out)?;
+    let value = |name: &str| {
+        let settings = json["settings"].as_array().unwrap();
+        settings.iter().find(|setting| setting["name"] == name).unwrap()["value"].as_str().unwrap().to_owned()
+    };
+    assert_eq!((value("policy"), value("quiet")), (folder.join("p.yaml").display().to_string(), "true".to_owned()));
     std::fs::write(folder.join("config.toml"), "durabilty = 'fsync'\n")?;
     let done = world.run(&["ps"])?.expect(1);
     assert!(done.err.contains("durabilty"), "{}", done.err);

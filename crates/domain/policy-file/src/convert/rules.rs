@@ -202,7 +202,14 @@ impl<'f> Converter<'f> {
     }
 
     fn ports(&mut self, written: &wire::Rule, place: &Place<'_>) -> Vec<(u16, u16)> {
-        let Some(ports) = &written.ports else { return Vec::new() };
+        let Some(ports) = &written.ports else {
+            if written.protocol == Some(wire::Protocol::Udp) && written.action != wire::Action::Deny {
+                let what = "UDP is opened port by port, and this rule names none: it opens nothing".to_owned();
+                let hint = Some("name at most 64 ports, such as `ports: [123]`");
+                self.report(&place.key("protocol"), Problem::Warning { what, hint });
+            }
+            return Vec::new();
+        };
         let ports = ports.as_slice();
         let place = place.key("ports");
         self.take(&place, parts::port_count(ports.len()));

@@ -20,7 +20,7 @@ use crate::{
     failure::{Failure, code},
     files,
     observe::filters::FilterFlags,
-    output::{Colour, Style, note, print, print_json, print_line},
+    output::{Colour, Style, count, note, print, print_json, print_line},
     runs::Runs,
 };
 
@@ -174,7 +174,8 @@ pub(super) fn learn(arguments: &LearnArguments) -> Result<ExitCode> {
     let entries = arguments.record.entries(&arguments.filters.filter(Timestamp::now())?)?;
     let learned = policy_file::learn(entries.iter().filter_map(|entry| Some((entry.envelope.time, known(entry)?))));
     print(&learned.text)?;
-    note(&format!("{} rules to review; {} destinations are only listed", learned.rules, learned.not_proposed));
+    let listed = count(learned.not_proposed, "destination");
+    note(&format!("{} to review; only listed: {listed}", count(learned.rules, "rule")));
     Ok(ExitCode::SUCCESS)
 }
 
