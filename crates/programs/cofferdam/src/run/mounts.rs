@@ -50,6 +50,11 @@ const CREDENTIAL_NAMES: [&str; 19] = [
 /// Endings of such.
 const CREDENTIAL_ENDINGS: [&str; 6] = [".pem", ".key", ".p12", ".pfx", ".kdbx", ".keystore"];
 
+/// Of these, and of what presets name, settings in which a credential may stand.
+const SETTINGS_NAMES: [&str; 3] = [".npmrc", "pip.conf", ".terraformrc"];
+/// The largest of such that is read.
+const SETTINGS_LIMIT: u64 = 1 << 16;
+
 /// What is mounted, and what must be said about it.
 #[derive(Debug, Default)]
 pub(crate) struct Opened {
@@ -90,7 +95,7 @@ pub(crate) fn choose(wanted: &Wanted<'_>) -> Result<Opened> {
             let owned = !(mount.is_tools && is_anyones(&mount.path));
             opened.add(&mount.path, &mount.path, mount.writable, owned);
         }
-        let named = preset.credentials.iter().filter(|path| path.exists());
+        let named = preset.credentials.iter().filter(|path| path.exists() && !is_harmless(path));
         opened.credentials.extend(named.map(|path| path.display().to_string()));
     }
     for flag in wanted.flags {
@@ -197,11 +202,35 @@ fn look_into(folder: &Path, opened: &mut Opened) {
                 && !["node_modules", "target", ".git", ".venv"].contains(&name.as_str())
             {
                 folders.push((path, depth + 1));
-            } else if kind.is_file() && is_credential(&name) {
+            } else if kind.is_file() && is_credential(&name) && !is_harmless(&path) {
                 opened.credentials.push(path.display().to_string());
             }
         }
     }
+}
+
+/// Settings that may hold a credential, and hold none: a registry's address alone is no secret. Not where it can't be
+/// read, and not for files that are nothing but credentials.
+fn is_harmless(file: &Path) -> bool {
+    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if !SETTINGS_NAMES.contains(&name) || fs::metadata(file).is_ok_and(|found| found.len() > SETTINGS_LIMIT) {
+        return false;
+    }
+    let Ok(text) = fs::read_to_string(file) else { return false };
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
+    lines.into_iter().all(|line| {
+        let (key, value) = line.split_once('=').unwrap_or((line, ""));
+        let key = key.trim().to_ascii_lowercase();
+        let secret = ["auth", "password", "token", "secret"].iter().any(|word| key.contains(word));
+        // A reference to a variable is not its value.
+        let is_named = secret && !value.trim().is_empty() && !value.trim().starts_with("${");
+        !is_named && !has_user(line)
+    })
+}
+
+/// Whether a URL in it has a user name: `https://user:password@host/`.
+fn has_user(line: &str) -> bool {
+    line.split("://").skip(1).any(|rest| rest.split(['/', ' ', '"']).next().is_some_and(|host| host.contains('@')))
 }
 
 fn is_credential(name: &str) -> bool {
@@ -260,6 +289,30 @@ mod tests {
         opened.credentials.sort();
         let named: Vec<&str> = opened.credentials.iter().filter_map(|path| path.rsplit('/').next()).collect();
         assert_eq!(named, [".env", "server.key"]);
+    }
+
+    #[test]
+    fn settings_without_a_credential_are_no_alarm() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text, harmless) in [
+            (".npmrc", "registry=https://npm.corp.example/\nfund=false\n", true),
+            (".npmrc", "//npm.corp.example/:_authToken=abc\n", false),
+            (".npmrc", "//npm.corp.example/:_authToken=${NPM_TOKEN}\n", true),
+            (".npmrc", "_password = abc\n", false),
+            (".npmrc", "# _auth=abc\nalways-auth=\n", true),
+            (".npmrc", "proxy=http://ada:secret@proxy.example:3128\n", false),
+            ("pip.conf", "[global]\nindex-url = https://pypi.corp.example/simple\n", true),
+            ("pip.conf", "[global]\nindex-url = https://ada:secret@pypi.corp.example/simple\n", false),
+            (".terraformrc", "credentials \"x.example\" {\n  token = \"abc\"\n}\n", false),
+            (".env", "", false),
+        ] {
+            let file = folder.path().join(name);
+            fs::write(&file, text).unwrap();
+            assert_eq!(is_harmless(&file), harmless, "{name}: {text}");
+        }
+        fs::write(folder.path().join(".npmrc"), [0xff]).unwrap();
+        assert!(!is_harmless(&folder.path().join(".npmrc")));
+        assert!(!is_harmless(&folder.path().join("gone/.npmrc")));
     }
 
     #[test]
