@@ -185,6 +185,8 @@ pub enum Handed {
     ProxyV4,
     /// A NETLINK_SOCK_DIAG socket of the namespace.
     SocketDiagnosis,
+    /// A NETLINK_NETFILTER socket that hears of each packet that the rules reject; absent where the kernel can't tell.
+    Rejections,
     /// The master of the workload's terminal; present where one was asked for.
     TerminalMaster,
 }

@@ -158,3 +158,30 @@ fn a_run_that_was_killed_leaves_word_of_what_nobody_looked_at() -> Result<()> {
     assert_eq!(world.run(&["run", "--quiet", "--", "true"])?.expect(0).err, "");
     Ok(())
 }
+
+/// What the sandbox's own rules reject never reaches the gateway; it is recorded all the same, once a destination, and a
+/// flood is counted.
+#[test]
+fn datagrams_that_nothing_opens_are_recorded_as_denied() -> Result<()> {
+    let world = World::new()?;
+    let script = "for to in 198.51.100.7/4444 198.51.100.7/4444 2001:db8::5/99 127.0.0.1/15053; do \
+                  (echo secret > /dev/udp/$to) 2>/dev/null; done; (echo x > /dev/tcp/127.0.0.1/15001) 2>/dev/null; \
+                  i=0; while [ $i -lt 3000 ]; do echo x > /dev/udp/203.0.113.9/7; i=$((i+1)); done 2>/dev/null; true";
+    let done = world.run(&["run", "--", "bash", "-c", script])?.expect(0);
+    let events = world.run(&["observe", "-o", "jsonl"])?.expect(0).out;
+    let events: String =
+        events.lines().filter(|line| line.contains("flow.decided")).map(|line| format!("{line}\n")).collect();
+    let denied = |destination: &str, protocol: &str| {
+        let is_it = |line: &&str| line.contains(destination) && line.contains(&format!("\"protocol\":\"{protocol}\""));
+        events.lines().filter(|line| line.contains("\"verdict\":\"denied\"")).filter(is_it).count()
+    };
+    assert_eq!(denied("\"original_address\":\"198.51.100.7\",\"port\":4444", "udp"), 1, "{events}");
+    assert_eq!(denied("\"original_address\":\"2001:db8::5\",\"port\":99", "udp"), 1, "{events}");
+    assert_eq!(denied("\"original_address\":\"127.0.0.1\",\"port\":15053", "udp"), 1, "{events}");
+    assert_eq!(denied("\"original_address\":\"127.0.0.1\",\"port\":15001", "tcp"), 1, "{events}");
+    assert!(matches!(denied("\"original_address\":\"203.0.113.9\",\"port\":7", "udp"), 1..50), "{events}");
+    assert!(!events.contains("secret"), "{events}");
+    assert!(done.err.contains("udp 198.51.100.7:4444"), "{}", done.err);
+    world.run(&["audit", "verify"])?.expect(0);
+    Ok(())
+}

@@ -17,8 +17,12 @@
 //!   }
 //! }
 //! ```
+//! What is rejected is told to the gateway first (nfnetlink_log), so that the attempt is recorded; nothing waits for that.
+//!
 //! The workload has no capability in this namespace, so it can't change the rules; if it could, there would still be
 //! no device to send by.
+
+use std::os::fd::OwnedFd;
 
 use init_protocol::GatewayPorts;
 use rustix::net::netlink;
@@ -69,13 +73,45 @@ const RESET: u32 = 1;
 const UNREACHABLE: u32 = 2;
 const PROHIBITED: u8 = 3;
 
-/// Sets the rules, all or none.
-pub(crate) fn build(ports: GatewayPorts) -> Result<(), Failure> {
+/// NFNL_SUBSYS_ULOG and NFULNL_MSG_CONFIG.
+const CONFIGURE_LOG: u16 = 4 << 8 | 1;
+/// The group that hears of rejected packets.
+const LOG_GROUP: u16 = 1;
+/// As much of a packet as holds its headers, and little else.
+const LOGGED_BYTES: u32 = 64;
+/// NFULNL_CFG_CMD_BIND, NFULNL_COPY_PACKET, NFULNL_CFG_F_SEQ.
+const BIND: u8 = 1;
+const COPY_PACKET: u8 = 2;
+const NUMBERED: u16 = 1;
+
+/// Sets the rules, all or none. Gives a socket that hears of what they reject, where the kernel can tell.
+pub(crate) fn build(ports: GatewayPorts) -> Result<Option<OwnedFd>, Failure> {
     let netlink = Netlink::open(Some(netlink::NETFILTER)).step("firewall: open netlink", HINT)?;
-    match netlink.transact(rules(ports)) {
-        Ok(()) => Ok(()),
+    // Without nfnetlink_log the rules are the same, and the attempts are not recorded.
+    if let Some(heard) = hear()
+        && netlink.transact(rules(ports, true)).is_ok()
+    {
+        return Ok(Some(heard));
+    }
+    match netlink.transact(rules(ports, false)) {
+        Ok(()) => Ok(None),
         Err((message, errno)) => Err(Failure::new(format!("firewall: message {message}"), errno, HINT)),
     }
+}
+
+/// A socket of the log group: each packet at once, numbered, cut to its headers.
+fn hear() -> Option<OwnedFd> {
+    let netlink = Netlink::open(Some(netlink::NETFILTER)).ok()?;
+    let [high, low] = LOG_GROUP.to_be_bytes();
+    let configure = || Message::new(CONFIGURE_LOG, ACKNOWLEDGE).fixed(&[0, 0, high, low]);
+    let [a, b, c, d] = LOGGED_BYTES.to_be_bytes();
+    for message in [
+        configure().bytes(1, &[BIND]),
+        configure().bytes(2, &[a, b, c, d, COPY_PACKET, 0]).number(5, 1).bytes(6, &NUMBERED.to_be_bytes()),
+    ] {
+        netlink.transact(vec![message]).ok()?;
+    }
+    Some(netlink.into_socket())
 }
 
 /// Lets UDP to these ports through to the sockets on them. Comes before every other rule of the chain.
@@ -90,7 +126,8 @@ pub(crate) fn open_datagrams(ports: &[u16]) -> Result<(), Failure> {
 }
 
 /// The batch of messages.
-fn rules(ports: GatewayPorts) -> Vec<Message> {
+fn rules(ports: GatewayPorts, told: bool) -> Vec<Message> {
+    let reject = |refusal| if told { vec![Expression::Log, refusal] } else { vec![refusal] };
     let mut batch = vec![batch_mark(BATCH_BEGIN), table()];
     batch.push(chain(REDIRECT_CHAIN, "nat", -100));
     for protocol in [UDP, TCP] {
@@ -108,13 +145,13 @@ fn rules(ports: GatewayPorts) -> Vec<Message> {
     for (protocol, port) in [(TCP, ports.transparent), (TCP, ports.dns), (UDP, ports.dns)] {
         let to_gateway = vec![protocol_is(protocol), port_is(port)];
         let refusal = if protocol == TCP { reset() } else { prohibit() };
-        batch.push(rule(OUTPUT_CHAIN, [direct.clone(), to_gateway, vec![refusal]].concat()));
+        batch.push(rule(OUTPUT_CHAIN, [direct.clone(), to_gateway, reject(refusal)].concat()));
     }
     for loopback in [loopback_v4(), loopback_v6()] {
         batch.push(rule(OUTPUT_CHAIN, [loopback, vec![accept()]].concat()));
     }
-    batch.push(rule(OUTPUT_CHAIN, vec![protocol_is(TCP), reset()]));
-    batch.push(rule(OUTPUT_CHAIN, vec![prohibit()]));
+    batch.push(rule(OUTPUT_CHAIN, [vec![protocol_is(TCP)], reject(reset())].concat()));
+    batch.push(rule(OUTPUT_CHAIN, reject(prohibit())));
     batch.push(batch_mark(BATCH_END));
     batch
 }
@@ -132,6 +169,8 @@ enum Expression {
     Redirect { port: u16 },
     /// Refuse, and say so to the sender.
     Reject { kind: u32, code: u8 },
+    /// Tell the log group of it.
+    Log,
     /// Let it through.
     Accept,
 }
@@ -246,6 +285,7 @@ impl Expression {
                 let typed = m.number(1, kind);
                 if kind == UNREACHABLE { typed.bytes(2, &[code]) } else { typed }
             }),
+            Expression::Log => entry(list, "log", |m| m.bytes(1, &LOG_GROUP.to_be_bytes()).number(3, LOGGED_BYTES)),
             Expression::Accept => entry(list, "immediate", |m| {
                 m.number(1, VERDICT).nest(2, |data| data.nest(2, |verdict| verdict.number(1, 1)))
             }),

@@ -57,6 +57,8 @@ struct Order {
 /// What stands before there is a plan.
 struct Foundations {
     families: network::Families,
+    /// The gateway hears of what the firewall rejects.
+    tells: bool,
     root: root::Root,
 }
 
@@ -136,16 +138,18 @@ fn lay(channel: &Channel) -> Result<Option<Foundations>, Failure> {
         Err(_) => return Ok(None),
     };
     let families = network::build()?;
-    firewall::build(ports)?;
+    let rejections = firewall::build(ports)?;
     privileges::tune_network();
-    let handed = listeners::open(ports, families)?;
+    let mut handed = listeners::open(ports, families)?;
+    let tells = rejections.is_some();
+    handed.extend(rejections.map(|socket| (Handed::Rejections, socket)));
     let message = FromInit::Listeners { handed: handed.iter().map(|(handed, _)| *handed).collect() };
     if channel.send(&message, &borrowed(&handed)).is_err() {
         return Ok(None);
     }
     // The sockets are the gateway's alone from here on.
     drop(handed);
-    Ok(Some(Foundations { families, root: root::Root::begin()? }))
+    Ok(Some(Foundations { families, tells, root: root::Root::begin()? }))
 }
 
 /// Opens UDP ports and hands their sockets over; `None` where the host is gone.
@@ -189,6 +193,10 @@ fn build(plan: &Plan, trees: BTreeMap<usize, OwnedFd>, foundations: Foundations)
     let (mut handed, mut missing) = (Vec::new(), Vec::new());
     if !foundations.families.ipv6 {
         missing.push("IPv6: this kernel has none, so the sandbox has none".to_owned());
+    }
+    if !foundations.tells {
+        let what = "records of rejected UDP and ICMP: this kernel has no nfnetlink_log";
+        missing.push(what.to_owned());
     }
     foundations.root.furnish(&plan.mounts, trees)?;
     rustix::system::sethostname(plan.hostname.as_bytes()).step("set the host name", HINT)?;

@@ -98,6 +98,11 @@ impl Netlink {
         Ok(Netlink { socket })
     }
 
+    /// The socket, for who hears what the kernel says from now on.
+    pub(crate) fn into_socket(self) -> OwnedFd {
+        self.socket
+    }
+
     /// Sends the messages as one batch and waits until each that asked for it is acknowledged.
     /// The first error that the kernel reports is the answer, with the message's place in the batch.
     pub(crate) fn transact(&self, messages: Vec<Message>) -> Result<(), (usize, Errno)> {

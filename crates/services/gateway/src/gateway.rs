@@ -294,11 +294,13 @@ fn duplicate(sockets: &SandboxSockets, index: usize, workers: usize) -> io::Resu
         sockets.iter().map(|socket| socket.as_fd().try_clone_to_owned()).collect()
     };
     let own = sockets.datagrams.iter().skip(index).step_by(workers);
+    let rejections = sockets.rejections.as_ref().filter(|_| index == 0);
     Ok(Sockets {
         transparent: all(&sockets.transparent)?,
         proxy: all(&sockets.proxy)?,
         dns_udp: all(&sockets.dns_udp)?,
         dns_tcp: all(&sockets.dns_tcp)?,
         datagrams: own.map(|socket| socket.as_fd().try_clone_to_owned()).collect::<io::Result<_>>()?,
+        rejections: rejections.map(|socket| socket.as_fd().try_clone_to_owned()).transpose()?,
     })
 }

@@ -60,6 +60,8 @@ mod rejudge;
 mod summary;
 /// UDP to the ports that rules open.
 mod datagrams;
+/// What the sandbox's own rules reject.
+mod rejected;
 /// The sandbox's DNS server.
 mod dns;
 /// Upstream resolution, its cache, and which address was answered for which name.

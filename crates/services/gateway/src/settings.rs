@@ -20,6 +20,8 @@ pub struct SandboxSockets {
     pub datagrams: Vec<OwnedFd>,
     /// A `NETLINK_SOCK_DIAG` socket of the sandbox's namespace: who opened a connection.
     pub socket_diagnosis: Option<OwnedFd>,
+    /// A `NETLINK_NETFILTER` socket that hears of each packet that the sandbox's own rules reject (nfnetlink_log).
+    pub rejections: Option<OwnedFd>,
     /// The sandbox's first process, seen from here.
     pub init_pid: Option<u32>,
 }

@@ -125,6 +125,13 @@ impl Tally {
         }
     }
 
+    /// So many were denied, of which no more is known than this.
+    pub(crate) fn denied_untold(&self, count: u64, what: &str, rule: &str) {
+        add(&self.denied, count);
+        let mut denials = self.denials.lock().unwrap_or_else(PoisonError::into_inner);
+        denials.entry((what.to_owned(), rule.to_owned())).or_default().other += count;
+    }
+
     /// A DNS question was answered.
     pub(crate) fn answered(&self) {
         add(&self.dns_allowed, 1);

@@ -33,6 +33,7 @@ use crate::{
     flow::{Live, OpenFlow},
     pump::{self, Bounds, Key, Pump},
     record::{self, End},
+    rejected::{self, Rejections},
     rejudge::{self, Share},
     shared::Shared,
 };
@@ -62,6 +63,8 @@ pub(crate) struct Sockets {
     pub(crate) dns_tcp: Vec<OwnedFd>,
     /// Opened UDP ports, each of this worker alone.
     pub(crate) datagrams: Vec<OwnedFd>,
+    /// What the sandbox's own rules reject: one worker's alone.
+    pub(crate) rejections: Option<OwnedFd>,
 }
 
 /// One thread of a gateway.
@@ -72,6 +75,8 @@ pub(crate) struct Worker {
     pub(crate) pump: RefCell<Pump<Box<OpenFlow>>>,
     /// Its UDP flows.
     pub(crate) datagrams: Datagrams,
+    /// Hears of what the sandbox's own rules reject.
+    pub(crate) rejections: Option<Rejections>,
     /// Told when the pump was touched from outside its own turn.
     wake: Notify,
     /// Its connections, decided or not.
@@ -130,6 +135,7 @@ impl Worker {
         let worker = Rc::new(Self {
             pump: RefCell::new(Pump::new(bounds)?),
             datagrams: Datagrams::default(),
+            rejections: sockets.rejections.map(Rejections::new).transpose()?,
             wake: Notify::new(),
             live: Rc::default(),
             waiting: RefCell::default(),
@@ -157,6 +163,7 @@ impl Worker {
         for socket in sockets.datagrams {
             tasks.push(tokio::task::spawn_local(datagrams::serve(Rc::clone(&worker), PortSocket::new(socket)?)));
         }
+        tasks.push(tokio::task::spawn_local(rejected::serve(Rc::clone(&worker))));
         Ok((worker, tasks))
     }
 
@@ -182,6 +189,7 @@ impl Worker {
         for event in self.datagrams.end_all(&self) {
             self.record_now(event).await;
         }
+        rejected::finish(&self).await;
         let deadline = Instant::now() + stop;
         while self.live.count() > 0 {
             if tokio::time::timeout_at(deadline, self.live.ended.notified()).await.is_err() {

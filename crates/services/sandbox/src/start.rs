@@ -62,6 +62,9 @@ pub struct Sockets {
     pub datagrams: Vec<OwnedFd>,
     /// A NETLINK_SOCK_DIAG socket of the namespace.
     pub socket_diagnosis: OwnedFd,
+    /// A NETLINK_NETFILTER socket that hears of each packet that the sandbox's own rules reject (nfnetlink_log), where the
+    /// kernel can tell.
+    pub rejections: Option<OwnedFd>,
 }
 
 /// Walls that stand, with nothing of the workload inside yet, and the sockets that lead out.
@@ -302,7 +305,8 @@ impl Sockets {
         if handed.len() != descriptors.len() {
             return Err(other());
         }
-        let ([transparent, dns_udp, dns_tcp, proxy], mut diagnosis) = (&mut [const { Vec::new() }; 4], None);
+        let ([transparent, dns_udp, dns_tcp, proxy], mut diagnosis, mut rejections) =
+            (&mut [const { Vec::new() }; 4], None, None);
         for (handed, descriptor) in handed.into_iter().zip(descriptors) {
             match handed {
                 Handed::TransparentV4 | Handed::TransparentV6 => transparent.push(descriptor),
@@ -310,6 +314,7 @@ impl Sockets {
                 Handed::DnsTcpV4 | Handed::DnsTcpV6 => dns_tcp.push(descriptor),
                 Handed::ProxyV4 => proxy.push(descriptor),
                 Handed::SocketDiagnosis => diagnosis = Some(descriptor),
+                Handed::Rejections => rejections = Some(descriptor),
                 Handed::TerminalMaster => return Err(other()),
             }
         }
@@ -321,6 +326,7 @@ impl Sockets {
             proxy: std::mem::take(proxy),
             datagrams: Vec::new(),
             socket_diagnosis,
+            rejections,
         })
     }
 }

@@ -19,6 +19,7 @@ pub(super) fn handed_over(sockets: Sockets, init: u32) -> SandboxSockets {
         proxy: sockets.proxy,
         datagrams: sockets.datagrams,
         socket_diagnosis: Some(sockets.socket_diagnosis),
+        rejections: sockets.rejections,
         init_pid: Some(init),
     }
 }

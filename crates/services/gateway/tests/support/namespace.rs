@@ -101,6 +101,7 @@ impl Namespace {
             ),
             init_pid: Some(std::process::id()),
             datagrams,
+            rejections: None,
         });
         World::with_sockets(rules, None, sockets, adjust)
     }
