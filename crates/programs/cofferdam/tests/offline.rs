@@ -78,6 +78,10 @@ fn every_preset_is_valid_and_passes_its_tests() -> Result<()> {
         assert_eq!(done.err.contains("2 lists can't be read"), code == 7, "{}", done.err);
         world.run(&["policy", "validate", "--json", text(&file)])?.expect(code);
         world.run(&["policy", "test", text(&file)])?.expect(code);
+        if preset == "balanced" {
+            // A run of it asks package managers, and they their registries: no test goes there.
+            continue;
+        }
         let run = world.run(&["run", "--quiet", "--policy", text(&file), "--", "true"])?;
         assert_eq!(run.code == Some(0), code == 0, "{preset}: {}", run.err);
     }
