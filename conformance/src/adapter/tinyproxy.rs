@@ -15,7 +15,10 @@ const PORT: u16 = 8888;
 pub(super) fn start(lab: &Lab, places: &Places) -> Result<()> {
     let folder = places.work.join("tinyproxy");
     fs::create_dir_all(&folder)?;
-    fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
+    // Whoever is boxed is nobody, and writes into the working directory as in any other sandbox.
+    for open in [&places.work, &folder] {
+        fs::set_permissions(open, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
+    }
     let listed: String = LISTED
         .iter()
         .map(|name| {
