@@ -140,7 +140,15 @@ impl Runs {
                         }
                         self.end(&run, &record)?;
                     }
-                    Err(_) => self.unlist(&run)?,
+                    // Written before anything is started: where it was not yet, there was no command.
+                    Err(_) if !run.folder.join("run.json").exists() => self.unlist(&run)?,
+                    Err(error) => {
+                        note(&format!(
+                            "run {} was killed, and what its command could write is not known: {error:#}",
+                            run.id.short()
+                        ));
+                        self.unlist(&run)?;
+                    }
                 }
             }
         }
