@@ -28,9 +28,7 @@ use crate::{
     ask,
     config::{self, Config, Durability},
     failure::{Failure, code},
-    files,
     output::note,
-    presets::{self, Preset},
     runs::{Run, RunRecord, Runs},
     source,
 };
@@ -57,6 +55,8 @@ mod opening;
 mod found;
 /// Flags as a policy file.
 mod policy_text;
+/// What is decided before anything starts.
+mod prepared;
 /// From standing walls to the end of the workload.
 mod session;
 /// The line at the end.
@@ -71,6 +71,7 @@ mod waiting;
 pub(crate) use arguments::Arguments;
 pub(crate) use found::{Found, not_compared};
 pub(crate) use held::{Guard, Replaced};
+use prepared::Prepared;
 
 /// The longest line that is said about paths that others chose.
 const LONGEST_NOTE: usize = 4096;
@@ -176,108 +177,17 @@ pub(crate) fn failed(error: &dyn std::error::Error, hint: Option<String>) -> Fai
     }
 }
 
+/// A path without symbolic links. Where the caller stands, the kernel says so without looking a path up: the workload
+/// of another run may put a link there at any time.
 fn working_directory(flag: Option<&Path>) -> Result<PathBuf> {
-    let chosen = match flag {
-        Some(flag) => flag.to_owned(),
+    let real = match flag {
+        Some(flag) => std::fs::canonicalize(flag).with_context(|| format!("--workdir {}", flag.display()))?,
         None => std::env::current_dir().context("the current directory can't be read")?,
     };
-    let real = std::fs::canonicalize(&chosen).with_context(|| format!("--workdir {}", chosen.display()))?;
     if !real.is_dir() {
-        return Err(Failure::new(code::RUN_FAILED, format!("--workdir {} is no folder", chosen.display())).into());
+        return Err(Failure::new(code::RUN_FAILED, format!("--workdir {} is no folder", real.display())).into());
     }
     Ok(real)
-}
-
-/// Everything that is decided before anything starts.
-struct Prepared {
-    choice: choose_policy::Choice,
-    environment: environment::Chosen,
-    opened: mounts::Opened,
-    presets: Vec<Preset>,
-    guarded: guarded::Guarded,
-}
-
-impl Prepared {
-    fn new(arguments: &Arguments, config: &Config, working_directory: &Path) -> Result<Self> {
-        let caller = presets::Caller::of_this_process();
-        let presets = chosen_presets(arguments, &caller, working_directory)?;
-        let writable = writable_folders(arguments, &presets, working_directory)?;
-        let mut guarded = guarded::Guarded::new(arguments, config, writable.clone())?;
-        let choice = choose_policy::choose(arguments, config, presets.first(), &writable)?;
-        guarded.add_lists(&choice.source.folder, &choice.source.file.spec)?;
-        presets.iter().try_for_each(|preset| guarded.add_settings(preset))?;
-        let by_preset: Vec<String> = presets.iter().flat_map(|preset| preset.environment.clone()).collect();
-        let proxy = arguments.proxy_env.then(|| sandbox::GatewayPorts::default().proxy);
-        let environment = environment::choose(&caller.environment, &by_preset, &arguments.env, proxy)?;
-        let program = arguments
-            .command
-            .first()
-            .and_then(|command| mounts::find_program(command, environment.variables.get("PATH").map(String::as_str)));
-        if let Some(file) = &arguments.ask_file {
-            // There from the start, or the workload could make it.
-            files::make(file).with_context(|| format!("--ask-file {}", file.display()))?;
-        }
-        let opened = mounts::choose(&mounts::Wanted {
-            presets: &presets,
-            flags: &arguments.mount,
-            certificates: &environment.certificates,
-            system: &choice.files,
-            working_directory,
-            program,
-        })?;
-        Ok(Self { choice, environment, opened, presets, guarded })
-    }
-}
-
-/// What of the host the workload may write.
-fn writable_folders(arguments: &Arguments, presets: &[Preset], working_directory: &Path) -> Result<Vec<PathBuf>> {
-    let mut folders = vec![working_directory.to_owned()];
-    let flags = arguments.mount.iter().filter(|mount| mount.writable).map(|mount| &mount.source);
-    let mounts = presets.iter().flat_map(|preset| &preset.mounts);
-    let presets = mounts.filter(|mount| mount.writable && mount.path.exists()).map(|mount| &mount.path);
-    let common = sandbox::common_folder(working_directory);
-    for path in flags.chain(presets).chain(&common) {
-        let real = std::fs::canonicalize(path).map_err(|error| mounts::refuse(path, &error))?;
-        folders.push(real);
-    }
-    Ok(folders)
-}
-
-/// The presets that apply: those named, else the program's own; those of managed package managers too.
-fn chosen_presets(arguments: &Arguments, caller: &presets::Caller, working_directory: &Path) -> Result<Vec<Preset>> {
-    let mut chosen: Vec<Preset> = Vec::new();
-    match arguments.program_preset.as_slice() {
-        [none] if none == "none" => return Ok(chosen),
-        [] => {
-            let program = arguments.command.first().map_or("", String::as_str);
-            // For a program that is not there nothing is opened, and nothing is made in its folders.
-            let preset = presets::of_program(program, caller)?;
-            chosen.extend(preset.filter(|_| is_installed(program, arguments, caller, working_directory)));
-        }
-        names => {
-            for name in names {
-                chosen.push(presets::named(name, caller)?);
-            }
-        }
-    }
-    for manager in &arguments.managed {
-        let known = presets::names().contains(manager);
-        if known && !chosen.iter().any(|preset| preset.name == *manager) {
-            let hosts = Vec::new();
-            chosen.push(Preset { hosts, ..presets::named(manager, caller)? });
-        }
-    }
-    Ok(chosen)
-}
-
-/// Whether the command is there to be run, as far as can be seen from outside.
-fn is_installed(program: &str, arguments: &Arguments, caller: &presets::Caller, working_directory: &Path) -> bool {
-    if program.contains('/') {
-        return working_directory.join(program).is_file();
-    }
-    let given = arguments.env.iter().rev().find(|variable| variable.name == "PATH");
-    let path = given.and_then(|variable| variable.value.as_ref()).or_else(|| caller.environment.get("PATH"));
-    mounts::find_program(program, path.map(String::as_str)).is_some()
 }
 
 /// A run that has its folder.
@@ -390,6 +300,10 @@ impl Live<'_> {
     ) -> Result<Planned> {
         let refused = |error: sandbox::PlanError| failed(&error, error.hint());
         let mut request = PlanRequest::new(self.arguments.command.clone(), working_directory).map_err(refused)?;
+        if request.working_directory != working_directory {
+            let what = format!("{} became another folder during the start", working_directory.display());
+            return Err(Failure::new(code::RUN_FAILED, what).hint("see who renames it: another run's command?").into());
+        }
         request.environment = environment.variables.clone().into_iter().collect();
         request.environment.push(("PWD".to_owned(), working_directory.display().to_string()));
         request.mounts = opened.mounts.clone();
