@@ -5,12 +5,15 @@ mod support;
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
-    os::unix::process::CommandExt as _,
+    os::{fd::AsRawFd as _, unix::process::CommandExt as _},
     path::Path,
     process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 use anyhow::{Context as _, Result};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use support::{Done, World};
 
 const POLICY: &str = "apiVersion: cofferdam/v1\nkind: EgressPolicy\nspec: { mode: limited }\n";
@@ -74,6 +77,41 @@ fn a_policy_may_come_through_a_descriptor_of_the_callers() -> Result<()> {
     command.args(["-c", &script, env!("CARGO_BIN_EXE_cofferdam")]).current_dir(world.work());
     world.settle(&mut command);
     Done::of(&command.output()?).expect(0);
+    Ok(())
+}
+
+/// A command that may write the folder above swaps the working directory of a run that is starting for a link, again and
+/// again. What the link leads to is never mounted.
+#[test]
+fn a_working_directory_that_another_command_swaps_for_a_link_is_not_left() -> Result<()> {
+    let world = World::new()?;
+    let (work, link, secret) = (world.work().join("project"), world.work().join("link"), world.path().join("secret"));
+    for folder in [&work, &secret] {
+        fs::create_dir(folder)?;
+    }
+    fs::write(secret.join("key"), "secret")?;
+    std::os::unix::fs::symlink(&secret, &link)?;
+    let here = fs::File::open(&work)?;
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                renameat_with(CWD, &work, CWD, &link, RenameFlags::EXCHANGE).unwrap();
+                thread::yield_now();
+            }
+        });
+        let tried = (0..8).try_for_each(|_| {
+            let mut command = world.command(&["run", "-q", "--", "sh", "-c", "cat key; echo made > made"]);
+            // Where it stands is the folder itself, by whatever name.
+            command.current_dir(format!("/proc/{}/fd/{}", std::process::id(), here.as_raw_fd()));
+            let done = Done::of(&command.output()?);
+            anyhow::ensure!(matches!(done.code, Some(0 | 125)) && !done.out.contains("secret"), "{done:?}");
+            Ok(())
+        });
+        stop.store(true, Ordering::Relaxed);
+        tried
+    })?;
+    assert!(!secret.join("made").exists());
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string,
@@ -27,10 +27,13 @@ pub(crate) fn new_tmpfs(size: &str, mode: &str) -> Result<OwnedFd, Errno> {
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
-/// A copy of the mounts at and below a path, mounted nowhere yet.
-pub(crate) fn copy_of(path: &Path) -> Result<OwnedFd, Errno> {
+/// A copy of the mounts at and below a path, mounted nowhere yet. Of the caller's own folders (`owned`) the path was
+/// found free of symbolic links: one that is there now was put there since, by a workload of another run.
+pub(crate) fn copy_of(path: &Path, owned: bool) -> Result<OwnedFd, Errno> {
+    let resolve = if owned { ResolveFlags::NO_SYMLINKS } else { ResolveFlags::empty() };
+    let place = openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?;
     let flags = OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE;
-    open_tree(CWD, path, flags)
+    open_tree(place, c"", flags | OpenTreeFlags::AT_EMPTY_PATH)
 }
 
 /// Puts a tree in its place.

@@ -168,9 +168,9 @@ fn open_sources(mounts: &[Mount], mut trees: BTreeMap<usize, OwnedFd>) -> Result
     for (index, mount) in mounts.iter().enumerate() {
         let tree = match mount {
             Mount::Tmpfs { .. } | Mount::File { .. } | Mount::Symlink { .. } => None,
-            Mount::Bind { source, optional, .. } => match trees.remove(&index) {
+            Mount::Bind { source, optional, owned, .. } => match trees.remove(&index) {
                 Some(tree) => Some(tree),
-                None => match copy_of(source) {
+                None => match copy_of(source, *owned) {
                     Ok(tree) => Some(tree),
                     Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) if *optional => continue,
                     Err(errno) => return Err(Failure::new(format!("mount {}", source.display()), errno, HINT)),

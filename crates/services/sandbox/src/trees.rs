@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use init_protocol::Mount;
-use rustix::fs::{CWD, fstat};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::{Pid, WaitOptions, waitpid};
@@ -26,7 +26,7 @@ pub(crate) fn open(mounts: &[Mount], sandbox: Ids) -> Result<Vec<(usize, OwnedFd
     let mut opened = Vec::new();
     for (index, mount) in mounts.iter().enumerate() {
         let Mount::Bind { source, optional, owned, .. } = mount else { continue };
-        let tree = match copy_of(source) {
+        let tree = match copy_of(source, *owned) {
             Err(Errno::NOENT | Errno::NOTDIR) if *optional => continue,
             copied => copied.map_err(|errno| StartError::Mount { path: source.clone(), source: errno.into() })?,
         };
@@ -39,9 +39,13 @@ pub(crate) fn open(mounts: &[Mount], sandbox: Ids) -> Result<Vec<(usize, OwnedFd
     Ok(opened)
 }
 
-fn copy_of(path: &Path) -> Result<OwnedFd, Errno> {
+/// Of the caller's own folders the path was found free of symbolic links: one that is there now was put there since, by
+/// a workload of another run.
+fn copy_of(path: &Path, owned: bool) -> Result<OwnedFd, Errno> {
+    let resolve = if owned { ResolveFlags::NO_SYMLINKS } else { ResolveFlags::empty() };
+    let place = openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?;
     let flags = OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE;
-    open_tree(CWD, path, flags)
+    open_tree(place, c"", flags | OpenTreeFlags::AT_EMPTY_PATH)
 }
 
 /// Maps the owner of the tree's root to the sandbox's ids.

@@ -93,7 +93,8 @@ pub(crate) fn choose(wanted: &Wanted<'_>) -> Result<Opened> {
                 continue;
             }
             let owned = !(mount.is_tools && is_anyones(&mount.path));
-            opened.add(&mount.path, &mount.path, mount.writable, owned);
+            let source = fs::canonicalize(&mount.path).map_err(|error| refuse(&mount.path, &error))?;
+            opened.add(&source, &mount.path, mount.writable, owned);
         }
         let named = preset.credentials.iter().filter(|path| path.exists() && !is_harmless(path));
         opened.credentials.extend(named.map(|path| path.display().to_string()));

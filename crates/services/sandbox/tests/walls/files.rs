@@ -5,7 +5,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixListener};
 
-use sandbox::{Mount, PlanRequest};
+use sandbox::{Mount, PlanRequest, Spec};
 
 use crate::bench::{Bench, as_anybody, host_socket, nothing};
 
@@ -72,6 +72,30 @@ fn hooks_and_settings_of_the_repository_stay_as_they_are() {
         assert!(git.join("hooks/sample").exists());
         assert!(!git.join("commondir").exists(), "what stood for its absence is gone");
         drop(folder);
+    });
+}
+
+/// Another sandbox's workload that may write the folder above could put it there.
+#[test]
+fn a_link_that_is_put_on_the_way_after_the_plan_leads_nowhere() {
+    as_anybody(|| {
+        for linked in ["outer", "outer/work", "outer/mounted"] {
+            let Bench { folder, request, limits } = Bench::bash("cat secret mounted/secret");
+            let root = folder.path().canonicalize().unwrap();
+            for name in ["outer/work", "outer/mounted", "other/work", "other/mounted"] {
+                fs::create_dir_all(root.join(name)).unwrap();
+                fs::write(root.join(name).join("secret"), name).unwrap();
+            }
+            let mut request = PlanRequest { working_directory: root.join("outer/work"), ..request };
+            request.mounts.push(Mount::own(root.join("outer/mounted"), false));
+            let plan = request.plan().unwrap().plan;
+            let other = root.join(linked.replace("outer", "other"));
+            fs::rename(root.join(linked), root.join("gone")).unwrap();
+            std::os::unix::fs::symlink(other, root.join(linked)).unwrap();
+            let spec = Spec { plan, limits, streams: nothing() };
+            let error = sandbox::start(&spec).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains("outer"), "{linked}: {error}");
+        }
     });
 }
 
