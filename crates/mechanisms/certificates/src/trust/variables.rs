@@ -1,0 +1,166 @@
+//! The variables, which programs read them, and where that is written. What could not be confirmed is not here.
+//!
+//! `SSL_CERT_DIR` is not set, on purpose: the clients that read it (OpenSSL, Go, .NET, rustls-native-certs) look there
+//! beside `SSL_CERT_FILE`, so the system's folder goes on adding the system's certificates, which is harmless; set to
+//! a folder of ours it would need hashed names for some clients and none for others. `NODE_USE_SYSTEM_CA` and
+//! `DENO_TLS_CA_STORE=system` are not needed either, since both read a variable that adds.
+
+/// Whether a client's own certificates go on being trusted beside those of the variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// They do.
+    Adds,
+    /// They don't: the file must hold all.
+    Replaces,
+}
+
+/// What a variable is set to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Value {
+    /// The path of the whole bundle.
+    Bundle,
+    /// The path of our anchors alone.
+    Anchors,
+    /// Options that name the Java store.
+    JavaOptions,
+}
+
+/// A variable that makes clients trust us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is set to.
+    pub value: Value,
+    /// What becomes of the client's own store.
+    pub effect: Effect,
+    /// Who reads it.
+    pub readers: &'static [&'static str],
+    /// Where that is written.
+    pub source: &'static str,
+}
+
+/// All of them.
+pub const VARIABLES: [Variable; 16] = [
+    Variable {
+        name: "SSL_CERT_FILE",
+        value: Value::Bundle,
+        effect: Effect::Replaces,
+        readers: &[
+            "OpenSSL and what links it (wget, Ruby, PHP, Perl)",
+            "Python ssl (urllib, httpx, aiohttp)",
+            "curl",
+            "Go crypto/x509",
+            "Rust rustls-native-certs (uv)",
+            ".NET",
+            "Bun (adds)",
+            "CMake",
+        ],
+        source: "https://docs.openssl.org/master/man3/X509_get_default_cert_file/",
+    },
+    Variable {
+        name: "CURL_CA_BUNDLE",
+        value: Value::Bundle,
+        effect: Effect::Replaces,
+        readers: &["curl (the command; not libcurl)", "Python requests"],
+        source: "https://curl.se/docs/sslcerts.html",
+    },
+    Variable {
+        name: "REQUESTS_CA_BUNDLE",
+        value: Value::Bundle,
+        effect: Effect::Replaces,
+        readers: &["Python requests", "pip", "Azure CLI"],
+        source: "https://requests.readthedocs.io/en/latest/user/advanced/#ssl-cert-verification",
+    },
+    Variable {
+        name: "PIP_CERT",
+        value: Value::Bundle,
+        effect: Effect::Replaces,
+        readers: &["pip"],
+        source: "https://pip.pypa.io/en/stable/topics/https-certificates/",
+    },
+    Variable {
+        name: "NODE_EXTRA_CA_CERTS",
+        value: Value::Anchors,
+        effect: Effect::Adds,
+        readers: &["Node.js, npm", "Bun", "Deno from 2.8"],
+        source: "https://nodejs.org/api/cli.html#node_extra_ca_certsfile",
+    },
+    Variable {
+        name: "DENO_CERT",
+        value: Value::Anchors,
+        effect: Effect::Adds,
+        readers: &["Deno"],
+        source: "https://docs.deno.com/runtime/reference/env_variables/",
+    },
+    Variable {
+        name: "GIT_SSL_CAINFO",
+        value: Value::Bundle,
+        effect: Effect::Replaces,
+        readers: &["git"],
+        source: "https://git-scm.com/docs/git-config#Documentation/git-config.txt-httpsslCAInfo",
+    },
+    Variable {
+        name: "CARGO_HTTP_CAINFO",
+        value: Value::Bundle,
+        effect: Effect::Replaces,
+        readers: &["cargo"],
+        source: "https://doc.rust-lang.org/cargo/reference/config.html#httpcainfo",
+    },
+    Variable {
+        name: "AWS_CA_BUNDLE",
+        value: Value::Bundle,
+        effect: Effect::Replaces,
+        readers: &["AWS CLI", "botocore", "AWS SDK for Go"],
+        source: "https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-envvars.html",
+    },
+    Variable {
+        name: "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
+        value: Value::Bundle,
+        effect: Effect::Replaces,
+        readers: &["gcloud"],
+        source: "https://cloud.google.com/sdk/docs/proxy-settings",
+    },
+    Variable {
+        name: "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+        value: Value::Bundle,
+        effect: Effect::Replaces,
+        readers: &["gRPC C core (C++, Python, Ruby, PHP)", "gRPC for Node.js"],
+        source: "https://github.com/grpc/grpc/blob/master/doc/environment_variables.md",
+    },
+    Variable {
+        name: "NIX_SSL_CERT_FILE",
+        value: Value::Bundle,
+        effect: Effect::Replaces,
+        readers: &["nix", "programs of nixpkgs"],
+        source: "https://nix.dev/manual/nix/latest/command-ref/env-common",
+    },
+    Variable {
+        name: "HTTPLIB2_CA_CERTS",
+        value: Value::Bundle,
+        effect: Effect::Replaces,
+        readers: &["Python httplib2"],
+        source: "https://github.com/httplib2/httplib2/blob/master/python3/httplib2/certs.py",
+    },
+    Variable {
+        name: "BUNDLE_SSL_CA_CERT",
+        value: Value::Bundle,
+        effect: Effect::Replaces,
+        readers: &["Ruby's Bundler"],
+        source: "https://bundler.io/man/bundle-config.1.html",
+    },
+    Variable {
+        name: "COMPOSER_CAFILE",
+        value: Value::Bundle,
+        effect: Effect::Replaces,
+        readers: &["PHP's Composer"],
+        source: "https://getcomposer.org/doc/03-cli.md",
+    },
+    Variable {
+        name: "JAVA_TOOL_OPTIONS",
+        value: Value::JavaOptions,
+        effect: Effect::Replaces,
+        readers: &["Java virtual machines (they say on standard error that they read it)"],
+        source: "https://docs.oracle.com/en/java/javase/21/security/java-secure-socket-extension-jsse-reference-guide.html",
+    },
+];
