@@ -123,11 +123,17 @@ impl Gateway {
             (Some(diagnosis), Some(init)) => {
                 let diagnosis = diagnosis.try_clone().map_err(StartError::Socket)?;
                 let started = Processes::start(diagnosis, init);
-                Some(started.map_err(|source| StartError::Thread { what: "process look-up", source })?)
+                Some(Arc::new(started.map_err(|source| StartError::Thread { what: "process look-up", source })?))
             }
             (None, _) | (_, None) => None,
         };
-        let dns = DnsContext::new(Arc::clone(&current), Arc::clone(&names), audit.clone(), Arc::clone(&tally));
+        let dns = DnsContext::new(
+            Arc::clone(&current),
+            Arc::clone(&names),
+            audit.clone(),
+            Arc::clone(&tally),
+            processes.clone(),
+        );
         let shared = Arc::new(Shared {
             policy: current,
             audit,

@@ -32,7 +32,7 @@ pub(crate) struct Shared {
     /// What was answered for the whole run.
     pub(crate) approvals: Approvals,
     /// Who opened a connection.
-    pub(crate) processes: Option<Processes>,
+    pub(crate) processes: Option<Arc<Processes>>,
     /// The number of the next flow.
     pub(crate) next_flow: AtomicU64,
 }

@@ -296,24 +296,25 @@ fn socks_with_and_without_a_password() {
 #[test]
 fn what_socks_can_not_do_is_refused_by_name() {
     let world = World::new(vec![loopback("local", 10, Action::Allow, &["web.test"])]);
-    let v4 = [&[4, 1, 0, 80, 0, 0, 0, 1][..], b"user\0web.test\0"].concat();
-    let cases: Vec<(Vec<Vec<u8>>, Vec<u8>, &str)> = vec![
-        (vec![vec![5, 1, 1]], vec![5, 0xff], "neither no authentication"),
-        (vec![vec![5, 0]], vec![5, 0xff], "neither no authentication"),
-        (vec![vec![5, 1, 0], vec![5, 2, 0, 1, 127, 0, 0, 1, 0, 80]], vec![5, 7], "BIND"),
-        (vec![vec![5, 1, 0], vec![5, 3, 0, 1, 0, 0, 0, 0, 0, 0]], vec![5, 7], "UDP ASSOCIATE"),
-        (vec![vec![5, 1, 0], vec![5, 9, 0, 1, 127, 0, 0, 1, 0, 80]], vec![5, 7], "unknown SOCKS5 command"),
-        (vec![v4.clone()], vec![0, 91], "SOCKS4"),
-        (vec![[&[4, 2][..], &v4[2..]].concat()], vec![0, 91], "SOCKS4"),
-    ];
-    for (said, expected, reason) in cases {
+    let v4_connect: &[u8] = b"\x04\x01\0\x50\0\0\0\x01user\0web.test\0";
+    let v4_bind: &[u8] = b"\x04\x02\0\x50\0\0\0\x01user\0web.test\0";
+    let open: &[u8] = &[5, 1, 0];
+    for (said, expected, reason) in [
+        (&[&[5, 1, 1][..]][..], [5, 0xff], "neither no authentication"),
+        (&[&[5, 0]], [5, 0xff], "neither no authentication"),
+        (&[open, &[5, 2, 0, 1, 127, 0, 0, 1, 0, 80]], [5, 7], "BIND"),
+        (&[open, &[5, 3, 0, 1, 0, 0, 0, 0, 0, 0]], [5, 7], "UDP ASSOCIATE"),
+        (&[open, &[5, 9, 0, 1, 127, 0, 0, 1, 0, 80]], [5, 7], "unknown SOCKS5 command"),
+        (&[v4_connect], [0, 91], "SOCKS4"),
+        (&[v4_bind], [0, 91], "SOCKS4"),
+    ] {
         let mut stream = world.client();
         let mut answer = [0; 2];
-        for bytes in &said {
+        for bytes in said {
             stream.write_all(bytes).unwrap();
             stream.read_exact(&mut answer).unwrap();
         }
-        assert_eq!(answer[..], expected[..], "{said:?}");
+        assert_eq!(answer, expected, "{said:?}");
         let _rest = read_rest(&mut stream);
         world.event("flow.decided", |event| {
             event["rule"] == "guard:malformed" && event["reason"].as_str().is_some_and(|said| said.contains(reason))

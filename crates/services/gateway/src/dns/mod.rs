@@ -24,12 +24,19 @@ mod udp;
 
 use std::sync::Arc;
 
+use audit_event::Event;
 use audit_log::AuditLog;
+use policy::Verdict;
 
 pub(crate) use tcp::serve_tcp;
 pub(crate) use udp::serve_udp;
 
-use crate::{in_force::CurrentPolicy, resolve::Names, summary::Tally};
+use crate::{
+    identify::{Asker, Processes},
+    in_force::CurrentPolicy,
+    resolve::Names,
+    summary::Tally,
+};
 
 /// What answering a question needs; one for each sandbox.
 #[derive(Debug)]
@@ -38,13 +45,35 @@ pub(crate) struct DnsContext {
     names: Arc<Names>,
     audit: AuditLog,
     tally: Arc<Tally>,
+    processes: Option<Arc<Processes>>,
     turns: udp::Turns,
 }
 
 impl DnsContext {
     /// A server over these names.
-    pub(crate) fn new(policy: Arc<CurrentPolicy>, names: Arc<Names>, audit: AuditLog, tally: Arc<Tally>) -> Arc<Self> {
-        Arc::new(Self { policy, names, audit, tally, turns: udp::Turns::default() })
+    pub(crate) fn new(
+        policy: Arc<CurrentPolicy>,
+        names: Arc<Names>,
+        audit: AuditLog,
+        tally: Arc<Tally>,
+        processes: Option<Arc<Processes>>,
+    ) -> Arc<Self> {
+        Arc::new(Self { policy, names, audit, tally, processes, turns: udp::Turns::default() })
+    }
+
+    /// Whether the process behind this event is to be looked up: who asks what is denied.
+    fn wants_process(&self, event: &Event) -> bool {
+        self.processes.is_some()
+            && matches!(event, Event::DnsDecided(record) if record.verdict == Verdict::Denied.as_str())
+    }
+
+    /// Adds the process to an event, where it can be found in a moment.
+    async fn with_process(&self, event: Event, asker: Asker) -> Event {
+        let mut event = event;
+        if let (Some(processes), Event::DnsDecided(record)) = (&self.processes, &mut event) {
+            record.process = processes.find_soon(asker).await;
+        }
+        event
     }
 }
 

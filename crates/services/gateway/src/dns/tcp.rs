@@ -15,6 +15,7 @@ use tokio::{
 use wire::dns::reply::{self, Transport};
 
 use super::{DnsContext, decide::First};
+use crate::identify::{self, Asker};
 
 /// The most connections of one worker.
 const CONNECTION_LIMIT: usize = 64;
@@ -45,6 +46,7 @@ async fn serve(mut stream: TcpStream, context: Arc<DnsContext>) {
     if stream.set_nodelay(true).is_err() {
         return;
     }
+    let Some(asker) = asker(&stream) else { return };
     let mut message = Vec::with_capacity(512);
     let mut out = Vec::with_capacity(512);
     loop {
@@ -54,7 +56,7 @@ async fn serve(mut stream: TcpStream, context: Arc<DnsContext>) {
         }
         out.clear();
         out.extend_from_slice(&[0, 0]);
-        if !context.respond(&message, &mut out).await {
+        if !context.respond(&message, asker, &mut out).await {
             return;
         }
         let Ok(length) = u16::try_from(out.len() - 2) else { return };
@@ -65,6 +67,13 @@ async fn serve(mut stream: TcpStream, context: Arc<DnsContext>) {
             return;
         }
     }
+}
+
+/// The ends of a connection, as the client sees them.
+fn asker(stream: &TcpStream) -> Option<Asker> {
+    let (client, local) = (stream.peer_addr().ok()?, stream.local_addr().ok()?);
+    let server = identify::original_destination(stream, local).unwrap_or(local);
+    Some(Asker::Stream { client, server })
 }
 
 /// Reads one frame; false at the end or where it is too long.
@@ -80,11 +89,15 @@ async fn frame(stream: &mut TcpStream, message: &mut Vec<u8>) -> io::Result<bool
 
 impl DnsContext {
     /// Answers one message behind what is in the buffer; false where it gets no answer.
-    async fn respond(&self, message: &[u8], out: &mut Vec<u8>) -> bool {
+    async fn respond(&self, message: &[u8], asker: Asker, out: &mut Vec<u8>) -> bool {
         match self.first(message, Transport::Tcp, None, out) {
             // Nothing was kept to be given again.
             First::Nothing | First::Again(_) => false,
             First::Answer(event) => {
+                let event = match event {
+                    Some(event) if self.wants_process(&event) => Some(self.with_process(event, asker).await),
+                    event => event,
+                };
                 if !self.record(event).await {
                     let withheld = reply::withheld(out.get(2..).unwrap_or_default());
                     out.truncate(2);

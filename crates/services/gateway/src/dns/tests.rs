@@ -51,6 +51,7 @@ impl Front {
             Arc::clone(&world.names),
             world.audit.clone(),
             Arc::clone(&world.tally),
+            None,
         );
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -484,6 +485,7 @@ async fn one_worker_serves_a_socket_and_the_next_takes_over() {
         Arc::clone(&world.names),
         world.audit.clone(),
         Arc::clone(&world.tally),
+        None,
     );
     let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     client.connect(socket.local_addr().unwrap()).await.unwrap();
@@ -535,7 +537,7 @@ proptest! {
             let world = World::new(spec(), &[]);
             let context = DnsContext::new(
                 Arc::clone(&world.policy), Arc::clone(&world.names), world.audit.clone(),
-                Arc::clone(&world.tally),
+                Arc::clone(&world.tally), None,
             );
             let mut out = Vec::new();
             let _ = context.first(&bytes, Transport::Udp, None, &mut out);

@@ -25,6 +25,7 @@ use super::{
     decide::{First, Pending},
     repeat::{Place, Repeats},
 };
+use crate::identify::Asker;
 
 /// The largest datagram: none is cut, so that bytes behind a message are seen and refused.
 const DATAGRAM_LIMIT: usize = 65_535;
@@ -132,6 +133,11 @@ impl Server {
             match self.context.first(message, Transport::Udp, Some(&mut self.repeats), &mut self.out) {
                 First::Nothing => {}
                 First::Again(place) => self.ready.push(Ready { peer, from, tells: Tells::Again(place) }),
+                First::Answer(Some(event))
+                    if self.context.wants_process(&event) && self.waiting.len() < WAITING_LIMIT =>
+                {
+                    self.answer_with_process(peer, from, event);
+                }
                 First::Answer(event) => self.answer(peer, from, event),
                 First::Upstream(pending) if self.waiting.len() < WAITING_LIMIT => self.wait(*pending, peer),
                 First::Upstream(_) => {
@@ -180,6 +186,17 @@ impl Server {
         let tells = if event.is_some() { Tells::Once(self.events.len()) } else { Tells::Nothing };
         self.ready.push(Ready { peer, from, tells });
         self.events.extend(event);
+    }
+
+    /// The same, when it is known who asked. Others need not wait for it.
+    fn answer_with_process(&mut self, peer: SocketAddr, from: usize, event: Event) {
+        let answer = self.out.split_off(from);
+        let (socket, context) = (Arc::clone(&self.socket), Arc::clone(&self.context));
+        self.waiting.spawn(async move {
+            let event = context.with_process(event, Asker::Datagram(peer)).await;
+            let answer = if context.record(Some(event)).await { answer } else { reply::withheld(&answer) };
+            drop(socket.send_to(&answer, peer).await);
+        });
     }
 
     fn wait(&mut self, pending: Pending, peer: SocketAddr) {

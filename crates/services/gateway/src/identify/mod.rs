@@ -9,7 +9,7 @@ mod socket_diagnosis;
 
 use std::{io, net::SocketAddr, os::fd::AsFd};
 
-pub(crate) use processes::Processes;
+pub(crate) use processes::{Asker, Processes};
 use rustix::net::sockopt::{ip_original_dst, ipv6_original_dst};
 
 /// The address that a redirected client dialled (`SO_ORIGINAL_DST`, `IP6T_SO_ORIGINAL_DST`).

@@ -26,6 +26,8 @@ use crate::flow::ProcessSlot;
 const QUEUE: usize = 256;
 /// How long a decision waits for one.
 const WAIT: Duration = Duration::from_secs(2);
+/// How long a record waits for a courtesy.
+const COURTESY_WAIT: Duration = Duration::from_millis(250);
 /// How many courtesies a second.
 const COURTESIES: u64 = 100;
 /// After courtesies that took longer than this, as in a sandbox of thousands of descriptors, others have to wait,
@@ -42,10 +44,23 @@ pub(crate) struct Processes {
     courtesies: AtomicU64,
 }
 
+/// What is known of a process's socket.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Asker {
+    /// Both ends of its TCP connection.
+    Stream {
+        /// Its own.
+        client: SocketAddr,
+        /// The other, as it sees it.
+        server: SocketAddr,
+    },
+    /// Where its datagram came from.
+    Datagram(SocketAddr),
+}
+
 #[derive(Debug)]
 struct Order {
-    client: SocketAddr,
-    server: SocketAddr,
+    asker: Asker,
     answer: Answer,
 }
 
@@ -55,6 +70,8 @@ enum Answer {
     Decision { digest: bool, reply: oneshot::Sender<Option<Process>> },
     /// Nobody waits.
     Courtesy(ProcessSlot),
+    /// A record waits for a moment.
+    Record(oneshot::Sender<Option<Process>>),
 }
 
 impl Order {
@@ -65,7 +82,7 @@ impl Order {
     /// Nobody waits any more for a decision that was given up.
     fn is_wanted(&self) -> bool {
         match &self.answer {
-            Answer::Decision { reply, .. } => !reply.is_closed(),
+            Answer::Decision { reply, .. } | Answer::Record(reply) => !reply.is_closed(),
             Answer::Courtesy(_) => true,
         }
     }
@@ -82,20 +99,37 @@ impl Processes {
     /// The process behind a connection.
     pub(crate) async fn find(&self, client: SocketAddr, server: SocketAddr, digest: bool) -> Option<Process> {
         let (reply, answer) = oneshot::channel();
-        self.order(Order { client, server, answer: Answer::Decision { digest, reply } });
+        self.order(Order { asker: Asker::Stream { client, server }, answer: Answer::Decision { digest, reply } });
         tokio::time::timeout(WAIT, answer).await.ok()?.ok()?
     }
 
     /// The same, put into the slot when it is found.
     pub(crate) fn find_later(&self, client: SocketAddr, server: SocketAddr, slot: ProcessSlot) {
-        // Counted here, so that a flood of connections does not even wake the thread.
+        if self.may_ask() {
+            self.order(Order { asker: Asker::Stream { client, server }, answer: Answer::Courtesy(slot) });
+        }
+    }
+
+    /// The process for a record that can do without, where it is found in a moment.
+    pub(crate) async fn find_soon(&self, asker: Asker) -> Option<Process> {
+        if !self.may_ask() {
+            return None;
+        }
+        let (reply, answer) = oneshot::channel();
+        self.order(Order { asker, answer: Answer::Record(reply) });
+        tokio::time::timeout(COURTESY_WAIT, answer).await.ok()?.ok()?
+    }
+
+    /// Whether this second has a courtesy left. Counted here, so that a flood does not even wake the thread.
+    fn may_ask(&self) -> bool {
         let second = self.started.elapsed().as_secs() << 32;
         let before = self.courtesies.load(Ordering::Relaxed);
         let next = if before >= second { before + 1 } else { second };
-        if next - second < COURTESIES {
+        let may = next - second < COURTESIES;
+        if may {
             self.courtesies.store(next, Ordering::Relaxed);
-            self.order(Order { client, server, answer: Answer::Courtesy(slot) });
         }
+        may
     }
 
     fn order(&self, order: Order) {
@@ -123,7 +157,11 @@ fn serve(diagnosis: &OwnedFd, init: u32, orders: &Receiver<Order>) {
         courtesies.truncate(QUEUE);
         let mut inode = |order: &Order| {
             sequence = sequence.wrapping_add(1);
-            socket_diagnosis::inode(diagnosis, order.client, order.server, sequence).ok().flatten()
+            let found = match order.asker {
+                Asker::Stream { client, server } => socket_diagnosis::inode(diagnosis, client, server, sequence),
+                Asker::Datagram(client) => socket_diagnosis::datagram_inode(diagnosis, client, sequence),
+            };
+            found.ok().flatten()
         };
         answer(decisions, &mut inode, &mut holders);
         let started = Instant::now();
@@ -160,6 +198,9 @@ fn answer(orders: Vec<Order>, inode: &mut impl FnMut(&Order) -> Option<u64>, hol
         match order.answer {
             Answer::Decision { digest, reply } => {
                 let _ = reply.send(pid.and_then(|pid| holders.describe(pid, digest)));
+            }
+            Answer::Record(reply) => {
+                let _ = reply.send(pid.and_then(|pid| holders.describe(pid, false)));
             }
             Answer::Courtesy(slot) => {
                 if let Some(process) = pid.and_then(|pid| holders.describe(pid, false)) {

@@ -1,11 +1,12 @@
 //! Which inode a connection's socket has (sock_diag(7)).
 //!
-//! One request, one answer, over a socket that was made in the sandbox's namespace. The kernel answers
-//! within the send, so nothing waits.
+//! Over a socket that was made in the sandbox's namespace. The kernel answers within the send, so nothing waits. A TCP
+//! connection has both its ends; of a UDP socket only the local port is known (where a question was redirected from, only
+//! its sender knows), so all with that port are listed.
 
 use std::{
     io,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::OwnedFd,
 };
 
@@ -15,6 +16,13 @@ use rustix::net::{RecvFlags, SendFlags, netlink::SocketAddrNetlink};
 const BY_FAMILY: u16 = 20;
 /// `NLM_F_REQUEST`.
 const FLAG_REQUEST: u16 = 1;
+/// `NLM_F_DUMP`: all that fit, not one.
+const FLAG_DUMP: u16 = 0x300;
+/// IPPROTO_TCP and IPPROTO_UDP.
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+/// Messages of one answer that are looked at.
+const MESSAGE_LIMIT: usize = 16;
 /// nlmsghdr and inet_diag_req_v2.
 const REQUEST_SIZE: usize = 16 + 56;
 /// Where the ports stand: behind nlmsghdr and four bytes of inet_diag_msg.
@@ -30,9 +38,10 @@ pub(super) fn inode(
     sequence: u32,
 ) -> io::Result<Option<u64>> {
     let kernel = SocketAddrNetlink::new(0, 0);
-    rustix::net::sendto(diagnosis, &request(local, remote, sequence), SendFlags::empty(), &kernel)?;
+    let request = request(TCP, FLAG_REQUEST, local, remote, sequence);
+    rustix::net::sendto(diagnosis, &request, SendFlags::empty(), &kernel)?;
     let mut buffer = [0; 1024];
-    for _ in 0..16 {
+    for _ in 0..MESSAGE_LIMIT {
         let (count, _) = rustix::net::recv(diagnosis, &mut buffer, RecvFlags::DONTWAIT)?;
         let message = buffer.get(..count).unwrap_or_default();
         if number(message, 8) != Some(sequence) {
@@ -51,18 +60,62 @@ pub(super) fn inode(
     Err(io::ErrorKind::InvalidData.into())
 }
 
+/// The inode of the one UDP socket with this local port. `None` where there is none, or more than one.
+pub(super) fn datagram_inode(diagnosis: &OwnedFd, local: SocketAddr, sequence: u32) -> io::Result<Option<u64>> {
+    let mut found = None;
+    // An IPv6 socket may have sent the IPv4 datagram, too.
+    for family in [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)] {
+        let (local, any) = (SocketAddr::new(family, local.port()), SocketAddr::new(family, 0));
+        let request = request(UDP, FLAG_REQUEST | FLAG_DUMP, local, any, sequence);
+        let kernel = SocketAddrNetlink::new(0, 0);
+        rustix::net::sendto(diagnosis, &request, SendFlags::empty(), &kernel)?;
+        for inode in listed(diagnosis, local.port(), sequence)? {
+            if found.replace(inode).is_some_and(|other| other != inode) {
+                return Ok(None);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The inodes of the sockets with this local port in the answer to a question for all.
+fn listed(diagnosis: &OwnedFd, port: u16, sequence: u32) -> io::Result<Vec<u64>> {
+    /// `NLMSG_DONE` and `NLMSG_ERROR`.
+    const LAST: [u16; 2] = [3, 2];
+    let mut inodes = Vec::new();
+    let mut buffer = [0; 8192];
+    for _ in 0..MESSAGE_LIMIT {
+        let (count, _) = rustix::net::recv(diagnosis, &mut buffer, RecvFlags::DONTWAIT)?;
+        let mut rest = buffer.get(..count).unwrap_or_default();
+        while let Some(length) = number(rest, 0).and_then(|length| usize::try_from(length).ok()) {
+            let message = rest.get(..length).unwrap_or(rest);
+            rest = rest.get(length.next_multiple_of(4).max(16)..).unwrap_or_default();
+            if number(message, 8) != Some(sequence) {
+                continue;
+            }
+            let kind = message.get(4..6);
+            if LAST.iter().any(|last| kind == Some(&last.to_ne_bytes())) {
+                return Ok(inodes);
+            }
+            if message.get(PORTS_AT..PORTS_AT + 2) == Some(&port.to_be_bytes()) {
+                inodes.extend(number(message, INODE_AT).map(u64::from).filter(|inode| *inode != 0));
+            }
+        }
+    }
+    Err(io::ErrorKind::InvalidData.into())
+}
+
 /// nlmsghdr { len u32, type u16, flags u16, seq u32, pid u32 }, then inet_diag_req_v2 { family u8, protocol u8,
 /// ext u8, pad u8, states u32, sport be16, dport be16, src be32[4], dst be32[4], if u32, cookie u32[2] }.
-fn request(local: SocketAddr, remote: SocketAddr, sequence: u32) -> Vec<u8> {
-    const TCP: u8 = 6;
+fn request(protocol: u8, flags: u16, local: SocketAddr, remote: SocketAddr, sequence: u32) -> Vec<u8> {
     let family: u8 = if local.is_ipv4() { 2 } else { 10 };
     let mut bytes = Vec::with_capacity(REQUEST_SIZE);
     bytes.extend(u32::try_from(REQUEST_SIZE).unwrap_or_default().to_ne_bytes());
     bytes.extend(BY_FAMILY.to_ne_bytes());
-    bytes.extend(FLAG_REQUEST.to_ne_bytes());
+    bytes.extend(flags.to_ne_bytes());
     bytes.extend(sequence.to_ne_bytes());
     bytes.extend([0; 4]);
-    bytes.extend([family, TCP, 0, 0]);
+    bytes.extend([family, protocol, 0, 0]);
     bytes.extend(u32::MAX.to_ne_bytes());
     bytes.extend(ports(local, remote));
     bytes.extend(address(local));
@@ -97,26 +150,51 @@ fn number(message: &[u8], at: usize) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use std::{
-        net::{TcpListener, TcpStream},
-        os::{fd::AsFd, linux::fs::MetadataExt},
+        net::{TcpListener, TcpStream, UdpSocket},
+        os::{
+            fd::{AsFd, OwnedFd},
+            linux::fs::MetadataExt,
+        },
     };
 
     use rustix::net::{AddressFamily, SocketFlags, SocketType, netlink, socket_with};
 
-    use super::inode;
+    use super::{datagram_inode, inode};
+
+    fn diagnosis() -> OwnedFd {
+        let flags = SocketFlags::CLOEXEC;
+        socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG)).unwrap()
+    }
+
+    fn inode_of(socket: impl AsFd) -> u64 {
+        std::fs::File::from(socket.as_fd().try_clone_to_owned().unwrap()).metadata().unwrap().st_ino()
+    }
+
+    #[test]
+    fn finds_the_inode_of_a_udp_socket_by_its_port_alone() {
+        let diagnosis = diagnosis();
+        for bind in ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"] {
+            let Ok(socket) = UdpSocket::bind(bind) else { continue };
+            let local = socket.local_addr().unwrap();
+            assert_eq!(datagram_inode(&diagnosis, local, 3).unwrap(), Some(inode_of(&socket)), "{bind}");
+            drop(socket);
+            assert_eq!(datagram_inode(&diagnosis, local, 4).unwrap(), None);
+        }
+        // Of two it can't be told which one asked.
+        let one = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = one.local_addr().unwrap().port();
+        let _other = UdpSocket::bind(("127.0.0.2", port)).unwrap();
+        assert_eq!(datagram_inode(&diagnosis, one.local_addr().unwrap(), 5).unwrap(), None);
+    }
 
     #[test]
     fn finds_the_inode_of_a_connection_and_nothing_for_none() {
-        let flags = SocketFlags::CLOEXEC;
-        let diagnosis =
-            socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG)).unwrap();
+        let diagnosis = diagnosis();
         for bind in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = TcpListener::bind(bind) else { continue };
             let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (local, remote) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
-            let expected =
-                std::fs::File::from(client.as_fd().try_clone_to_owned().unwrap()).metadata().unwrap().st_ino();
-            assert_eq!(inode(&diagnosis, local, remote, 7).unwrap(), Some(expected));
+            assert_eq!(inode(&diagnosis, local, remote, 7).unwrap(), Some(inode_of(&client)));
             assert_eq!(inode(&diagnosis, remote, "192.0.2.1:9".parse().unwrap(), 8).unwrap_or(None), None);
         }
     }
