@@ -107,6 +107,9 @@ fn each<T, E>(items: &[T], mut work: impl FnMut(&T) -> Result<(), E>) -> Result<
 
 fn report(what: &str, costs: &mut [Duration]) {
     costs.sort_unstable();
-    let (first, median, last) = (costs.first(), costs.get(costs.len() / 2), costs.last());
-    println!("{what:45} median {median:?} of {} rounds ({first:?} to {last:?})", costs.len());
+    if let [first, .., last] = &*costs
+        && let Some(median) = costs.get(costs.len() / 2)
+    {
+        println!("{what:45} median {median:?} of {} rounds ({first:?} to {last:?})", costs.len());
+    }
 }

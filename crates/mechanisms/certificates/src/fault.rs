@@ -8,6 +8,11 @@ use std::{
 use rustls::{AlertDescription, CertificateError, Error, pki_types::UnixTime};
 use time::OffsetDateTime;
 
+/// Of the names in a certificate, so many are told; it may hold hundreds.
+const MOST_NAMES: usize = 8;
+/// The longest host name.
+const LONGEST_NAME: usize = 253;
+
 /// Why TLS with an upstream failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
@@ -15,7 +20,7 @@ pub enum Fault {
     Expired(Option<String>),
     /// The server's certificate does not hold yet.
     NotYetValid(Option<String>),
-    /// The server's certificate is for other names.
+    /// The server's certificate is for other names; the first of them.
     WrongName(Vec<String>),
     /// Nobody we trust signed it.
     UnknownIssuer,
@@ -70,7 +75,9 @@ impl Fault {
             CertificateError::NotValidYet => Fault::NotYetValid(None),
             CertificateError::NotValidYetContext { not_before, .. } => Fault::NotYetValid(day(*not_before)),
             CertificateError::NotValidForName => Fault::WrongName(Vec::new()),
-            CertificateError::NotValidForNameContext { presented, .. } => Fault::WrongName(presented.clone()),
+            CertificateError::NotValidForNameContext { presented, .. } => {
+                Fault::WrongName(presented.iter().take(MOST_NAMES).map(|name| bare(name)).collect())
+            }
             CertificateError::UnknownIssuer => Fault::UnknownIssuer,
             CertificateError::Revoked => Fault::Revoked,
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => Fault::WrongPurpose,
@@ -157,6 +164,14 @@ pub fn distrusts_us(error: &Error) -> bool {
     )
 }
 
+/// A name as people write it: the library says `DnsName("…")` and `IpAddress(…)`. The server chose it, so what does
+/// not belong in a name is left out.
+fn bare(name: &str) -> String {
+    let inside = |start: &str, end: &str| name.strip_prefix(start)?.strip_suffix(end);
+    let inner = inside("DnsName(\"", "\")").or_else(|| inside("IpAddress(", ")")).unwrap_or(name);
+    inner.chars().filter(char::is_ascii_graphic).take(LONGEST_NAME).collect()
+}
+
 fn day(at: UnixTime) -> Option<String> {
     let at = UNIX_EPOCH + Duration::from_secs(at.as_secs());
     let seconds = i64::try_from(at.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()?;
@@ -188,6 +203,17 @@ mod tests {
         ] {
             assert_eq!(Fault::of(&Error::InvalidCertificate(wrong), false, false).to_string(), words);
         }
+    }
+
+    #[test]
+    fn names_that_a_server_chose_are_bounded_and_harmless() {
+        let names = vec!["DnsName(\"a\u{1b}[2J\u{202e}b.example\")".to_owned(); 100];
+        assert_eq!(super::bare(&names[0]), "a[2Jb.example");
+        assert_eq!(super::bare("IpAddress(192.0.2.1)"), "192.0.2.1");
+        let expected = rustls::pki_types::ServerName::try_from("b.example").unwrap();
+        let wrong = CertificateError::NotValidForNameContext { expected, presented: names };
+        let Fault::WrongName(told) = Fault::of(&Error::InvalidCertificate(wrong), false, false) else { panic!() };
+        assert_eq!(told.len(), super::MOST_NAMES);
     }
 
     #[test]

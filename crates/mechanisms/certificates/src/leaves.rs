@@ -144,7 +144,7 @@ impl Leaves {
         protocols: Protocols,
         now: SystemTime,
     ) -> Result<Arc<ServerConfig>, MintError> {
-        let (issuer, slot) = self.slot(target);
+        let (issuer, slot) = self.slot(target)?;
         let mut place = held(&slot.0);
         let leaf = match place.take() {
             Some(leaf) if leaf.serves(&issuer, now) => {
@@ -185,16 +185,20 @@ impl Leaves {
         }
     }
 
-    /// The place for a name, now the last used; the least used goes where there is no room.
-    fn slot(&self, target: &Target) -> (Arc<Issuer>, Arc<Slot>) {
+    /// The place for a name, now the last used; the least used goes where there is no room. A name that is not signed
+    /// for has none: it must not drive out those that are.
+    fn slot(&self, target: &Target) -> Result<(Arc<Issuer>, Arc<Slot>), MintError> {
         let mut state = held(&self.state);
         let State { issuer, slots, order, uses } = &mut *state;
+        if !issuer.scope().holds(target) {
+            return Err(MintError::Scope(target.clone()));
+        }
         *uses += 1;
         if let Some(used) = slots.get_mut(target) {
             order.remove(&used.last);
             order.insert(*uses, target.clone());
             used.last = *uses;
-            return (issuer.clone(), used.slot.clone());
+            return Ok((issuer.clone(), used.slot.clone()));
         }
         if slots.len() >= self.capacity
             && let Some((_, oldest)) = order.pop_first()
@@ -205,7 +209,7 @@ impl Leaves {
         let slot = Arc::new(Slot::default());
         slots.insert(target.clone(), Used { slot: slot.clone(), last: *uses });
         order.insert(*uses, target.clone());
-        (issuer.clone(), slot)
+        Ok((issuer.clone(), slot))
     }
 
     fn mint(&self, issuer: &Arc<Issuer>, target: &Target, now: SystemTime) -> Result<Leaf, MintError> {
@@ -262,9 +266,6 @@ fn mint(
     target: &Target,
     now: SystemTime,
 ) -> Result<(CertificateDer<'static>, Validity), MintError> {
-    if !issuer.scope().holds(target) {
-        return Err(MintError::Scope(target.clone()));
-    }
     if !issuer.validity().holds(now) {
         return Err(MintError::Ended);
     }

@@ -85,6 +85,7 @@ fn another_issuer_signs_anew_and_its_scope_counts() {
         let refused = leaves.server_config(&target(outside), Protocols::Http1, now);
         assert!(matches!(refused, Err(MintError::Scope(_))), "{outside}");
     }
+    assert_eq!(leaves.counts().held, 1);
 }
 
 #[test]

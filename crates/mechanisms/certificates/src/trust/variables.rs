@@ -1,9 +1,9 @@
 //! The variables, which programs read them, and where that is written. What could not be confirmed is not here.
 //!
-//! `SSL_CERT_DIR` is not set, on purpose: the clients that read it (OpenSSL, Go, .NET, rustls-native-certs) look there
-//! beside `SSL_CERT_FILE`, so the system's folder goes on adding the system's certificates, which is harmless; set to
-//! a folder of ours it would need hashed names for some clients and none for others. `NODE_USE_SYSTEM_CA` and
-//! `DENO_TLS_CA_STORE=system` are not needed either, since both read a variable that adds.
+//! `SSL_CERT_DIR` is not set, on purpose. OpenSSL, Go and .NET look in their folder beside `SSL_CERT_FILE`, so the
+//! system's folder goes on adding the system's certificates, which is harmless; curl and rustls-native-certs leave it
+//! out when the file alone is set. A folder of ours would need hashed names for some clients. `NODE_USE_SYSTEM_CA` and
+//! `DENO_TLS_CA_STORE=system` are not needed either: Node and Deno read a variable that adds.
 
 /// Whether a client's own certificates go on being trusted beside those of the variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub const VARIABLES: [Variable; 16] = [
         value: Value::Bundle,
         effect: Effect::Replaces,
         readers: &[
-            "OpenSSL and what links it (wget, Ruby, PHP, Perl)",
+            "OpenSSL and what asks it for its default store (Ruby; wget where it is built with OpenSSL)",
             "Python ssl (urllib, httpx, aiohttp)",
             "curl",
             "Go crypto/x509",
@@ -119,7 +119,7 @@ pub const VARIABLES: [Variable; 16] = [
         value: Value::Bundle,
         effect: Effect::Replaces,
         readers: &["gcloud"],
-        source: "https://cloud.google.com/sdk/docs/proxy-settings",
+        source: "https://cloud.google.com/sdk/gcloud/reference/config/set",
     },
     Variable {
         name: "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
@@ -133,7 +133,7 @@ pub const VARIABLES: [Variable; 16] = [
         value: Value::Bundle,
         effect: Effect::Replaces,
         readers: &["nix", "programs of nixpkgs"],
-        source: "https://nix.dev/manual/nix/latest/command-ref/env-common",
+        source: "https://nix.dev/manual/nix/stable/installation/env-variables",
     },
     Variable {
         name: "HTTPLIB2_CA_CERTS",
@@ -154,7 +154,7 @@ pub const VARIABLES: [Variable; 16] = [
         value: Value::Bundle,
         effect: Effect::Replaces,
         readers: &["PHP's Composer"],
-        source: "https://getcomposer.org/doc/03-cli.md",
+        source: "https://getcomposer.org/doc/03-cli.md#composer-cafile",
     },
     Variable {
         name: "JAVA_TOOL_OPTIONS",
