@@ -75,6 +75,15 @@ fn exit_codes_are_the_commands_own_or_ours() -> Result<()> {
 }
 
 #[test]
+fn a_name_that_is_longer_than_a_pipe_ends_the_run_with_its_reason() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let output = fixture.run(&["run", "--timeout", "20s", "--", &"a".repeat(100_000)])?;
+    expect(&output, 126);
+    assert!(output.stderr.contains("…: File name too long") && output.stderr.len() < 2000, "{}", output.stderr);
+    Ok(())
+}
+
+#[test]
 fn without_a_policy_nothing_leaves_and_the_end_says_so() -> Result<()> {
     let fixture = Fixture::new()?;
     let output = fixture.run(&["run", "--", "curl", "-sS", "--max-time", "20", "http://allowed.test/"])?;

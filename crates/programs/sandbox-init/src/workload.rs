@@ -17,6 +17,10 @@ use crate::failure::{Failure, Step};
 const CANNOT_RUN: u8 = 126;
 /// Not found.
 const NOT_FOUND: u8 = 127;
+/// What a pipe always takes at once (PIPE_BUF).
+const LONGEST_REPORT: usize = 4096;
+/// Characters of a name that are shown.
+const LONGEST_NAME: usize = 255;
 /// Where programs are looked for when the environment does not say.
 const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
 
@@ -75,6 +79,8 @@ fn become_workload(program: &Program, plan: &Plan, terminal: Option<OwnedFd>, re
     };
     let mut message = vec![code];
     message.extend_from_slice(reason.as_bytes());
+    // Nobody reads before this process has ended: what does not fit into the pipe would be waited for without end.
+    message.truncate(LONGEST_REPORT);
     // Without a reader there is nobody left to tell.
     let _ = std::fs::File::from(report).write_all(&message);
     // SAFETY: ends this process without running what belongs to init.
@@ -149,10 +155,11 @@ impl Program {
             // SAFETY: both lists end with a null pointer and point to strings that live as long as `self`.
             unsafe { libc::execve(candidate.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
             let error = std::io::Error::last_os_error();
-            let shown = candidate.to_string_lossy();
+            let path = candidate.to_string_lossy();
+            let shown = bounded(&path);
             match error.raw_os_error() {
                 Some(libc::ENOEXEC) => return self.execute_by_shell(candidate, &environment),
-                Some(libc::ENOENT) if std::path::Path::new(shown.as_ref()).exists() => {
+                Some(libc::ENOENT) if std::path::Path::new(path.as_ref()).exists() => {
                     return (CANNOT_RUN, format!("{shown}: its interpreter is not in the sandbox"));
                 }
                 Some(libc::ENOENT | libc::ENOTDIR) => {}
@@ -160,7 +167,10 @@ impl Program {
                 _ => return (CANNOT_RUN, format!("{shown}: {error}")),
             }
         }
-        denied.map_or_else(|| (NOT_FOUND, format!("{name}: not found in the sandbox")), |reason| (CANNOT_RUN, reason))
+        denied.map_or_else(
+            || (NOT_FOUND, format!("{}: not found in the sandbox", bounded(name))),
+            |reason| (CANNOT_RUN, reason),
+        )
     }
 
     /// A text file without `#!` is a shell's.
@@ -171,7 +181,15 @@ impl Program {
         arguments.push(std::ptr::null());
         // SAFETY: both lists end with a null pointer and point to strings that live as long as this call.
         unsafe { libc::execve(shell.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
-        (CANNOT_RUN, format!("{}: {}", script.to_string_lossy(), std::io::Error::last_os_error()))
+        (CANNOT_RUN, format!("{}: {}", bounded(&script.to_string_lossy()), std::io::Error::last_os_error()))
+    }
+}
+
+/// A name that leaves room for the reason behind it.
+fn bounded(name: &str) -> String {
+    match name.char_indices().nth(LONGEST_NAME) {
+        Some((end, _)) => format!("{}…", name.get(..end).unwrap_or_default()),
+        None => name.to_owned(),
     }
 }
 
