@@ -204,6 +204,9 @@ fn apply(arguments: &ApplyArguments) -> Result<ExitCode> {
                 Failure::new(code::NOT_FOUND, "there is no live run").hint("`cofferdam ps` lists runs")
             })?,
         };
+    if !run.is_live() {
+        return Err(run.ended().into());
+    }
     // Checked here first: an error is then drawn with this terminal's colours, and costs the run nothing.
     let source = source::read_or_fail(&arguments.file)?;
     let path = std::path::absolute(&arguments.file)?;

@@ -11,7 +11,6 @@ use crate::{
     completions,
     config::Config,
     control::{self, Request, Response},
-    failure::{Failure, code},
     output::{print, print_json, table},
     runs::{RunRecord, Runs},
 };
@@ -94,7 +93,7 @@ pub(crate) fn stop(arguments: &StopArguments) -> Result<ExitCode> {
     let runs = Runs::of(&Config::load()?);
     let run = runs.find(&arguments.run)?;
     if !run.is_live() {
-        return Err(Failure::new(code::NOT_FOUND, format!("run {} has ended", run.id.short())).into());
+        return Err(run.ended().into());
     }
     match control::ask(&runs.socket(&run), &Request::Stop)? {
         Response::Stopping => Ok(ExitCode::SUCCESS),

@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::Write as _,
+    io::{ErrorKind, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
@@ -268,9 +268,23 @@ impl Run {
         self.folder.join("events.jsonl")
     }
 
+    /// What a command for live runs says of one that is over.
+    pub(crate) fn ended(&self) -> Failure {
+        Failure::new(code::NOT_FOUND, format!("run {} has ended", self.id.short()))
+    }
+
     pub(crate) fn read(&self) -> Result<RunRecord> {
         let path = self.folder.join("run.json");
-        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
+            // Where it could not be written (a full disk), or is not written yet.
+            ErrorKind::NotFound => {
+                let what = if self.is_live() { "is only starting" } else { "never started" };
+                Failure::new(code::NOT_FOUND, format!("run {} {what}: there is no {}", self.id.short(), path.display()))
+                    .hint("`cofferdam ps --all` lists the others: name one with --run")
+                    .into()
+            }
+            _ => anyhow::Error::new(error).context(format!("reading {}", path.display())),
+        })?;
         serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))
     }
 

@@ -207,6 +207,10 @@ fn stop_and_timeout_end_everything() -> Result<()> {
     let ended = child.wait_with_output()?;
     assert_eq!(ended.status.code(), Some(125), "{}", String::from_utf8_lossy(&ended.stderr));
     expect(&fixture.run(&["stop", &id])?, 3);
+    fixture.world.write("open.yaml", "apiVersion: cofferdam/v1\nkind: EgressPolicy\nspec: {}\n")?;
+    let late = fixture.run(&["policy", "apply", "open.yaml", "--run", &id])?;
+    expect(&late, 3);
+    assert!(late.stderr.contains(&format!("run {id} has ended")), "{}", late.stderr);
     Ok(())
 }
 
