@@ -14,24 +14,26 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  cofferdam run -- ./agent.py                          contained: nothing leaves; the end says what was denied
-  cofferdam observe --verdict denied                   which rule, which process, why
-  cofferdam policy learn > policy.yaml                 a policy from what was seen, to review
+  cofferdam run -- ./agent.py            nothing leaves; the end says what tried
+  cofferdam observe --verdict denied     which rule, which process, why
+  cofferdam policy learn > policy.yaml   a policy from what was seen, to review
   cofferdam run --policy policy.yaml -- ./agent.py
-  cofferdam run --watch -- ./agent.py                  all recorded, nothing but the guards blocked
+  cofferdam run --watch -- ./agent.py    all recorded, only the guards block
   cofferdam policy explain policy.yaml --to https://example.com/
-  cofferdam doctor                                     what this machine can enforce
+  cofferdam doctor                       what this machine can enforce
 ";
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0 done   1 failed, differs, or denied   2 wrong use   3 not found   7 invalid policy or failed policy test
+  0 done   1 failed, differs, or denied   2 wrong use
+  3 no such run or event   7 invalid policy or failed policy test
   9 the run can't be reached
-  run: the command's own, else 125 (cofferdam failed, or --timeout was reached), 126 (can't be run),
-       127 (not found), 128+N (ended by signal N)
+  run: the command's own, else 125 (cofferdam failed, or --timeout was reached),
+       126 (can't be run), 127 (not found), 128+N (ended by signal N)
 
-Settings: flag, then COFFERDAM_POLICY, COFFERDAM_DURABILITY, COFFERDAM_QUIET, COFFERDAM_STATE,
-then ~/.config/cofferdam/config.toml, then /etc/cofferdam/config.toml. `cofferdam doctor` shows each and its origin.";
+Settings: flag, then COFFERDAM_POLICY, COFFERDAM_DURABILITY, COFFERDAM_QUIET,
+COFFERDAM_STATE, then ~/.config/cofferdam/config.toml, then
+/etc/cofferdam/config.toml. `cofferdam doctor` shows each and its origin.";
 
 /// Runs any program inside a boundary that holds whether or not the program behaves.
 #[derive(Debug, Parser)]

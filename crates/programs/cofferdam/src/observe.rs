@@ -29,11 +29,15 @@ mod follow;
 
 const EXAMPLES: &str = "\
 Examples:
-  cofferdam observe --verdict denied                     of the newest run: which rule, which process, why
-  cofferdam observe -f --run 7f3a92c1                    live
-  cofferdam observe --last 20 --host '*.example.com' -o json
-  cofferdam observe --since 15m --not --protocol dns     the same flag twice is OR, different flags are AND
-  cofferdam observe --input-file events.jsonl --verdict would-deny
+  of the newest run: which rule, which process, why:
+    cofferdam observe --verdict denied
+  live:
+    cofferdam observe -f --run 7f3a92c1
+  the same flag twice is OR, different flags are AND:
+    cofferdam observe --since 15m --not --protocol dns
+    cofferdam observe --last 20 --host '*.example.com' -o json
+  a record that is not a run's own:
+    cofferdam observe --input-file events.jsonl --verdict would-deny
 ";
 
 /// `observe`

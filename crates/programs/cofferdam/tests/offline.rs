@@ -290,7 +290,10 @@ fn help_begins_with_examples() -> Result<()> {
         &["policy", "explain", "--help"],
         &["ps", "--help"],
     ] {
-        assert!(world.run(command)?.expect(0).out.starts_with("Examples:\n"), "{command:?}");
+        let out = world.run(command)?.expect(0).out;
+        let examples = out.split("\n\n").next().unwrap_or_default();
+        assert!(examples.starts_with("Examples:\n"), "{command:?}");
+        assert!(examples.lines().all(|line| line.len() <= 80), "{command:?}: an example is wrapped\n{examples}");
     }
     Ok(())
 }

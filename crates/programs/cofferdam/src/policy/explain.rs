@@ -18,9 +18,10 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   cofferdam policy explain policy.yaml --to https://api.example.com/v1
-  cofferdam policy explain policy.yaml --to db.corp.example:5432 --address 10.20.0.5 --from team=sre
-  cofferdam policy explain policy.yaml --to http://example.com/x --method POST --process /usr/bin/curl
-  cofferdam policy explain policy.yaml --event 42             the event of the newest run
+  cofferdam policy explain policy.yaml --to db.corp.example:5432 --from team=sre
+  cofferdam policy explain policy.yaml --to wiki.example:443 --address 10.20.0.5
+  cofferdam policy explain policy.yaml --to http://example.com/x --method POST
+  cofferdam policy explain policy.yaml --event 42     of the newest run
 ";
 
 /// `explain`

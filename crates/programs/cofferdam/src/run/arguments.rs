@@ -10,14 +10,20 @@ use crate::{completions, config};
 
 const EXAMPLES: &str = "\
 Examples:
-  cofferdam run -- ./agent.py                                   nothing may leave; the end says what was denied
-  cofferdam run --allow api.example.com:443 -- ./agent.py       one host, one port (without it: every port)
-  cofferdam run --allow 'wiki.corp.example@10.20.0.0/16' -- ./agent.py
-                                                                a host whose addresses are private
-  cofferdam run --managed pip,npm -- ./build.sh                 package registries, from their own configuration
-  cofferdam run --policy prod.yaml --events ~/records/run.jsonl -- ./agent.py
-  cofferdam run --watch -- ./agent.py                           all recorded, nothing but the guards blocked
-  cofferdam run -- claude                                       a known program: its own folders and hosts
+  nothing may leave; the end says what was denied:
+    cofferdam run -- ./agent.py
+  one host, one port (without it: every port):
+    cofferdam run --allow api.example.com:443 -- ./agent.py
+  a host whose addresses are private:
+    cofferdam run --allow 'wiki.corp.example@10.20.0.0/16' -- ./agent.py
+  package registries, from their own configuration:
+    cofferdam run --managed pip,npm -- ./build.sh
+  a policy, and a record in a place of its own:
+    cofferdam run --policy prod.yaml --events ~/records/run.jsonl -- ./agent.py
+  all recorded, nothing but the guards blocked:
+    cofferdam run --watch -- ./agent.py
+  a known program, with its own folders and hosts:
+    cofferdam run -- claude
 ";
 
 /// `run`
