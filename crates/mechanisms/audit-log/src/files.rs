@@ -46,7 +46,8 @@ pub(crate) fn closed_numbers(folder: &Path, name: &OsStr) -> io::Result<Vec<u64>
 
 /// Every file of the log at `path`, in the order its chain goes through them.
 pub fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let no_file = || io::Error::new(io::ErrorKind::InvalidInput, "it is no file");
+    let name = path.file_name().ok_or_else(no_file)?;
     let folder = folder(path);
     let closed = closed_numbers(folder, name)?.into_iter().map(|number| path.with_file_name(closed_name(name, number)));
     let mut files: Vec<PathBuf> = closed.collect();

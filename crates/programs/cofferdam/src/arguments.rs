@@ -76,11 +76,24 @@ pub(crate) fn definition() -> clap::Command {
     CommandLine::command()
 }
 
+/// The command's name, also where the rest can't be parsed.
+fn command_name(arguments: &[OsString]) -> Option<&OsString> {
+    let mut rest = arguments.iter().skip(1);
+    while let Some(one) = rest.next() {
+        if one == "--color" {
+            rest.next();
+        } else if !one.as_encoded_bytes().starts_with(b"-") {
+            return Some(one);
+        }
+    }
+    None
+}
+
 /// Parses, runs, reports.
 pub(crate) fn dispatch(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.collect();
     // What `run` itself gets wrong must not look like an exit code of the command.
-    let is_run = arguments.iter().skip(1).find(|a| !a.as_encoded_bytes().starts_with(b"-")).is_some_and(|a| a == "run");
+    let is_run = command_name(&arguments).is_some_and(|name| name == "run");
     let parsed = match CommandLine::try_parse_from(&arguments) {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -107,5 +120,13 @@ pub(crate) fn dispatch(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Completions(arguments) => completions::print(&arguments),
         Command::Man(arguments) => man::write(&arguments),
     };
-    done.unwrap_or_else(|error| report(&error, otherwise))
+    match done {
+        Ok(code) => code,
+        // Whatever code the error has elsewhere: here it would look like one of the command's.
+        Err(error) if is_run => {
+            report(&error, otherwise);
+            ExitCode::from(code::RUN_FAILED)
+        }
+        Err(error) => report(&error, otherwise),
+    }
 }

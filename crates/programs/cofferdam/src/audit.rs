@@ -32,7 +32,8 @@ pub(crate) enum Action {
 /// Which record.
 #[derive(Debug, Args)]
 pub(crate) struct Record {
-    /// Records. Of each, the files that rotation closed are read first. The newest run's where none is given.
+    /// Records; `-` is standard input. Of each, the files that rotation closed are read first. The newest run's where
+    /// none is given.
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "run")]
     files: Vec<PathBuf>,
     /// A run's record.
@@ -75,7 +76,8 @@ enum Format {
 impl Record {
     fn paths(&self) -> Result<Vec<PathBuf>> {
         if !self.files.is_empty() {
-            return Ok(self.files.clone());
+            let given = |path: &PathBuf| if path.as_os_str() == "-" { "/dev/stdin".into() } else { path.clone() };
+            return Ok(self.files.iter().map(given).collect());
         }
         let runs = Runs::of(&Config::load()?);
         Ok(vec![runs.find_or_newest(self.run.as_deref())?.read()?.events])

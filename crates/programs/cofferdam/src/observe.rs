@@ -241,7 +241,10 @@ impl View {
             }
         }
         if self.odd > 0 {
-            note(&format!("no events: {}; `cofferdam audit verify` says where", count(self.odd, "line")));
+            note(&format!(
+                "left out, for they are no events: {}; `cofferdam audit verify` says where",
+                count(self.odd, "line")
+            ));
         }
         Ok(())
     }

@@ -187,6 +187,10 @@ fn working_directory(flag: Option<&Path>) -> Result<PathBuf> {
     if !real.is_dir() {
         return Err(Failure::new(code::RUN_FAILED, format!("--workdir {} is no folder", real.display())).into());
     }
+    if real.to_str().is_none() {
+        let what = format!("the path of the working directory is not UTF-8 text: {}", real.display());
+        return Err(Failure::new(code::RUN_FAILED, what).hint("rename it, or name another: --workdir DIR").into());
+    }
     Ok(real)
 }
 

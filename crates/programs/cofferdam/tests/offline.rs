@@ -306,10 +306,68 @@ fn wrong_use_is_2_but_125_for_run() -> Result<()> {
     for wrong in [
         &["run"][..],
         &["run", "--memory", "lots", "--", "true"],
+        &["--color", "never", "run", "--memory", "lots", "--", "true"],
+        &["--color", "never", "run", "--policy", "missing.yaml", "--", "true"],
         &["run", "--policy", "x", "--allow", "y.example", "--", "true"],
     ] {
         world.run(wrong)?.expect(125);
     }
+    let setting = world.command(&["run", "--", "true"]).env("COFFERDAM_QUIET", "maybe").output()?;
+    support::Done::of(&setting).expect(125);
+    let range = world.run(&["run", "--allow", "10.0.0.0/33", "--", "true"])?.expect(125);
+    assert!(range.err.contains("\"10.0.0.0/33\" is no range"), "{}", range.err);
+    Ok(())
+}
+
+#[test]
+fn what_is_no_record_is_said_as_it_is() -> Result<()> {
+    let world = World::new()?;
+    for command in [&["observe", "--input-file", "."][..], &["audit", "verify", "."], &["audit", "verify", "/"]] {
+        let done = world.run(command)?.expect(1);
+        assert!(done.err.contains("it is no file"), "{command:?}: {}", done.err);
+    }
+    let notes = world.write("notes.txt", "one\ntwo\n")?;
+    let done = world.run(&["observe", "--json", "--input-file", text(&notes)])?.expect(0);
+    assert_eq!(done.out, "[]\n");
+    assert!(done.err.contains("left out, for they are no events: 2 lines"), "{}", done.err);
+    Ok(())
+}
+
+#[test]
+fn audit_reads_standard_input() -> Result<()> {
+    let world = World::new()?;
+    let path = record(&world)?;
+    for command in [&["audit", "verify", "-"][..], &["audit", "export", "--format", "ocsf", "-"]] {
+        let output = world.command(command).stdin(std::fs::File::open(&path)?).output()?;
+        assert!(!support::Done::of(&output).expect(0).out.is_empty(), "{command:?}");
+        let (reader, mut writer) = std::io::pipe()?;
+        let child = world.command(command).stdin(reader).stdout(std::process::Stdio::piped()).spawn()?;
+        std::io::copy(&mut std::fs::File::open(&path)?, &mut writer)?;
+        drop(writer);
+        assert_eq!(child.wait_with_output()?.stdout, output.stdout, "{command:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_run_that_never_started_is_said_to_be_one() -> Result<()> {
+    let world = World::new()?;
+    let state = world.path().join("never");
+    std::fs::create_dir_all(state.join("runs/01a1fe9b-a002-702c-93b0-a82805ede56f"))?;
+    let done = support::Done::of(&world.command(&["observe"]).env("COFFERDAM_STATE", &state).output()?).expect(3);
+    assert!(done.err.contains("run 05ede56f never started") && done.err.contains("--run"), "{}", done.err);
+    Ok(())
+}
+
+#[test]
+fn a_working_directory_that_is_no_text_is_named() -> Result<()> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let world = World::new()?;
+    let folder = world.path().join(std::ffi::OsStr::from_bytes(b"not-\xff-text"));
+    std::fs::create_dir(&folder)?;
+    let done = support::Done::of(&world.command(&["run", "--", "true"]).current_dir(&folder).output()?).expect(125);
+    assert!(done.err.contains("is not UTF-8 text: ") && done.err.contains("not-"), "{}", done.err);
+    assert!(done.err.contains("--workdir DIR"), "{}", done.err);
     Ok(())
 }
 

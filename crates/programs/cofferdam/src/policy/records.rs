@@ -174,8 +174,11 @@ pub(super) fn learn(arguments: &LearnArguments) -> Result<ExitCode> {
     let entries = arguments.record.entries(&arguments.filters.filter(Timestamp::now())?)?;
     let learned = policy_file::learn(entries.iter().filter_map(|entry| Some((entry.envelope.time, known(entry)?))));
     print(&learned.text)?;
-    let listed = count(learned.not_proposed, "destination");
-    note(&format!("{} to review; only listed: {listed}", count(learned.rules, "rule")));
+    let listed = match learned.not_proposed {
+        0 => String::new(),
+        some => format!("; {} not opened, only listed in a comment", count(some, "destination")),
+    };
+    note(&format!("{} to review{listed}", count(learned.rules, "rule")));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -181,6 +181,9 @@ impl FromStr for Destination {
                 Some(_) => Err("@CIDR goes with a host name".to_owned()),
             };
         }
+        if front.contains('/') {
+            return Err(format!("{front:?} is no range such as 10.0.0.0/8"));
+        }
         let host = policy::HostPattern::parse(front).map_err(|error| error.to_string())?;
         Ok(Destination::Host { host: host.to_string(), port, addresses })
     }
