@@ -42,7 +42,7 @@ fn main() -> Result<()> {
     let place = folder.path().join("authority");
     rounds("authority, opened", &|| kept(Authority::open_or_create(&place, now)))?;
     let Some(first) = names.first() else { return Ok(()) };
-    let scope = Scope::of(&[HostPattern::parse("*.example.com")?], []);
+    let scope = Scope::of(&[HostPattern::parse("*.example.com")?]);
     for (name, issuer) in [
         ("handshake, run's own issuer", Issuer::for_run(Scope::Any, now)?),
         ("handshake, issuer under the installation's", authority.issuer(Scope::Any, now)?),

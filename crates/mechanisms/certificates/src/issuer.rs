@@ -1,9 +1,6 @@
 //! Who signs leaves during one run. Its key exists in memory only, and dies with it.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use policy::{HostName, HostPattern, Target};
 use rcgen::{
@@ -25,27 +22,21 @@ const SIGNED_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// How long the issuer of one run can sign: a run has no end that is known at its start.
 const RUN_LIFE: Duration = Duration::from_secs(397 * 24 * 60 * 60);
 
-/// For which names and addresses an issuer signs. It stands in its certificate, so clients hold it too.
+/// For what an issuer signs. It stands in its certificate, so clients hold it too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// For any.
+    /// For any name and address.
     Any,
-    /// For these alone. A name stands for its sub-names too, since that is what a certificate can say.
-    Only {
-        /// Names and what is below them.
-        names: Vec<HostName>,
-        /// Single addresses.
-        addresses: Vec<IpAddr>,
-    },
+    /// For these names alone, and for no address. A name stands for its sub-names too, since that is what a certificate
+    /// can say. (Addresses beside names it could say, but then some clients, GnuTLS among them, take no leaf of an
+    /// address at all.)
+    Only(Vec<HostName>),
 }
 
 impl Scope {
-    /// The narrowest scope for what a policy inspects; `Any` where a pattern is for any name, or where it would hold
-    /// more than [`MOST_NAMES`].
-    pub fn of<'a>(
-        patterns: impl IntoIterator<Item = &'a HostPattern>,
-        addresses: impl IntoIterator<Item = IpAddr>,
-    ) -> Self {
+    /// The narrowest scope for the names that a policy inspects; `Any` where a pattern is for any name, or where it would
+    /// hold more than [`MOST_NAMES`]. A policy that inspects an address needs `Any`.
+    pub fn of<'a>(patterns: impl IntoIterator<Item = &'a HostPattern>) -> Self {
         let Some(mut names) = patterns.into_iter().map(|pattern| pattern.name().cloned()).collect::<Option<Vec<_>>>()
         else {
             return Scope::Any;
@@ -53,46 +44,40 @@ impl Scope {
         names.sort_by_key(|name| name.as_str().len());
         let mut kept: Vec<HostName> = Vec::new();
         for name in names {
-            if !kept.iter().any(|apex| is_within(&name, apex)) {
-                kept.push(name);
+            if kept.iter().any(|apex| is_within(&name, apex)) {
+                continue;
+            }
+            kept.push(name);
+            // Also a bound on this loop, for policies of many thousand names.
+            if kept.len() > MOST_NAMES {
+                return Scope::Any;
             }
         }
-        let mut addresses: Vec<IpAddr> = addresses.into_iter().collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        if kept.len() + addresses.len() > MOST_NAMES {
-            return Scope::Any;
-        }
-        Scope::Only { names: kept, addresses }
+        Scope::Only(kept)
     }
 
     /// Whether it signs for this.
     pub fn holds(&self, target: &Target) -> bool {
         match (self, target) {
             (Scope::Any, _) => true,
-            (Scope::Only { names, .. }, Target::Name(name)) => names.iter().any(|apex| is_within(name, apex)),
-            (Scope::Only { addresses, .. }, Target::Address(address)) => addresses.contains(address),
+            (Scope::Only(names), Target::Name(name)) => names.iter().any(|apex| is_within(name, apex)),
+            (Scope::Only(_), Target::Address(_)) => false,
         }
     }
 
-    /// As a certificate says it. Where only one kind of name is permitted the other is excluded: clients take a kind
-    /// that is not mentioned as free.
+    /// As a certificate says it. A kind of name that is not mentioned is free, so addresses are excluded, and so are
+    /// names where none is permitted.
     fn constraints(&self) -> Option<NameConstraints> {
-        let Scope::Only { names, addresses } = self else { return None };
-        let mut permitted: Vec<GeneralSubtree> =
-            names.iter().map(|name| GeneralSubtree::DnsName(name.as_str().to_owned())).collect();
-        permitted.extend(addresses.iter().map(|address| {
-            let bits = if address.is_ipv4() { 32 } else { 128 };
-            GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(*address, bits))
-        }));
-        let mut excluded = Vec::new();
+        let Scope::Only(names) = self else { return None };
+        let subtree = |name: &str| GeneralSubtree::DnsName(name.to_owned());
+        let mut excluded = vec![
+            GeneralSubtree::IpAddress(CidrSubnet::V4([0; 4], [0; 4])),
+            GeneralSubtree::IpAddress(CidrSubnet::V6([0; 16], [0; 16])),
+        ];
         if names.is_empty() {
-            excluded.push(GeneralSubtree::DnsName(String::new()));
+            excluded.push(subtree(""));
         }
-        if addresses.is_empty() {
-            excluded.push(GeneralSubtree::IpAddress(CidrSubnet::V4([0; 4], [0; 4])));
-            excluded.push(GeneralSubtree::IpAddress(CidrSubnet::V6([0; 16], [0; 16])));
-        }
+        let permitted = names.iter().map(|name| subtree(name.as_str())).collect();
         Some(NameConstraints { permitted_subtrees: permitted, excluded_subtrees: excluded })
     }
 }

@@ -274,9 +274,9 @@ fn mint(
     let mut parameters = CertificateParams::default();
     (parameters.not_before, parameters.not_after) = validity.written().ok_or(MintError::Clock)?;
     parameters.serial_number = Some(serial_number().map_err(failed)?);
-    let (alternative, common) = subject(target).map_err(failed)?;
+    let (alternative, kind, text) = subject(target).map_err(failed)?;
     parameters.subject_alt_names = vec![alternative];
-    parameters.distinguished_name.push(DnType::CommonName, common);
+    parameters.distinguished_name.push(kind, text);
     parameters.is_ca = IsCa::ExplicitNoCa;
     parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -285,15 +285,20 @@ fn mint(
     Ok((certificate.into(), validity))
 }
 
-fn subject(target: &Target) -> Result<(SanType, String), rcgen::Error> {
-    match target {
+/// The name as an alternative name, which counts, and something for people. A common name is no place for anything but
+/// a host name: clients (GnuTLS) take it for one, and hold it against the issuer's names.
+fn subject(target: &Target) -> Result<(SanType, DnType, String), rcgen::Error> {
+    let ours = || (DnType::OrganizationName, "Cofferdam".to_owned());
+    let (alternative, (kind, text)) = match target {
         Target::Name(name) => {
-            let common = if name.as_str().len() <= COMMON_NAME { name.as_str() } else { "Cofferdam (long name)" };
-            Ok((SanType::DnsName(Ia5String::try_from(name.as_str())?), common.to_owned()))
+            let shown = name.as_str();
+            let fits = shown.len() <= COMMON_NAME;
+            let subject = if fits { (DnType::CommonName, shown.to_owned()) } else { ours() };
+            (SanType::DnsName(Ia5String::try_from(shown)?), subject)
         }
-        // No address in the common name: some clients take it for a host name there.
-        Target::Address(address) => Ok((SanType::IpAddress(*address), "Cofferdam (address)".to_owned())),
-    }
+        Target::Address(address) => (SanType::IpAddress(*address), ours()),
+    };
+    Ok((alternative, kind, text))
 }
 
 /// A thread that panicked while it held the lock left the value whole: each change is one assignment.

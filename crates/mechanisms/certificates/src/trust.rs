@@ -100,8 +100,8 @@ pub struct SystemFile {
 }
 
 /// The files in which distributions keep the system's store. Several are links to one: resolve, then cover each once.
-/// Folders of single hashed files (`/etc/ssl/certs/*.0`) are not covered: clients look there after the bundle, and
-/// what they find is the system's own.
+/// Folders of single hashed files (`/etc/ssl/certs/*.0`) are not covered: what is found there is the system's own, and a
+/// client that reads nothing else needs its variable.
 pub const SYSTEM_FILES: [SystemFile; 12] = [
     file("/etc/ssl/certs/ca-certificates.crt", Form::Pem, "Debian, Ubuntu, Alpine, Arch, Gentoo, NixOS"),
     file("/etc/ssl/certs/ca-bundle.crt", Form::Pem, "Fedora, RHEL, NixOS"),

@@ -7,6 +7,7 @@ mod support;
 
 use std::{
     fs,
+    net::IpAddr,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::SystemTime,
@@ -21,6 +22,7 @@ use crate::{Authority, Leaves, Protocols, UpstreamRoots, trust};
 
 const HOST: &str = "api.example.com";
 const OUTSIDE: &str = "elsewhere.example.org";
+const ADDRESS: &str = "127.0.0.1";
 
 /// A program that connects to `127.0.0.1:port`, wants `host` there, and ends well only after a whole answer.
 struct Client {
@@ -28,21 +30,30 @@ struct Client {
     command: fn(folder: &Path, host: &str, port: u16) -> Command,
     /// Whether it holds the names of an anchor too; all hold those of a certificate between.
     holds_anchors_names: bool,
+    /// What it can be told to want at an address that we choose.
+    wants: &'static [&'static str],
 }
 
-const CLIENTS: [Client; 6] = [
-    Client { name: "openssl", command: openssl, holds_anchors_names: true },
-    Client { name: "curl", command: curl, holds_anchors_names: true },
-    Client { name: "python3", command: python, holds_anchors_names: true },
-    Client { name: "node", command: node, holds_anchors_names: true },
-    Client { name: "go", command: go, holds_anchors_names: true },
-    Client { name: "java", command: java, holds_anchors_names: false },
+const ALL: &[&str] = &[HOST, OUTSIDE, ADDRESS];
+
+const CLIENTS: [Client; 7] = [
+    Client { name: "openssl", command: openssl, holds_anchors_names: true, wants: ALL },
+    Client { name: "curl", command: curl, holds_anchors_names: true, wants: ALL },
+    Client { name: "python3", command: python, holds_anchors_names: true, wants: ALL },
+    Client { name: "node", command: node, holds_anchors_names: true, wants: ALL },
+    Client { name: "go", command: go, holds_anchors_names: true, wants: ALL },
+    Client { name: "java", command: java, holds_anchors_names: false, wants: ALL },
+    Client { name: "wget", command: wget, holds_anchors_names: true, wants: &[ADDRESS] },
 ];
 
 fn openssl(_: &Path, host: &str, port: u16) -> Command {
     let mut command = Command::new("openssl");
-    command.args(["s_client", "-brief", "-x509_strict", "-verify_return_error", "-verify_hostname", host]);
-    command.args(["-servername", host, "-connect", &format!("127.0.0.1:{port}")]);
+    command.args(["s_client", "-brief", "-x509_strict", "-verify_return_error"]);
+    match host.parse::<IpAddr>() {
+        Ok(_) => command.args(["-verify_ip", host]),
+        Err(_) => command.args(["-verify_hostname", host, "-servername", host]),
+    };
+    command.args(["-connect", &format!("127.0.0.1:{port}")]);
     command
 }
 
@@ -66,11 +77,19 @@ fn python(_: &Path, host: &str, port: u16) -> Command {
 
 fn node(_: &Path, host: &str, port: u16) -> Command {
     const SCRIPT: &str = "const [host, port] = process.argv.slice(1);\
-        require('https').get({ host: '127.0.0.1', servername: host, port, timeout: 20000, checkServerIdentity: (_, c) => \
+        require('https').get({ host: '127.0.0.1', servername: require('net').isIP(host) ? '' : host, port, timeout: 20000, checkServerIdentity: (_, c) => \
         require('tls').checkServerIdentity(host, c) }, r => r.resume().on('end', () => process.exit(0)))\
         .on('error', e => { console.error(e.message); process.exit(1); });";
     let mut command = Command::new("node");
     command.args(["-e", SCRIPT, host, &port.to_string()]);
+    command
+}
+
+/// With the bundle named: where it is built with GnuTLS it reads the system's file alone.
+fn wget(folder: &Path, host: &str, port: u16) -> Command {
+    let mut command = Command::new("wget");
+    command.args(["-q", "-O-", "--no-proxy", "--timeout=20", "--tries=1", "--ca-certificate"]);
+    command.arg(folder.join("bundle.pem")).arg(format!("https://{host}:{port}/"));
     command
 }
 
@@ -161,7 +180,7 @@ fn write_files(folder: &Path, issuer: &Issuer) -> Result<trust::Files> {
 fn issuers(folder: &Path) -> Result<Vec<(&'static str, Issuer)>> {
     let now = SystemTime::now();
     let authority = Authority::open_or_create(&folder.join("authority"), now)?;
-    let bounded = Scope::of(&[HostPattern::parse(HOST)?], []);
+    let bounded = Scope::of(&[HostPattern::parse(HOST)?]);
     Ok(vec![
         ("its own, any name", Issuer::for_run(Scope::Any, now)?),
         ("its own, one name", Issuer::for_run(bounded.clone(), now)?),
@@ -179,19 +198,20 @@ fn each_client(only: &str) -> Result<()> {
     }
     for (which, mut issuer) in issuers(folder.path())? {
         let files = write_files(folder.path(), &issuer)?;
-        let scoped = issuer.scope != Scope::Any;
         let own = issuer.chain.is_empty();
         // What its certificate says stays: only our own check is off, so that the client's is seen.
-        issuer.scope = Scope::Any;
+        let scope = std::mem::replace(&mut issuer.scope, Scope::Any);
         let leaves = Leaves::new(issuer, 4)?;
-        for host in [HOST, OUTSIDE] {
-            let config = leaves.server_config(&Target::parse(host)?, Protocols::Http1, SystemTime::now())?;
-            let Served { at, .. } = serve(config)?;
+        for host in client.wants {
+            let target = Target::parse(host)?;
+            let Served { at, .. } = serve(leaves.server_config(&target, Protocols::Http1, SystemTime::now())?)?;
             let output = run(client, folder.path(), &files, host, at.port())?;
-            let refused = scoped && host == OUTSIDE && (client.holds_anchors_names || !own);
+            let refused = !scope.holds(&target) && (client.holds_anchors_names || !own);
             ensure!(output.status.success() != refused, "{only}, signed by {which}, for {host}: {output:?}");
-            let stranger = run(client, folder.path(), &files, "wrong.example.net", at.port())?;
-            ensure!(!stranger.status.success(), "{only} took {host} for wrong.example.net");
+            if *host == HOST && scope == Scope::Any {
+                let stranger = run(client, folder.path(), &files, OUTSIDE, at.port())?;
+                ensure!(!stranger.status.success(), "{only} took {host} for {OUTSIDE}");
+            }
         }
     }
     Ok(())
@@ -228,6 +248,11 @@ fn java_takes_it_and_holds_the_scope_of_what_is_not_an_anchor() -> Result<()> {
 }
 
 #[test]
+fn wget_takes_it_and_holds_the_scope() -> Result<()> {
+    each_client("wget")
+}
+
+#[test]
 fn keytool_reads_the_java_store() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let files = write_files(folder.path(), &Issuer::for_run(Scope::Any, SystemTime::now())?)?;
@@ -248,14 +273,15 @@ fn our_own_client_holds_the_scope() -> Result<()> {
     let folder = tempfile::tempdir()?;
     for (which, mut issuer) in issuers(folder.path())? {
         let files = write_files(folder.path(), &issuer)?;
-        let scoped = issuer.scope != Scope::Any;
-        issuer.scope = Scope::Any;
+        let scope = std::mem::replace(&mut issuer.scope, Scope::Any);
         let leaves = Leaves::new(issuer, 4)?;
-        let config = leaves.server_config(&Target::parse(OUTSIDE)?, Protocols::Http1, SystemTime::now())?;
-        let Served { at, .. } = serve(config)?;
         let resumption = rustls::client::Resumption::disabled();
         let client = UpstreamRoots::from_bundle(&files.anchors)?.client_config(Protocols::Http1, None, resumption)?;
-        ensure!(support::ask(at, OUTSIDE, client.config()).is_err() == scoped, "{which}");
+        for host in ALL {
+            let target = Target::parse(host)?;
+            let Served { at, .. } = serve(leaves.server_config(&target, Protocols::Http1, SystemTime::now())?)?;
+            ensure!(support::ask(at, host, client.config()).is_ok() == scope.holds(&target), "{which}, {host}");
+        }
     }
     Ok(())
 }

@@ -77,7 +77,7 @@ fn a_leaf_is_minted_anew_before_it_ends_and_after_the_clock_went_back() {
 fn another_issuer_signs_anew_and_its_scope_counts() {
     let (leaves, now) = (leaves(2), SystemTime::now());
     let before = leaves.server_config(&target("a.example"), Protocols::Http1, now).unwrap();
-    let scope = Scope::of(&[HostPattern::parse("a.example").unwrap()], []);
+    let scope = Scope::of(&[HostPattern::parse("a.example").unwrap()]);
     leaves.set_issuer(Issuer::for_run(scope, now).unwrap());
     let after = leaves.server_config(&target("a.example"), Protocols::Http1, now).unwrap();
     assert!(!Arc::ptr_eq(&before, &after));
