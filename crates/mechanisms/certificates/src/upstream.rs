@@ -185,6 +185,11 @@ impl Upstream {
     pub fn fault(&self, error: &rustls::Error) -> crate::Fault {
         crate::Fault::of(error, self.asked(), self.shows)
     }
+
+    /// The same for an error of a stream; `None` where it carries none of TLS (the connection broke).
+    pub fn stream_fault(&self, error: &io::Error) -> Option<crate::Fault> {
+        crate::Fault::of_stream(error, self.asked(), self.shows)
+    }
 }
 
 /// A certificate to show to upstreams that ask, with its key.

@@ -44,8 +44,7 @@ fn upstream(issuer: &Issuer, protocols: Protocols, certificate: Option<&ClientCe
 }
 
 fn fault(upstream: &Upstream, error: &anyhow::Error) -> Option<Fault> {
-    let stream = error.downcast_ref::<std::io::Error>()?;
-    Some(upstream.fault(stream.get_ref()?.downcast_ref::<rustls::Error>()?))
+    upstream.stream_fault(error.downcast_ref::<std::io::Error>()?)
 }
 
 #[test]

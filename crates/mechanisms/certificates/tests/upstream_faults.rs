@@ -49,7 +49,7 @@ fn fault_of(roots: &UpstreamRoots, certificate: CertificateDer<'static>, key: &K
     let Served { at, .. } = serve(server(certificate, key)?)?;
     let Err(error) = ask(at, HOST, upstream.config()) else { return Ok(None) };
     let stream = error.downcast_ref::<std::io::Error>().context("no stream's error")?;
-    let read = Fault::of_stream(stream, upstream.asked(), false).context("no error of the library")?;
+    let read = upstream.stream_fault(stream).context("no error of the library")?;
     Ok(Some(read))
 }
 
