@@ -115,6 +115,33 @@ fn a_working_directory_that_another_command_swaps_for_a_link_is_not_left() -> Re
     Ok(())
 }
 
+/// A live command leaves a link where a folder was; what it leads to is no part of what that command may write.
+#[test]
+fn a_folder_that_a_live_command_leads_elsewhere_is_not_mounted() -> Result<()> {
+    let world = World::new()?;
+    fs::create_dir(world.path().join("secret"))?;
+    fs::write(world.path().join("secret/key"), "secret")?;
+    fs::create_dir_all(world.work().join("real/inner"))?;
+    let script = "ln -s ../secret data; ln -s real near; echo ready; read line";
+    let mut first = world.command(&["run", "-q", "--", "sh", "-c", script]);
+    let mut first = first.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut line = String::new();
+    BufReader::new(first.stdout.take().context("no output")?).read_line(&mut line)?;
+    assert_eq!(line, "ready\n");
+    let cat = ["--", "sh", "-c", "cat key /data/key; echo done"];
+    for flags in [&["--mount", "./data:/data"][..], &["--mount", "data:/data:ro"], &["--workdir", "data"]] {
+        let done = world.run(&[&["run", "-q"], flags, &cat].concat())?.expect(125);
+        assert!(done.err.contains("symbolic link") && !done.out.contains("secret"), "{flags:?}: {}", done.err);
+    }
+    for flags in [&["--mount", "./near:/data"][..], &["--mount", "real/inner:/data:ro"], &["--workdir", "near"]] {
+        let done = world.run(&[&["run", "-q"], flags, &cat].concat())?.expect(0);
+        assert_eq!(done.out, "done\n", "{flags:?}");
+    }
+    drop(first.stdin.take());
+    first.wait()?;
+    Ok(())
+}
+
 /// An ordinary user, where the tests are run by root, whom no rights of a file hold.
 const ORDINARY: u32 = 4242;
 

@@ -79,6 +79,8 @@ pub(crate) struct Guarded {
     pub(crate) record_stays: bool,
     /// Of other programs: what makes them run something at their next start.
     settings: Vec<PathBuf>,
+    /// Folders as they were named, and where they were found.
+    named: Vec<(PathBuf, PathBuf)>,
     /// For people, at the start.
     pub(crate) notes: Vec<String>,
 }
@@ -88,8 +90,8 @@ impl Guarded {
     /// are made here.
     pub(crate) fn new(arguments: &Arguments, config: &Config, windows: Vec<PathBuf>) -> Result<Self> {
         let hidden = Runs::of(config).protected_folders();
-        let (closed, settings, notes) = (Vec::new(), Vec::new(), Vec::new());
-        let mut guarded = Self { windows, hidden, closed, record_stays: false, settings, notes };
+        let (closed, settings, named, notes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut guarded = Self { windows, hidden, closed, record_stays: false, settings, named, notes };
         for folder in &guarded.hidden {
             guarded.refuse_links(folder)?;
         }
@@ -163,11 +165,38 @@ impl Guarded {
         Ok(())
     }
 
+    /// Adds a folder that was named, and the path without links where it was found.
+    pub(crate) fn add_named(&mut self, named: &Path, real: &Path) -> Result<()> {
+        self.named.push((std::path::absolute(named)?, real.to_owned()));
+        Ok(())
+    }
+
+    /// Refuses what another live run's workload leads out of its folders by a link: by what was found, as the link may
+    /// come and go.
+    fn refuse_led_out(&self, run: &Run, windows: &[PathBuf]) -> Result<()> {
+        for (named, real) in &self.named {
+            let way: Vec<PathBuf> = named.ancestors().filter_map(|above| fs::canonicalize(above).ok()).collect();
+            let led = |window: &&PathBuf| !real.starts_with(window) && way.iter().any(|on| on.starts_with(window));
+            if windows.iter().any(|window| led(&window)) {
+                let what = format!(
+                    "{} leads to {} by a symbolic link that the command of run {} can write",
+                    named.display(),
+                    real.display(),
+                    run.id.short()
+                );
+                let hint = "name the folder that you mean by its own path, or wait until that run has ended";
+                return Err(Failure::new(code::RUN_FAILED, what).hint(hint).into());
+            }
+        }
+        Ok(())
+    }
+
     /// Adds what other live runs protect, and refuses what their workloads may have written.
     pub(crate) fn add_live_runs(&mut self, runs: &Runs, own: &Run) -> Result<()> {
         let protected = self.closed.clone();
         for run in runs.live()?.iter().filter(|run| run.id != own.id) {
             let Ok(record) = run.read() else { continue };
+            self.refuse_led_out(run, record.guard.windows())?;
             for path in protected.iter().filter(|path| path.exists()) {
                 if let Err(reason) = record.guard.check(path) {
                     let what = format!("{}: {reason} of run {}", path.display(), run.id.short());

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use sandbox::Mount;
 
 use super::{Arguments, choose_policy, environment, guarded, mounts};
 use crate::{
@@ -48,6 +49,18 @@ impl Prepared {
             working_directory,
             program,
         })?;
+        if let Some(named) = &arguments.workdir {
+            guarded.add_named(named, working_directory)?;
+        }
+        for flag in &arguments.mount {
+            for mount in &opened.mounts {
+                if let Mount::Bind { source, target, .. } = mount
+                    && *target == flag.target
+                {
+                    guarded.add_named(&flag.source, source)?;
+                }
+            }
+        }
         Ok(Self { choice, environment, opened, presets, guarded })
     }
 }
