@@ -40,7 +40,13 @@ pub(super) struct Signals {
     streams: Vec<(i32, Signal)>,
     /// How many Ctrl-C there were.
     pub(super) interrupted: usize,
+    /// When the last of them came.
+    counted: Option<Instant>,
 }
+
+/// Who signals a whole process group (`timeout`, a CI runner) reaches the gateway and the front, which passes it on: two
+/// that come together are one.
+const TOGETHER: Duration = Duration::from_millis(300);
 
 impl Signals {
     pub(super) fn new() -> Result<Self> {
@@ -53,7 +59,7 @@ impl Signals {
             SignalKind::user_defined2(),
         ];
         let streams = kinds.into_iter().map(|kind| Ok((kind.as_raw_value(), signal(kind)?))).collect::<Result<_>>()?;
-        Ok(Self { streams, interrupted: 0 })
+        Ok(Self { streams, interrupted: 0, counted: None })
     }
 
     /// The next one's number.
@@ -66,7 +72,28 @@ impl Signals {
             ready.map_or(std::task::Poll::Pending, std::task::Poll::Ready)
         })
         .await;
-        self.interrupted += usize::from(number == SignalKind::interrupt().as_raw_value());
+        if number == SignalKind::interrupt().as_raw_value() && is_another(self.counted, Instant::now()) {
+            self.interrupted += 1;
+            self.counted = Some(Instant::now());
+        }
         number
+    }
+}
+
+/// Whether an interrupt is one more than the last that was counted.
+fn is_another(counted: Option<Instant>, now: Instant) -> bool {
+    counted.is_none_or(|counted| now.duration_since(counted) > TOGETHER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interrupt_that_comes_by_two_ways_is_one() {
+        let first = Instant::now();
+        assert!(is_another(None, first));
+        assert!(!is_another(Some(first), first + Duration::from_millis(20)));
+        assert!(is_another(Some(first), first + Duration::from_secs(1)));
     }
 }
