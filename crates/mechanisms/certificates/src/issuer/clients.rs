@@ -24,10 +24,13 @@ const HOST: &str = "api.example.com";
 const OUTSIDE: &str = "elsewhere.example.org";
 const ADDRESS: &str = "127.0.0.1";
 
+/// How a client is started.
+type Start = fn(folder: &Path, host: &str, port: u16) -> Command;
+
 /// A program that connects to `127.0.0.1:port`, wants `host` there, and ends well only after a whole answer.
 struct Client {
     name: &'static str,
-    command: fn(folder: &Path, host: &str, port: u16) -> Command,
+    command: Start,
     /// Whether it holds the names of an anchor too; all hold those of a certificate between.
     holds_anchors_names: bool,
     /// What it can be told to want at an address that we choose.
