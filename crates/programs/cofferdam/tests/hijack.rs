@@ -139,6 +139,10 @@ fn a_folder_that_a_live_command_leads_elsewhere_is_not_mounted() -> Result<()> {
     }
     drop(first.stdin.take());
     first.wait()?;
+    // What an ended run's command left may be meant: it is said where it leads.
+    let done = world.run(&["run", "--workdir", "data", "--", "true"])?.expect(0);
+    let secret = fs::canonicalize(world.path().join("secret"))?;
+    assert!(done.err.contains(&format!("--workdir data is {}", secret.display())), "{}", done.err);
     Ok(())
 }
 

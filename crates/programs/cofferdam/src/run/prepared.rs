@@ -51,6 +51,10 @@ impl Prepared {
         })?;
         if let Some(named) = &arguments.workdir {
             guarded.add_named(named, working_directory)?;
+            // An earlier command may have left a link there.
+            if std::path::absolute(named)? != working_directory {
+                guarded.notes.push(format!("--workdir {} is {}", named.display(), working_directory.display()));
+            }
         }
         for flag in &arguments.mount {
             for mount in &opened.mounts {

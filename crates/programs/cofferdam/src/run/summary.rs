@@ -9,7 +9,7 @@ const NAMED: usize = 5;
 pub(crate) fn line(summary: &Summary) -> String {
     let denied = summary.denied + summary.lookups_denied;
     let mut line = format!("{} allowed, {denied} denied", summary.allowed);
-    for (count, word) in [(summary.asked, "asked"), (summary.errors, "failed"), (summary.cut, "cut by a new policy")] {
+    for (count, word) in [(summary.asked, "asked"), (summary.errors, "failed"), (summary.cut, "cut by the policy")] {
         if count > 0 {
             line.push_str(&format!(", {count} {word}"));
         }
