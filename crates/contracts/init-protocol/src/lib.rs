@@ -17,7 +17,7 @@
 //! A closed socket means: the other side is gone; init then exits, and the kernel kills everything in its
 //! pid namespace (pid_namespaces(7)). The [`Plan`] travels in a file descriptor, so its size has no bound by a packet.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -148,10 +148,10 @@ pub struct Plan {
     pub mounts: Vec<Mount>,
     /// Where the workload starts.
     pub working_directory: PathBuf,
-    /// The command; never empty.
-    pub command: Vec<String>,
+    /// The command; never empty. Its words are bytes, as the kernel takes them.
+    pub command: Vec<OsString>,
     /// The whole environment.
-    pub environment: Vec<(String, String)>,
+    pub environment: Vec<(String, OsString)>,
     /// Ports of the gateway: those that [`ToInit::Begin`] named.
     pub ports: GatewayPorts,
     /// UDP ports that are let through to a socket of the gateway's on each.

@@ -7,6 +7,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     path::{Path, PathBuf},
 };
 
@@ -155,8 +156,8 @@ pub(crate) fn names() -> Vec<String> {
 }
 
 /// The preset of a program, by its base name.
-pub(crate) fn of_program(program: &str, caller: &Caller) -> Result<Option<Preset>> {
-    let base = Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+pub(crate) fn of_program(program: impl AsRef<Path>, caller: &Caller) -> Result<Option<Preset>> {
+    let base = program.as_ref().file_name().and_then(|name| name.to_str()).unwrap_or_default();
     match SOURCES.iter().find(|(_, source)| programs(source).any(|pattern| fits(pattern, base))) {
         Some((name, _)) => named(name, caller).map(Some),
         None => Ok(None),
@@ -229,13 +230,13 @@ fn fits(pattern: &str, base: &str) -> bool {
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(crate) home: PathBuf,
-    pub(crate) environment: BTreeMap<String, String>,
+    pub(crate) environment: BTreeMap<String, OsString>,
 }
 
 impl Caller {
-    /// The caller of this process; variables that are not UTF-8 are left out.
+    /// The caller of this process; variables whose name is not UTF-8 are left out.
     pub(crate) fn of_this_process() -> Self {
-        let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v)));
         Self { home: crate::config::home(), environment: environment.collect() }
     }
 
@@ -244,8 +245,8 @@ impl Caller {
         let (first, rest) = match path.strip_prefix("${").and_then(|inner| inner.split_once('}')) {
             Some((variable, rest)) => {
                 let (name, fallback) = variable.split_once(":-").context("a variable without a fallback")?;
-                let set = self.environment.get(name).filter(|value| Path::new(value).is_absolute());
-                (set.map_or(fallback, String::as_str), rest)
+                let set = self.environment.get(name).and_then(|value| value.to_str());
+                (set.filter(|value| Path::new(value).is_absolute()).unwrap_or(fallback), rest)
             }
             None => (path, ""),
         };
@@ -266,7 +267,7 @@ mod tests {
     use super::*;
 
     fn caller(pairs: &[(&str, &str)]) -> Caller {
-        let environment = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let environment = pairs.iter().map(|(k, v)| ((*k).to_owned(), v.into())).collect();
         Caller { home: PathBuf::from("/home/ada"), environment }
     }
 

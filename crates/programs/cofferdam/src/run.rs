@@ -9,6 +9,8 @@
 //! sandbox. Nothing of ours goes to standard output.
 
 use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -98,7 +100,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     };
     let mut record = RunRecord {
         id: run.id.to_string(),
-        command: arguments.command.clone(),
+        command: arguments.command.iter().map(|word| as_text(word)).collect(),
         working_directory: working_directory.clone(),
         started: Timestamp::now(),
         ended: None,
@@ -160,6 +162,11 @@ fn log_to_standard_error() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("COFFERDAM_LOG");
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| told::Told).init();
+}
+
+/// A word of the command line for people and records: a byte that is no text stands as `\xNN`.
+fn as_text(word: &OsStr) -> String {
+    word.to_str().map_or_else(|| audit_event::bounded_bytes(word.as_bytes(), usize::MAX), str::to_owned)
 }
 
 /// A library's error with its hint.
@@ -239,7 +246,7 @@ impl Live<'_> {
             socket: self.runs.socket(self.run),
             timeout: self.arguments.timeout,
             rule_file: self.arguments.ask_file.clone().or_else(|| self.arguments.policy.clone()),
-            command: self.arguments.command.join(" "),
+            command: record.command.join(" "),
             opened: said.opened(),
             guard: record.guard.clone(),
             repositories: repositories.clone(),
@@ -303,13 +310,13 @@ impl Live<'_> {
         compiled: &policy::CompiledPolicy,
     ) -> Result<Planned> {
         let refused = |error: sandbox::PlanError| failed(&error, error.hint());
-        let mut request = PlanRequest::new(self.arguments.command.clone(), working_directory).map_err(refused)?;
+        let mut request = PlanRequest::new(&self.arguments.command, working_directory).map_err(refused)?;
         if request.working_directory != working_directory {
             let what = format!("{} became another folder during the start", working_directory.display());
             return Err(Failure::new(code::RUN_FAILED, what).hint("see who renames it: another run's command?").into());
         }
         request.environment = environment.variables.clone().into_iter().collect();
-        request.environment.push(("PWD".to_owned(), working_directory.display().to_string()));
+        request.environment.push(("PWD".to_owned(), working_directory.into()));
         request.mounts = opened.mounts.clone();
         request.hidden.clone_from(&guarded.hidden);
         request.closed = guarded.closed();

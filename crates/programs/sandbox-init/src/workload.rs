@@ -2,9 +2,11 @@
 //!
 //! Init has one thread, so the child may do between `fork` and `exec` what any program may.
 
-use std::ffi::{CString, NulError};
+use std::ffi::{CString, NulError, OsStr};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use init_protocol::{Plan, Terminal};
 use rustix::io::Errno;
@@ -129,25 +131,25 @@ fn reset_signals() {
 
 impl Program {
     fn of(plan: &Plan) -> Result<Program, NulError> {
-        let name = plan.command.first().map(String::as_str).unwrap_or_default();
-        let path = plan.environment.iter().rev().find(|(key, _)| key == "PATH").map(|(_, value)| value.as_str());
-        let candidates = if name.contains('/') || name.is_empty() {
+        let name = plan.command.first().map(|name| name.as_bytes()).unwrap_or_default();
+        let path = plan.environment.iter().rev().find(|(key, _)| key == "PATH").map(|(_, value)| value.as_bytes());
+        let candidates = if name.contains(&b'/') || name.is_empty() {
             vec![CString::new(name)?]
         } else {
-            let folders = path.unwrap_or(USUAL_PATH).split(':');
-            let found =
-                folders.map(|folder| if folder.is_empty() { format!("./{name}") } else { format!("{folder}/{name}") });
+            let folders = path.unwrap_or(USUAL_PATH.as_bytes()).split(|byte| *byte == b':');
+            let found = folders.map(|folder| [if folder.is_empty() { b"." } else { folder }, name].join(&b'/'));
             found.map(CString::new).collect::<Result<_, _>>()?
         };
         let arguments =
-            plan.command.iter().map(|argument| CString::new(argument.as_str())).collect::<Result<_, _>>()?;
-        let variables = plan.environment.iter().map(|(key, value)| CString::new(format!("{key}={value}")));
+            plan.command.iter().map(|argument| CString::new(argument.as_bytes())).collect::<Result<_, _>>()?;
+        let variables =
+            plan.environment.iter().map(|(key, value)| CString::new([key.as_bytes(), value.as_bytes()].join(&b'=')));
         Ok(Program { candidates, arguments, environment: variables.collect::<Result<_, _>>()? })
     }
 
     /// Tries each candidate, as execvp(3) does. Comes back only with the reason why none could be run.
     fn execute(&self, plan: &Plan) -> (u8, String) {
-        let name = plan.command.first().map(String::as_str).unwrap_or_default();
+        let name = plan.command.first().map(|name| name.to_string_lossy()).unwrap_or_default();
         let environment = pointers(&self.environment);
         let mut denied = None;
         for candidate in &self.candidates {
@@ -155,11 +157,11 @@ impl Program {
             // SAFETY: both lists end with a null pointer and point to strings that live as long as `self`.
             unsafe { libc::execve(candidate.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
             let error = std::io::Error::last_os_error();
-            let path = candidate.to_string_lossy();
-            let shown = bounded(&path);
+            let shown = bounded(&candidate.to_string_lossy());
+            let path = Path::new(OsStr::from_bytes(candidate.to_bytes()));
             match error.raw_os_error() {
                 Some(libc::ENOEXEC) => return self.execute_by_shell(candidate, &environment),
-                Some(libc::ENOENT) if std::path::Path::new(path.as_ref()).exists() => {
+                Some(libc::ENOENT) if path.exists() => {
                     return (CANNOT_RUN, format!("{shown}: its interpreter is not in the sandbox"));
                 }
                 Some(libc::ENOENT | libc::ENOTDIR) => {}
@@ -168,7 +170,7 @@ impl Program {
             }
         }
         denied.map_or_else(
-            || (NOT_FOUND, format!("{}: not found in the sandbox", bounded(name))),
+            || (NOT_FOUND, format!("{}: not found in the sandbox", bounded(&name))),
             |reason| (CANNOT_RUN, reason),
         )
     }

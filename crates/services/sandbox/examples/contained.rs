@@ -4,11 +4,10 @@ use anyhow::Context;
 use sandbox::{GroupLimits, PlanRequest, Spec, Streams};
 
 fn main() -> anyhow::Result<()> {
-    let command: Vec<String> = std::env::args().skip(1).collect();
-    let mut request = PlanRequest::new(command, &std::env::current_dir()?)?;
+    let mut request = PlanRequest::new(std::env::args_os().skip(1), &std::env::current_dir()?)?;
     request.environment = ["PATH", "TERM", "HOME"]
         .into_iter()
-        .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
+        .filter_map(|name| Some((name.to_owned(), std::env::var_os(name)?)))
         .collect();
     let planned = request.plan()?;
     let spec = Spec { plan: planned.plan, limits: GroupLimits::default(), streams: Streams::Inherit };

@@ -26,7 +26,7 @@ fn main() -> anyhow::Result<()> {
     }
     let folder = std::env::temp_dir().join(format!("guarded-{}", std::process::id()));
     std::fs::create_dir(&folder)?;
-    let command = ["sh", "-c", "echo up; exec sleep 1000"].map(str::to_owned).to_vec();
+    let command = ["sh", "-c", "echo up; exec sleep 1000"];
     let plan = PlanRequest::new(command, &folder)?.plan()?.plan;
     let started = sandbox::start(&Spec { plan, limits: GroupLimits::default(), streams: Streams::Inherit })?;
     std::fs::remove_dir(&folder)?;

@@ -12,6 +12,7 @@
 //! Not on the list is not there: no other home, no `/run` with the host's sockets, no `/sys`. Unix sockets that lie in
 //! a mounted folder are masked, as far as they exist at the start (host_sockets).
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -26,9 +27,9 @@ use crate::{host_sockets, survey, system_files};
 #[derive(Debug, Clone)]
 pub struct PlanRequest {
     /// The command.
-    pub command: Vec<String>,
+    pub command: Vec<OsString>,
     /// The workload's whole environment.
-    pub environment: Vec<(String, String)>,
+    pub environment: Vec<(String, OsString)>,
     /// Writable inside, at its own path.
     pub working_directory: PathBuf,
     /// A private, empty folder inside.
@@ -154,7 +155,10 @@ const MEBIBYTE: u64 = 1 << 20;
 
 impl PlanRequest {
     /// With everything else as the caller has it.
-    pub fn new(command: Vec<String>, working_directory: &Path) -> Result<PlanRequest, PlanError> {
+    pub fn new<W: Into<OsString>>(
+        command: impl IntoIterator<Item = W>,
+        working_directory: &Path,
+    ) -> Result<PlanRequest, PlanError> {
         let working_directory = working_directory
             .canonicalize()
             .map_err(|source| PlanError::WorkingDirectory { path: working_directory.to_owned(), source })?;
@@ -162,7 +166,7 @@ impl PlanRequest {
             std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute() && home != Path::new("/"));
         let user = std::env::var("USER").ok().filter(|user| is_name(user) && user != "root");
         Ok(PlanRequest {
-            command,
+            command: command.into_iter().map(Into::into).collect(),
             environment: Vec::new(),
             working_directory,
             home: home.unwrap_or_else(|| PathBuf::from("/home/user")),

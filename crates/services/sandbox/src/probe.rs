@@ -125,7 +125,7 @@ fn try_walls() -> Result<Vec<String>, StartError> {
         hostname: "probe".to_owned(),
         mounts: vec![Mount::system("/usr")],
         working_directory: "/".into(),
-        command: vec!["true".to_owned()],
+        command: vec!["true".into()],
         environment: Vec::new(),
         ports: GatewayPorts::default(),
         datagram_ports: Vec::new(),

@@ -1,8 +1,17 @@
 //! `run`'s flags, and the small grammars in them.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt as _,
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
-use clap::{Args, ValueEnum, ValueHint};
+use clap::{
+    Args, ValueEnum, ValueHint,
+    builder::{OsStringValueParser, TypedValueParser as _},
+};
 use ipnet::IpNet;
 use jiff::SignedDuration;
 
@@ -74,7 +83,8 @@ pub(crate) struct Arguments {
     pub(crate) quiet: bool,
 
     /// Set NAME=VALUE inside, or pass your own NAME.
-    #[arg(long, short, value_name = "NAME[=VALUE]", help_heading = "What the command sees")]
+    #[arg(long, short, value_name = "NAME[=VALUE]", help_heading = "What the command sees",
+          value_parser = OsStringValueParser::new().try_map(|text| Variable::parse(&text)))]
     pub(crate) env: Vec<Variable>,
     /// Also set HTTP_PROXY and the like. Not needed: every connection is caught without them.
     #[arg(long, help_heading = "What the command sees")]
@@ -116,7 +126,7 @@ pub(crate) struct Arguments {
 
     /// The command and its arguments.
     #[arg(value_name = "CMD", required = true, last = true, value_hint = ValueHint::CommandWithArguments)]
-    pub(crate) command: Vec<String>,
+    pub(crate) command: Vec<OsString>,
 }
 
 /// A ready policy.
@@ -227,21 +237,21 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), String> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Variable {
     pub(crate) name: String,
-    /// `None` passes the caller's own.
-    pub(crate) value: Option<String>,
+    /// `None` passes the caller's own. Any bytes, as for the kernel.
+    pub(crate) value: Option<OsString>,
 }
 
-impl FromStr for Variable {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, value) = match text.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (text, None),
+impl Variable {
+    pub(crate) fn parse(text: &OsStr) -> Result<Self, String> {
+        let bytes = text.as_bytes();
+        let (name, value) = match bytes.iter().position(|byte| *byte == b'=').map(|at| bytes.split_at(at)) {
+            Some((name, value)) => (name, value.get(1..).map(|value| OsStr::from_bytes(value).to_owned())),
+            None => (bytes, None),
         };
-        if name.is_empty() || name.contains('\0') || value.as_ref().is_some_and(|value| value.contains('\0')) {
+        if name.is_empty() || bytes.contains(&0) {
             return Err("expected NAME=VALUE, or NAME".to_owned());
         }
+        let name = str::from_utf8(name).map_err(|_| "the name of a variable is UTF-8 text".to_owned())?;
         Ok(Variable { name: name.to_owned(), value })
     }
 }
@@ -364,9 +374,12 @@ mod tests {
 
     #[test]
     fn variables_mounts_and_sizes_are_read() {
-        assert_eq!("A=b=c".parse(), Ok(Variable { name: "A".to_owned(), value: Some("b=c".to_owned()) }));
-        assert_eq!("A".parse(), Ok(Variable { name: "A".to_owned(), value: None }));
-        assert!("=x".parse::<Variable>().is_err());
+        let variable = |bytes: &[u8]| Variable::parse(OsStr::from_bytes(bytes));
+        let value = |bytes: &[u8]| Some(OsStr::from_bytes(bytes).to_owned());
+        assert_eq!(variable(b"A=b=c"), Ok(Variable { name: "A".to_owned(), value: value(b"b=c") }));
+        assert_eq!(variable(b"A=\xff"), Ok(Variable { name: "A".to_owned(), value: value(b"\xff") }));
+        assert_eq!(variable(b"A"), Ok(Variable { name: "A".to_owned(), value: None }));
+        assert!(variable(b"=x").is_err() && variable(b"\xff=x").is_err() && variable(b"").is_err());
         for (text, expected) in
             [("/a:/b", ("/a", "/b", true)), ("x/y:/b:ro", ("x/y", "/b", false)), ("/a:/b:rw", ("/a", "/b", true))]
         {
@@ -396,7 +409,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_text_panics(text in "\\PC{0,80}") {
-            let _ = (text.parse::<Destination>(), text.parse::<Variable>(), text.parse::<MountFlag>(), text.parse::<Size>(), duration(&text));
+            let _ = (text.parse::<Destination>(), Variable::parse(text.as_ref()), text.parse::<MountFlag>(), text.parse::<Size>(), duration(&text));
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     path::{Path, PathBuf},
 };
 
@@ -51,8 +52,8 @@ const CERTIFICATES: [&str; 14] = [
     "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
 ];
 
-/// Variables by name.
-pub(crate) type Environment = BTreeMap<String, String>;
+/// Variables by name. A value is any bytes, as for the kernel.
+pub(crate) type Environment = BTreeMap<String, OsString>;
 
 /// What the workload gets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -102,15 +103,15 @@ pub(crate) fn choose(
 }
 
 /// The explicit proxy of the sandbox, in the spellings that clients look for.
-fn proxy_variables(port: u16) -> Vec<(String, String)> {
+fn proxy_variables(port: u16) -> Vec<(String, OsString)> {
     let proxy = format!("http://127.0.0.1:{port}");
     let names = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"];
-    let mut variables: Vec<_> = names.iter().map(|name| ((*name).to_owned(), proxy.clone())).collect();
+    let mut variables: Vec<_> = names.iter().map(|name| ((*name).to_owned(), proxy.clone().into())).collect();
     for name in ["ALL_PROXY", "all_proxy"] {
-        variables.push((name.to_owned(), format!("socks5h://127.0.0.1:{port}")));
+        variables.push((name.to_owned(), format!("socks5h://127.0.0.1:{port}").into()));
     }
     for name in ["NO_PROXY", "no_proxy"] {
-        variables.push((name.to_owned(), "localhost,127.0.0.1,::1".to_owned()));
+        variables.push((name.to_owned(), "localhost,127.0.0.1,::1".into()));
     }
     variables
 }
@@ -123,7 +124,7 @@ pub(crate) fn with_password(variables: &Environment) -> Vec<String> {
                 .is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|authority| authority.contains('@')))
         })
     };
-    variables.iter().filter(|(_, value)| carries(value)).map(|(name, _)| name.clone()).collect()
+    variables.iter().filter(|(_, value)| carries(&value.to_string_lossy())).map(|(name, _)| name.clone()).collect()
 }
 
 #[cfg(test)]
@@ -140,29 +141,29 @@ mod tests {
             ("MODEL", "large"),
             ("SSH_AUTH_SOCK", "/tmp/agent"),
         ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .map(|(name, value)| (name.to_owned(), value.into()))
         .into()
     }
 
     #[test]
     fn only_what_is_listed_or_asked_for_is_passed() {
-        let flags = ["A=b".parse().unwrap(), "AWS_SECRET_ACCESS_KEY".parse().unwrap()];
+        let flags = ["A=b", "AWS_SECRET_ACCESS_KEY"].map(|text| Variable::parse(text.as_ref()).unwrap());
         let chosen = choose(&caller(), &["MODEL".to_owned()], &[], None).unwrap();
         let names: Vec<&str> = chosen.variables.keys().map(String::as_str).collect();
         assert_eq!(names, ["LC_ALL", "MODEL", "PATH", "SSL_CERT_FILE"]);
         assert_eq!(chosen.opened, ["MODEL"]);
         assert_eq!(chosen.certificates, [PathBuf::from("/etc/passwd")]);
         let chosen = choose(&caller(), &[], &flags, Some(3128)).unwrap();
-        assert_eq!(chosen.variables.get("A").map(String::as_str), Some("b"));
-        assert_eq!(chosen.variables.get("HTTPS_PROXY").map(String::as_str), Some("http://127.0.0.1:3128"));
+        assert_eq!(chosen.variables.get("A"), Some(&"b".into()));
+        assert_eq!(chosen.variables.get("HTTPS_PROXY"), Some(&"http://127.0.0.1:3128".into()));
         assert_eq!(chosen.opened, ["A", "AWS_SECRET_ACCESS_KEY"]);
-        assert!(choose(&caller(), &[], &["NOT_SET".parse().unwrap()], None).is_err());
+        assert!(choose(&caller(), &[], &[Variable::parse("NOT_SET".as_ref()).unwrap()], None).is_err());
     }
 
     #[test]
     fn a_password_in_a_url_is_found() {
         let variables = [("A", "https://user:word@host/"), ("B", "https://host/a@b"), ("C", "x https://u@h")];
-        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.into())).into();
         assert_eq!(with_password(&variables), ["A", "C"]);
     }
 }

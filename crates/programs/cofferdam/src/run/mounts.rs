@@ -2,8 +2,12 @@
 //! certificates. What it must never see or change is `guarded`'s.
 
 use std::{
+    ffi::{OsStr, OsString},
     fs, io,
-    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{FileTypeExt as _, MetadataExt as _},
+    },
     path::{Path, PathBuf},
 };
 
@@ -264,8 +268,8 @@ fn program_mounts(program: &Path, sees: &dyn Fn(&Path) -> bool) -> Result<Vec<Mo
 
 /// Where the program lies, found on the caller's path; `None` where the command is a path of its own or is not found
 /// (the sandbox then says so).
-pub(crate) fn find_program(command: &str, path: Option<&str>) -> Option<PathBuf> {
-    if command.contains('/') {
+pub(crate) fn find_program(command: &OsStr, path: Option<&OsString>) -> Option<PathBuf> {
+    if command.as_bytes().contains(&b'/') {
         return None;
     }
     std::env::split_paths(path?)

@@ -1,6 +1,10 @@
 //! What is decided before anything starts: presets, the policy, the environment and what the workload sees.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 use sandbox::Mount;
@@ -36,7 +40,7 @@ impl Prepared {
         let program = arguments
             .command
             .first()
-            .and_then(|command| mounts::find_program(command, environment.variables.get("PATH").map(String::as_str)));
+            .and_then(|command| mounts::find_program(command, environment.variables.get("PATH")));
         if let Some(file) = &arguments.ask_file {
             // There from the start, or the workload could make it.
             files::make(file).with_context(|| format!("--ask-file {}", file.display()))?;
@@ -89,7 +93,7 @@ fn chosen_presets(arguments: &Arguments, caller: &presets::Caller, working_direc
     match arguments.program_preset.as_slice() {
         [none] if none == "none" => return Ok(chosen),
         [] => {
-            let program = arguments.command.first().map_or("", String::as_str);
+            let program = arguments.command.first().map_or(OsStr::new(""), OsString::as_os_str);
             // For a program that is not there nothing is opened, and nothing is made in its folders.
             let preset = presets::of_program(program, caller)?;
             chosen.extend(preset.filter(|_| is_installed(program, arguments, caller, working_directory)));
@@ -111,11 +115,11 @@ fn chosen_presets(arguments: &Arguments, caller: &presets::Caller, working_direc
 }
 
 /// Whether the command is there to be run, as far as can be seen from outside.
-fn is_installed(program: &str, arguments: &Arguments, caller: &presets::Caller, working_directory: &Path) -> bool {
-    if program.contains('/') {
+fn is_installed(program: &OsStr, arguments: &Arguments, caller: &presets::Caller, working_directory: &Path) -> bool {
+    if program.as_bytes().contains(&b'/') {
         return working_directory.join(program).is_file();
     }
     let given = arguments.env.iter().rev().find(|variable| variable.name == "PATH");
     let path = given.and_then(|variable| variable.value.as_ref()).or_else(|| caller.environment.get("PATH"));
-    mounts::find_program(program, path.map(String::as_str)).is_some()
+    mounts::find_program(program, path).is_some()
 }

@@ -71,9 +71,8 @@ impl Bench {
     /// For a command of its own.
     pub(crate) fn new(command: &[&str]) -> Bench {
         let folder = tempfile::tempdir().unwrap();
-        let command = command.iter().map(|word| (*word).to_owned()).collect();
         let mut request = PlanRequest::new(command, folder.path()).unwrap();
-        request.environment = vec![("PATH".to_owned(), "/usr/bin:/bin:/usr/sbin:/sbin".to_owned())];
+        request.environment = vec![("PATH".to_owned(), "/usr/bin:/bin:/usr/sbin:/sbin".into())];
         Bench { folder, request, limits: GroupLimits::default() }
     }
 
@@ -85,7 +84,7 @@ impl Bench {
     /// For a check from within (`inside`).
     pub(crate) fn inside(check: &str) -> Bench {
         let mut bench = Bench::new(&["/check/walls", "--exact", "inside::check", "--nocapture"]);
-        bench.request.environment.push(("SANDBOX_CHECK".to_owned(), check.to_owned()));
+        bench.request.environment.push(("SANDBOX_CHECK".to_owned(), check.into()));
         let source = std::env::current_exe().unwrap();
         let target = PathBuf::from("/check/walls");
         bench.request.mounts.push(Mount::Bind { source, target, writable: false, optional: false, owned: true });

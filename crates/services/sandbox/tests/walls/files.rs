@@ -113,7 +113,7 @@ fn no_socket_of_the_host_is_reachable() {
         let _listener = UnixListener::bind_addr(&address).unwrap();
 
         let tried = format!("{}:{}:/run/dbus/system_bus_socket:@{name}", within.display(), outside.display());
-        bench.request.environment.push(("SANDBOX_CONNECT".to_owned(), tried));
+        bench.request.environment.push(("SANDBOX_CONNECT".to_owned(), tried.into()));
         let planned = bench.request.clone().plan().unwrap();
         assert!(planned.notes.iter().any(|note| note.contains("agent.sock")), "{:?}", planned.notes);
         let output = bench.run().good();
@@ -130,7 +130,7 @@ fn a_socket_that_was_asked_for_by_its_own_path_is_reachable() {
         let socket = other.path().join("engine.sock");
         host_socket(&socket);
         bench.request.mounts.push(Mount::own(&socket, true));
-        bench.request.environment.push(("SANDBOX_CONNECT".to_owned(), socket.display().to_string()));
+        bench.request.environment.push(("SANDBOX_CONNECT".to_owned(), socket.into()));
         let output = bench.run().good();
         assert!(output.contains("= 0\n"), "{output}");
     });
@@ -153,7 +153,7 @@ fn a_link_left_behind_leads_nowhere_outside() {
             optional: false,
             owned: true,
         });
-        request.command = ["cat", "/etc/mine"].map(str::to_owned).to_vec();
+        request.command = ["cat", "/etc/mine"].map(Into::into).to_vec();
         let output = Bench { folder: tempfile::tempdir().unwrap(), request, limits: bench.limits }.run().good();
         assert_eq!(output, "mine", "the link was followed inside the sandbox's root");
         assert!(!std::path::Path::new("/etc/mine").exists());

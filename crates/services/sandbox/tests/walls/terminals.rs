@@ -94,8 +94,8 @@ impl Person {
 /// In the run on the terminal: a command with a terminal of its own.
 fn interactive(command: &[&str]) -> ! {
     let mut bench = Bench::new(command);
-    bench.request.environment.push(("PS1".to_owned(), "inside$ ".to_owned()));
-    bench.request.environment.push(("TERM".to_owned(), "xterm".to_owned()));
+    bench.request.environment.push(("PS1".to_owned(), "inside$ ".into()));
+    bench.request.environment.push(("TERM".to_owned(), "xterm".into()));
     on_terminal(bench, |_| ());
 }
 
