@@ -100,6 +100,15 @@ impl Config {
         })
     }
 
+    /// Refuses to start what nothing says a place for.
+    pub(crate) fn need_state(&self) -> Result<(), Failure> {
+        if self.state.origin != Origin::Default || known_home().is_some() {
+            return Ok(());
+        }
+        let uid = rustix::process::getuid().as_raw();
+        Err(no_state(&format!("HOME is not set, and /etc/passwd has no user {uid}")))
+    }
+
     /// Name, value and origin of each, for `doctor`.
     pub(crate) fn rows(&self) -> Vec<[String; 3]> {
         let policy = self.policy.value.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string());
@@ -119,10 +128,19 @@ impl Config {
     }
 }
 
+/// There is no place for runs.
+pub(crate) fn no_state(reason: &str) -> Failure {
+    let what = format!("there is no folder for runs and their records: {reason}");
+    Failure::new(code::RUN_FAILED, what).hint("name one that you may write: COFFERDAM_STATE=DIR cofferdam run …")
+}
+
 /// The caller's home.
 pub(crate) fn home() -> PathBuf {
-    let named = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
-    named.or_else(home_of_record).unwrap_or_else(|| PathBuf::from("/"))
+    known_home().unwrap_or_else(|| PathBuf::from("/"))
+}
+
+fn known_home() -> Option<PathBuf> {
+    std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from).or_else(home_of_record)
 }
 
 /// The home that passwd(5) gives this user: a service often has no HOME.

@@ -81,6 +81,7 @@ const LONGEST_NOTE: usize = 4096;
 /// Runs a command, contained. Gives the command's own exit code, 125, 126 or 127.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let config = Config::load()?;
+    config.need_state()?;
     // Forks, so before anything makes a thread. Only the process that will hold the gateway returns.
     let front = sandbox::guard().map_err(|error| failed(&error, error.hint()))?;
     let begun = Begun::new()?;
@@ -93,7 +94,6 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut prepared = Prepared::new(&arguments, &config, &working_directory)?;
     prepared.guarded.refuse_replaced(&runs.replaced()?)?;
     let run = runs.create()?;
-    let lock = run.lock()?;
     let events = match &arguments.events {
         Some(path) => std::path::absolute(path)?,
         None => run.events(),
@@ -112,8 +112,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         // Others that start now see what will be held.
         guard: prepared.guarded.live(&prepared.guarded.closed()),
     };
-    run.write_policy(&prepared.choice.source.text)?;
-    run.write(&record)?;
+    let kept = run.lock().and_then(|lock| {
+        run.write_policy(&prepared.choice.source.text)?;
+        run.write(&record)?;
+        Ok(lock)
+    });
+    // A folder that says nothing would stand as the newest run.
+    let lock = kept.inspect_err(|_| runs.discard(&run))?;
     // Only now: of two that start at once, each has said what it protects before it looks at the other.
     let checked = prepared.guarded.add_live_runs(&runs, &run);
     front.leave_word(&found::not_compared(record.guard.windows()));

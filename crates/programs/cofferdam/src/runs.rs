@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use values::RunId;
 
 use crate::{
-    config::Config,
+    config::{Config, no_state},
     failure::{Failure, code},
     output::note,
     run::{Guard, Replaced, not_compared},
@@ -78,7 +78,9 @@ impl Runs {
 
     /// Makes the folders that no sandbox may see, so that it is known where they are before anything is mounted.
     pub(crate) fn prepare(&self) -> Result<()> {
-        self.protected_folders().iter().try_for_each(|folder| private_folder(folder))
+        let state = self.folder.parent().unwrap_or(&self.folder);
+        private_folder(state).map_err(|error| no_state(&format!("{error:#}")))?;
+        private_folder(&self.sockets)
     }
 
     /// A folder for a new run.
@@ -87,11 +89,22 @@ impl Runs {
         let folder = self.folder.join(id.to_string());
         private_folder(&folder)?;
         self.remove_dead_sockets();
-        // A run is listed before it is locked: one that looks at the list between the two sees it as ended, and leaves it.
+        let run = Run { id, folder };
+        self.list(&run).inspect_err(|_| self.discard(&run))?;
+        Ok(run)
+    }
+
+    /// A run is listed before it is locked: one that looks at the list between the two sees it as ended, and leaves it.
+    fn list(&self, run: &Run) -> Result<()> {
         private_folder(&self.live_folder())?;
-        let listed = self.live_folder().join(id.to_string());
-        File::create(&listed).with_context(|| format!("making {}", listed.display()))?;
-        Ok(Run { id, folder })
+        let listed = self.live_folder().join(run.id.to_string());
+        File::create(&listed).map(drop).with_context(|| format!("making {}", listed.display()))
+    }
+
+    /// Takes away a run of which nothing could be recorded, as far as that is possible: the reason is told already.
+    pub(crate) fn discard(&self, run: &Run) {
+        let _ = fs::remove_dir_all(&run.folder);
+        let _ = self.unlist(run);
     }
 
     /// Live runs, by the list that is kept of them: all runs may be thousands.

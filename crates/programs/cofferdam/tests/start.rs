@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, process::Command};
 
 use anyhow::Result;
 use support::{Done, World};
@@ -31,5 +31,40 @@ fn arguments_and_values_are_any_bytes() -> Result<()> {
     let wrong = world.command(&["run", "--env"]).arg(OsStr::from_bytes(b"\xff=1")).args(["--", "true"]).output()?;
     let wrong = Done::of(&wrong).expect(125);
     assert!(wrong.err.contains("the name of a variable is UTF-8 text"), "{}", wrong.err);
+    Ok(())
+}
+
+#[test]
+fn a_user_without_a_home_is_told_what_is_missing() -> Result<()> {
+    let world = World::new()?;
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-user=54321", env!("CARGO_BIN_EXE_cofferdam"), "run", "--", "true"]);
+    world.settle(&mut command);
+    command.env_remove("HOME").env_remove("XDG_STATE_HOME").env_remove("COFFERDAM_STATE").current_dir(world.work());
+    let nobody = Done::of(&command.output()?).expect(125);
+    assert!(nobody.err.contains("HOME is not set, and /etc/passwd has no user 54321"), "{}", nobody.err);
+    assert!(nobody.err.contains("COFFERDAM_STATE=DIR"), "{}", nobody.err);
+    // A home in which nobody may make anything: containers give `/`.
+    let mut command = world.command(&["run", "--", "true"]);
+    command.env("HOME", "/proc").env_remove("XDG_STATE_HOME").env_remove("COFFERDAM_STATE");
+    let elsewhere = Done::of(&command.output()?).expect(125);
+    assert!(elsewhere.err.contains("making /proc/.local") && elsewhere.err.contains("=DIR"), "{}", elsewhere.err);
+    Ok(())
+}
+
+#[test]
+fn a_run_that_could_not_be_recorded_leaves_no_folder() -> Result<()> {
+    let world = World::new()?;
+    world.run(&["run", "-q", "--", "true"])?.expect(0);
+    // No file may grow, as on a full disk.
+    let mut command = Command::new("bash");
+    command.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "bash", env!("CARGO_BIN_EXE_cofferdam")]);
+    world.settle(&mut command);
+    command.args(["run", "--", "true"]).current_dir(world.work());
+    let failed = Done::of(&command.output()?).expect(125);
+    assert!(failed.err.contains("writing "), "{}", failed.err);
+    let runs = std::fs::read_dir(world.path().join("state/cofferdam/runs"))?.count();
+    assert_eq!(runs, 1, "{}", failed.err);
+    world.run(&["observe"])?.expect(0);
     Ok(())
 }
