@@ -23,7 +23,7 @@ Examples:
   cofferdam doctor                       what this machine can enforce
 ";
 
-const EXIT_CODES: &str = "\
+pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0 done   1 failed, differs, or denied   2 wrong use
   3 no such run or event   7 invalid policy or failed policy test
@@ -39,7 +39,7 @@ COFFERDAM_STATE, then ~/.config/cofferdam/config.toml, then
 #[derive(Debug, Parser)]
 #[command(name = "cofferdam", version, before_help = EXAMPLES, after_help = EXIT_CODES, max_term_width = 110)]
 struct CommandLine {
-    /// When to colour: `auto` is on a terminal.
+    /// Colours: on a terminal (`auto`, the default), `always` or `never`.
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_default_value = true)]
     color: ColourChoice,
 

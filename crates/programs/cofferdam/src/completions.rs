@@ -82,6 +82,23 @@ pub(crate) fn program_presets() -> ArgValueCompleter {
     })
 }
 
+/// The package managers that are known.
+pub(crate) fn package_managers() -> ArgValueCompleter {
+    among(|| package_managers::Manager::ALL.map(|manager| manager.name()).to_vec())
+}
+
+/// The policies that `policy init` prints.
+pub(crate) fn ready_policies() -> ArgValueCompleter {
+    among(|| policy_file::presets::all().iter().map(|ready| ready.name).collect())
+}
+
+fn among(names: fn() -> Vec<&'static str>) -> ArgValueCompleter {
+    ArgValueCompleter::new(move |typed: &OsStr| {
+        let typed = typed.to_string_lossy().into_owned();
+        names().into_iter().filter(|name| name.starts_with(&typed)).map(CompletionCandidate::new).collect()
+    })
+}
+
 /// Words of a closed list.
 pub(crate) fn words(known: &'static [&'static str]) -> ArgValueCompleter {
     ArgValueCompleter::new(move |typed: &OsStr| {

@@ -7,6 +7,7 @@ use std::{
     sync::OnceLock,
 };
 
+use anyhow::Context as _;
 use clap::ValueEnum;
 use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
@@ -14,12 +15,12 @@ use serde::Serialize;
 /// `--color`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
 pub(crate) enum ColourChoice {
-    /// On a terminal.
+    /// On a terminal, unless NO_COLOR is set or TERM is `dumb`; with FORCE_COLOR everywhere.
     #[default]
     Auto,
-    /// Always.
+    /// Everywhere, also into files and pipes.
     Always,
-    /// Never.
+    /// Nowhere.
     Never,
 }
 
@@ -100,7 +101,7 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let text = if stdout.is_terminal() { &coloured_only(text) } else { text };
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        other => Ok(other?),
+        other => other.context("writing to standard output"),
     }
 }
 

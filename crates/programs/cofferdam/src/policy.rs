@@ -39,8 +39,10 @@ pub(crate) enum Action {
     /// Print a policy to start from.
     Init(InitArguments),
     /// Check a policy: form, names, groups, lists. Exit 7 where it is invalid.
+    #[command(before_help = VALIDATE_EXAMPLES)]
     Validate(FileArguments),
     /// Run a policy's own tests. Exit 7 where one fails or the file is invalid.
+    #[command(before_help = TEST_EXAMPLES)]
     Test(FileArguments),
     /// Say what a policy would do to a flow: every rule tried, and why it did or did not match.
     Explain(Box<explain::Arguments>),
@@ -62,14 +64,23 @@ pub(crate) enum Action {
 )]
 pub(crate) struct InitArguments {
     /// Where to start: open, balanced, locked-down, or the pack agent-containment.
-    #[arg(long, value_name = "NAME", default_value = "locked-down")]
+    #[arg(long, value_name = "NAME", default_value = "locked-down", add = completions::ready_policies())]
     preset: String,
 }
 
+const VALIDATE_EXAMPLES: &str = "\
+Examples:
+  cofferdam policy validate policy.yaml
+  cofferdam policy validate - --json < policy.yaml
+";
+const TEST_EXAMPLES: &str = "\
+Examples:
+  cofferdam policy test policy.yaml
+  cofferdam policy test - --json < policy.yaml
+";
+
+/// `validate`, `test`
 #[derive(Debug, Args)]
-#[command(
-    before_help = "Examples:\n  cofferdam policy validate policy.yaml\n  cofferdam policy test - --json < policy.yaml\n"
-)]
 pub(crate) struct FileArguments {
     /// The policy; `-` is standard input.
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]

@@ -262,18 +262,26 @@ fn completions_and_manual_pages_are_written() -> Result<()> {
     let folder = world.path().join("man");
     world.run(&["man", text(&folder)])?.expect(0);
     for page in ["cofferdam.1", "cofferdam-run.1", "cofferdam-policy-explain.1"] {
-        assert!(folder.join(page).is_file(), "{page}");
+        let text = std::fs::read_to_string(folder.join(page))?;
+        for section in ["\"EXIT STATUS\"", "ENVIRONMENT", "EXAMPLES"] {
+            assert!(text.contains(&format!("\n.SH {section}\n.nf\n")), "{page}: {section}\n{text}");
+        }
     }
     Ok(())
 }
 
 #[test]
-fn the_words_of_filters_complete() -> Result<()> {
+fn known_words_complete() -> Result<()> {
     let world = World::new()?;
-    for (flag, typed, expected) in
-        [("--verdict", "den", "denied"), ("--type", "flow.e", "flow.ended"), ("--protocol", "u", "udp")]
-    {
-        let mut command = world.command(&["--", "cofferdam", "observe", flag, typed]);
+    for (line, expected) in [
+        (&["observe", "--verdict", "den"][..], "denied"),
+        (&["observe", "--type", "flow.e"], "flow.ended"),
+        (&["observe", "--protocol", "u"], "udp"),
+        (&["run", "--managed", "car"], "cargo"),
+        (&["run", "--managed", "pip,nu"], "pip,nuget"),
+        (&["policy", "init", "--preset", "agent"], "agent-containment"),
+    ] {
+        let mut command = world.command(&[&["--", "cofferdam"], line].concat());
         let done = support::Done::of(&command.env("COMPLETE", "fish").output()?).expect(0);
         assert_eq!(done.out.trim_end(), expected, "{}", done.err);
     }
@@ -288,6 +296,7 @@ fn help_begins_with_examples() -> Result<()> {
         &["run", "--help"],
         &["observe", "--help"],
         &["policy", "explain", "--help"],
+        &["policy", "validate", "--help"],
         &["ps", "--help"],
     ] {
         let out = world.run(command)?.expect(0).out;
@@ -316,6 +325,25 @@ fn wrong_use_is_2_but_125_for_run() -> Result<()> {
     support::Done::of(&setting).expect(125);
     let range = world.run(&["run", "--allow", "10.0.0.0/33", "--", "true"])?.expect(125);
     assert!(range.err.contains("\"10.0.0.0/33\" is no range"), "{}", range.err);
+    Ok(())
+}
+
+#[test]
+fn wrong_use_is_said_in_its_own_words() -> Result<()> {
+    let world = World::new()?;
+    let both = world.run(&["policy", "diff", "-", "-"])?.expect(2);
+    assert!(both.err.contains("both policies can't be standard input"), "{}", both.err);
+    for misplaced in [&["observe", "--not"][..], &["observe", "--not", "--not", "--host", "x"]] {
+        let done = world.run(misplaced)?.expect(2);
+        assert!(done.err.starts_with("error: --not stands before no filter\n\nhint: "), "{}", done.err);
+    }
+    let nothing = world.run(&["policy", "explain", "policy.yaml"])?.expect(2);
+    assert!(nothing.err.contains("<--to <WHERE>|--event <SEQ>>"), "{}", nothing.err);
+    let validate = world.run(&["policy", "validate", "--help"])?.expect(0).out;
+    assert!(!validate.contains("policy test"), "{validate}");
+    let full = world.command(&["policy", "schema"]).stdout(std::fs::File::create("/dev/full")?).output()?;
+    let full = support::Done::of(&full).expect(1);
+    assert!(full.err.starts_with("error: writing to standard output\n  caused by: No space left"), "{}", full.err);
     Ok(())
 }
 

@@ -88,7 +88,7 @@ fn without_a_policy_nothing_leaves_and_the_end_says_so() -> Result<()> {
     let fixture = Fixture::new()?;
     let output = fixture.run(&["run", "--", "curl", "-sS", "--max-time", "20", "http://allowed.test/"])?;
     expect(&output, 6);
-    assert!(output.stderr.contains("0 allowed, 1 denied: dns allowed.test (default)"), "{}", output.stderr);
+    assert!(output.stderr.contains("0 allowed, 1 denied: dns allowed.test (mode-default)"), "{}", output.stderr);
     assert!(output.stderr.contains("no policy was given: allow with --allow"), "{}", output.stderr);
     assert!(fixture.lab.reached()?.is_empty());
     let quiet = fixture.run(&["run", "--quiet", "--", "curl", "-s", "http://allowed.test/"])?;

@@ -33,6 +33,8 @@ const FILTERS: [(&str, Flag, &str, &str); 15] = [
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FilterFlags {
     given: Vec<Given>,
+    /// A `--not` stands before no filter.
+    misplaced: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -46,6 +48,11 @@ struct Given {
 impl FilterFlags {
     /// The filter; times count back from `now`.
     pub(crate) fn filter(&self, now: Timestamp) -> Result<Filter> {
+        if self.misplaced {
+            return Err(Failure::new(code::USAGE, "--not stands before no filter")
+                .hint("write it right before the filter that it negates: --not --protocol dns")
+                .into());
+        }
         let mut filter = Filter::default();
         for given in &self.given {
             let condition = Condition::parse(given.flag, &given.value, now)
@@ -77,17 +84,13 @@ impl clap::FromArgMatches for FilterFlags {
         let mut negated = false;
         for (_, given) in found {
             match given {
-                None if negated => return Err(misplaced()),
-                None => negated = true,
+                None => self.misplaced |= std::mem::replace(&mut negated, true),
                 Some(given) => self.given.push(Given { negated: std::mem::take(&mut negated), ..given }),
             }
         }
-        if negated { Err(misplaced()) } else { Ok(()) }
+        self.misplaced |= negated;
+        Ok(())
     }
-}
-
-fn misplaced() -> clap::Error {
-    clap::Error::raw(clap::error::ErrorKind::ValueValidation, "--not stands before the filter that it negates\n")
 }
 
 impl clap::Args for FilterFlags {

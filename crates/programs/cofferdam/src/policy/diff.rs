@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, ValueHint};
 
 use crate::{
-    failure::code,
+    failure::{Failure, code},
     output::{Colour, Style, print_json, print_line},
     source,
 };
@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
     /// The policy before; `-` is standard input.
     #[arg(value_name = "BEFORE", value_hint = ValueHint::FilePath)]
     before: PathBuf,
-    /// The policy after.
+    /// The policy after; `-` is standard input, for one of the two.
     #[arg(value_name = "AFTER", value_hint = ValueHint::FilePath)]
     after: PathBuf,
     /// As JSON.
@@ -29,6 +29,10 @@ pub(crate) struct Arguments {
 }
 
 pub(super) fn diff(arguments: &Arguments) -> Result<ExitCode> {
+    if [&arguments.before, &arguments.after].iter().all(|path| path.as_os_str() == "-") {
+        let what = "both policies can't be standard input";
+        return Err(Failure::new(code::USAGE, what).hint("name a file for one of them").into());
+    }
     let before = source::read_or_fail(&arguments.before)?;
     let after = source::read_or_fail(&arguments.after)?;
     let differences = policy_file::diff(&before.file.spec, &after.file.spec);

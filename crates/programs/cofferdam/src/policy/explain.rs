@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result};
-use clap::{Args, ValueHint};
+use clap::{ArgGroup, Args, ValueHint};
 use jiff::Timestamp;
 use policy::{Conclusion, Explanation, Outcome, model::ProcessMatch};
 use policy_file::Destination;
@@ -26,13 +26,13 @@ Examples:
 
 /// `explain`
 #[derive(Debug, Args)]
-#[command(before_help = EXAMPLES)]
+#[command(before_help = EXAMPLES, group = ArgGroup::new("flow").required(true).args(["to", "event"]))]
 pub(crate) struct Arguments {
     /// The policy; `-` is standard input.
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: PathBuf,
     /// Where the flow goes: HOST:PORT, ADDRESS:PORT, or a URL (http, https, tcp, udp, icmp).
-    #[arg(long, value_name = "WHERE", required_unless_present = "event", conflicts_with = "event")]
+    #[arg(long, value_name = "WHERE")]
     to: Option<String>,
     /// A label of the sandbox. `source=run` where none is given.
     #[arg(long, value_name = "KEY=VALUE")]
@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
     /// The address that the name resolves to; a public one where not given.
     #[arg(long, value_name = "IP", conflicts_with = "event")]
     address: Option<IpAddr>,
-    /// A recorded flow, by its sequence number.
+    /// A recorded flow in place of --to, by its sequence number.
     #[arg(long, value_name = "SEQ")]
     event: Option<u64>,
     #[command(flatten)]

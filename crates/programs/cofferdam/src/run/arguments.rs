@@ -59,7 +59,8 @@ pub(crate) struct Arguments {
     pub(crate) deny: Vec<Destination>,
     /// Open the registries of these package managers: pip, npm, cargo, apt, nuget, go. Their hosts come from your
     /// own configuration of them, never from the checkout's.
-    #[arg(long, value_name = "NAME,…", value_delimiter = ',', help_heading = "Policy")]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', help_heading = "Policy",
+          add = completions::package_managers())]
     pub(crate) managed: Vec<String>,
     /// The range of your registries, where their addresses are private.
     #[arg(long, value_name = "CIDR", help_heading = "Policy")]

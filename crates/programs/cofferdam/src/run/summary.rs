@@ -34,9 +34,8 @@ fn named<T>(list: &[T], text: impl Fn(&T) -> String) -> String {
 }
 
 fn group(group: &gateway::Group) -> String {
-    let rule = if group.rule == "mode-default" { "default" } else { &group.rule };
     let times = if group.count > 1 { format!(" ×{}", group.count) } else { String::new() };
-    format!("{}{times} ({rule})", group.what)
+    format!("{}{times} ({})", group.what, group.rule)
 }
 
 #[cfg(test)]
@@ -51,7 +50,10 @@ mod tests {
         let mut summary = Summary { allowed: 3, denied: 1, lookups_denied: 2, ..Summary::default() };
         summary.denials =
             vec![denial("dns evil.example", "mode-default", 2), denial("POST api.example.com", "no-api", 1)];
-        assert_eq!(line(&summary), "3 allowed, 3 denied: dns evil.example ×2 (default), POST api.example.com (no-api)");
+        assert_eq!(
+            line(&summary),
+            "3 allowed, 3 denied: dns evil.example ×2 (mode-default), POST api.example.com (no-api)"
+        );
         summary.denials = (0..7).map(|n| denial(&format!("h{n}:443"), "r", 1)).collect();
         assert!(line(&summary).ends_with("h4:443 (r), and 2 more"));
         assert_eq!(line(&Summary::default()), "0 allowed, 0 denied");
