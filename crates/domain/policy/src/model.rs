@@ -318,19 +318,6 @@ pub struct PolicySpec {
     pub dns: DnsLimits,
 }
 
-impl PolicySpec {
-    /// The rules that open UDP or ask about it, watched ones included, so that what they would do is seen.
-    pub fn udp_rules(&self) -> impl Iterator<Item = &Rule> {
-        self.rules
-            .iter()
-            .filter(|rule| rule.protocol == Some(Protocol::Udp) && rule.enforcement != RuleEnforcement::Off)
-            .filter(|rule| match rule.action {
-                Action::Allow | Action::Ask => true,
-                Action::Deny => false,
-            })
-    }
-}
-
 /// Whether a flow whose original address is not among its name's addresses is denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum StrictBinding {

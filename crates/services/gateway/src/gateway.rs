@@ -192,7 +192,6 @@ impl Gateway {
                 return Err(NotBuilt::new(rule, reason));
             }
         }
-        check_built(policy.spec())?;
         let revision = policy.revision();
         let in_force = InForce::new(policy, &self.labels);
         let since = Instant::now();
@@ -240,45 +239,55 @@ impl Gateway {
 
 /// Refuses, by name, a policy that opens what is not built.
 pub fn check_built(spec: &PolicySpec) -> Result<(), NotBuilt> {
-    datagram_ports(spec)?;
+    datagram_ports(spec).map(drop)
+}
+
+/// The UDP ports that a policy opens, each with the first rule that does: the sockets that a sandbox is to be started
+/// with. A rule that opens what is not built, or what no socket can be made for, is refused by name. Watched rules count,
+/// so that what they would do is seen. One look at each rule: there may be a hundred thousand.
+pub fn datagram_ports(spec: &PolicySpec) -> Result<BTreeMap<u16, &Rule>, NotBuilt> {
+    let mut ports = BTreeMap::new();
     for rule in &spec.rules {
         let opens = match rule.action {
             Action::Allow | Action::Ask => rule.enforcement != RuleEnforcement::Off,
             Action::Deny => false,
         };
-        if opens && rule.protocol == Some(Protocol::Icmp) {
-            return Err(NotBuilt::new(rule, "forwarding ICMP is not built; the sandbox rejects all of it"));
-        }
-    }
-    Ok(())
-}
-
-/// The UDP ports that a policy opens, each with the first rule that does: the sockets that a sandbox is to be started
-/// with. A rule that opens what no socket can be made for is refused by name.
-pub fn datagram_ports(spec: &PolicySpec) -> Result<BTreeMap<u16, &Rule>, NotBuilt> {
-    let mut ports = BTreeMap::new();
-    for rule in spec.udp_rules() {
-        if !rule.process.is_empty() {
-            return Err(NotBuilt::new(rule, "a UDP flow's process is not looked up; leave out `process`"));
-        }
-        let route = rule.route.as_ref().or(spec.route.as_ref()).and_then(|name| spec.routes.get(name));
-        if let Some(Hop::HttpProxy(_) | Hop::Socks5(_)) = route.map(|route| &route.hop) {
-            return Err(NotBuilt::new(rule, "a proxy carries no UDP; give the rule another `route`"));
-        }
-        for (first, last) in &rule.ports {
-            for port in *first..=*last {
-                if port == DNS {
-                    return Err(NotBuilt::new(rule, "UDP port 53 is the gateway's own resolver"));
-                }
-                ports.entry(port).or_insert(rule);
-                if ports.len() > DATAGRAM_PORT_LIMIT {
-                    let reason = format!("more than {DATAGRAM_PORT_LIMIT} UDP ports are open; name the exact ones");
-                    return Err(NotBuilt::new(rule, reason));
-                }
+        match rule.protocol {
+            Some(Protocol::Icmp) if opens => {
+                return Err(NotBuilt::new(rule, "forwarding ICMP is not built; the sandbox rejects all of it"));
             }
+            Some(Protocol::Udp) if opens => add_datagram_ports(spec, rule, &mut ports)?,
+            Some(Protocol::Tcp | Protocol::Udp | Protocol::Icmp) | None => {}
         }
     }
     Ok(ports)
+}
+
+fn add_datagram_ports<'p>(
+    spec: &PolicySpec,
+    rule: &'p Rule,
+    ports: &mut BTreeMap<u16, &'p Rule>,
+) -> Result<(), NotBuilt> {
+    if !rule.process.is_empty() {
+        return Err(NotBuilt::new(rule, "a UDP flow's process is not looked up; leave out `process`"));
+    }
+    let route = rule.route.as_ref().or(spec.route.as_ref()).and_then(|name| spec.routes.get(name));
+    if let Some(Hop::HttpProxy(_) | Hop::Socks5(_)) = route.map(|route| &route.hop) {
+        return Err(NotBuilt::new(rule, "a proxy carries no UDP; give the rule another `route`"));
+    }
+    for (first, last) in &rule.ports {
+        for port in *first..=*last {
+            if port == DNS {
+                return Err(NotBuilt::new(rule, "UDP port 53 is the gateway's own resolver"));
+            }
+            ports.entry(port).or_insert(rule);
+            if ports.len() > DATAGRAM_PORT_LIMIT {
+                let reason = format!("more than {DATAGRAM_PORT_LIMIT} UDP ports are open; name the exact ones");
+                return Err(NotBuilt::new(rule, reason));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn worker_count(settings: &Settings) -> usize {
