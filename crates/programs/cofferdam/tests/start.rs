@@ -28,6 +28,14 @@ fn arguments_and_values_are_any_bytes() -> Result<()> {
     found.expect(0);
     let missing = Done::of(&world.command(&["run", "--"]).arg(OsStr::from_bytes(b"\xff")).output()?).expect(127);
     assert!(missing.err.contains("not found in the sandbox"), "{}", missing.err);
+    // Nor does a folder of such a name in what is passed anyway hold a run up.
+    let folder = world.path().join(OsStr::from_bytes(b"\xff"));
+    std::fs::create_dir(&folder)?;
+    std::fs::copy("/bin/true", folder.join("here"))?;
+    let path = [folder.as_os_str(), OsStr::new("/usr/bin:/bin")].join(OsStr::new(":"));
+    let mut command = world.command(&["run", "--", "true"]);
+    Done::of(&command.env("PATH", &path).env("SSL_CERT_DIR", &folder).output()?).expect(0);
+    Done::of(&world.command(&["run", "--", "here"]).env("PATH", &path).output()?).expect(127);
     let wrong = world.command(&["run", "--env"]).arg(OsStr::from_bytes(b"\xff=1")).args(["--", "true"]).output()?;
     let wrong = Done::of(&wrong).expect(125);
     assert!(wrong.err.contains("the name of a variable is UTF-8 text"), "{}", wrong.err);

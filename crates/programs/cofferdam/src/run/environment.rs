@@ -76,8 +76,11 @@ pub(crate) fn choose(
     for (name, value) in caller {
         if PASSED.contains(&name.as_str()) || name.starts_with("LC_") {
             chosen.variables.insert(name.clone(), value.clone());
-        } else if CERTIFICATES.contains(&name.as_str()) && Path::new(value).is_absolute() && Path::new(value).exists() {
-            chosen.certificates.push(PathBuf::from(value));
+        } else if CERTIFICATES.contains(&name.as_str())
+            // What is mounted has a name that is text.
+            && let Some(path) = value.to_str().map(Path::new).filter(|path| path.is_absolute() && path.exists())
+        {
+            chosen.certificates.push(path.to_owned());
             chosen.variables.insert(name.clone(), value.clone());
         } else if by_preset.contains(name) {
             chosen.opened.push(name.clone());

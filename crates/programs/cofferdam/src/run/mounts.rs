@@ -275,7 +275,8 @@ pub(crate) fn find_program(command: &OsStr, path: Option<&OsString>) -> Option<P
     std::env::split_paths(path?)
         .filter(|folder| folder.is_absolute())
         .map(|folder| folder.join(command))
-        .find(|file| file.is_file())
+        // What is mounted has a name that is text.
+        .find(|file| file.to_str().is_some() && file.is_file())
 }
 
 #[cfg(test)]
