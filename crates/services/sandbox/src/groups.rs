@@ -4,7 +4,7 @@
 //! An ordinary user has a writable group where the session manager delegated one (systemd does), root nearly always.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -256,7 +256,8 @@ impl Hierarchies {
         }
         if let Some(first) = of_two.first().copied() {
             let parent = self.delegated(&of_two).ok_or_else(|| {
-                refused(first, "no control group (v2) is delegated to this user with this controller".to_owned())
+                let missing = of_two.iter().copied().find(|controller| self.delegated(&[*controller]).is_none());
+                refused(missing.unwrap_or(first), self.why_none())
             })?;
             places.push((Version::Two, parent, of_two));
         }
@@ -289,6 +290,23 @@ impl Hierarchies {
             .map(Path::to_owned)
     }
 
+    /// Why no folder of version 2 is to be had, and what to do.
+    fn why_none(&self) -> String {
+        let ours = self.two.as_ref().and_then(|(mount, own)| {
+            own.ancestors().take_while(|folder| folder.starts_with(mount)).find(|folder| open_to_us(folder))
+        });
+        match ours {
+            Some(folder) => format!(
+                "{} is writable, but passes this controller on to no group below it: it was not given the controller, \
+                 or has processes of its own (move them to a group below it)",
+                folder.display()
+            ),
+            None => "no control group (v2) is delegated to this user: start it as `systemd-run --user --scope -p \
+                     Delegate=yes cofferdam …`"
+                .to_owned(),
+        }
+    }
+
     /// Whether a group with this controller can be made by this process.
     pub(crate) fn writable(&self, controller: Controller) -> bool {
         match self.version_of(controller) {
@@ -301,7 +319,7 @@ impl Hierarchies {
 
 /// Whether children of a folder have these controllers, and it is ours to make some.
 fn gives(folder: &Path, controllers: &[Controller]) -> bool {
-    if !may_write(folder) || !may_write(&folder.join("cgroup.procs")) {
+    if !open_to_us(folder) {
         return false;
     }
     let passed_on = || fs::read_to_string(folder.join("cgroup.subtree_control")).unwrap_or_default();
@@ -310,11 +328,17 @@ fn gives(folder: &Path, controllers: &[Controller]) -> bool {
     for controller in controllers {
         if !has(&passed_on(), controller) {
             // Refused where the folder itself has processes; then one further up may do.
-            let _ = fs::write(folder.join("cgroup.subtree_control"), format!("+{}", controller.name()));
+            let opened = fs::OpenOptions::new().append(true).open(folder.join("cgroup.subtree_control"));
+            let _ = opened.and_then(|mut file| file.write_all(format!("+{}", controller.name()).as_bytes()));
         }
     }
     let listed = passed_on();
     controllers.iter().all(|controller| has(&listed, controller))
+}
+
+/// Whether this process may make groups in a folder, and put processes into them.
+fn open_to_us(folder: &Path) -> bool {
+    may_write(folder) && may_write(&folder.join("cgroup.procs"))
 }
 
 fn may_write(path: &Path) -> bool {

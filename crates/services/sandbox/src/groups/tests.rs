@@ -1,7 +1,8 @@
 //! Where limits are written, and how.
 
 use super::{Controller, GroupLimits, Hierarchies, Version};
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 const HYBRID_GROUPS: &str = "3:memory:/user\n2:cpu,cpuacct:/\n1:name=systemd:/x\n0::/user.slice/me\n";
 const HYBRID_MOUNTS: &str = "\
@@ -40,4 +41,39 @@ fn limits_are_written_as_each_version_has_them() {
         let expected: Vec<_> = expected.into_iter().map(|(file, value, must)| (file, value.to_owned(), must)).collect();
         assert_eq!(limits.settings(controller, version), expected);
     }
+}
+
+/// A folder with the files of a group of version 2 that passes some controllers on.
+fn group(folder: &Path, passed_on: &str) {
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join("cgroup.procs"), "").unwrap();
+    fs::write(folder.join("cgroup.controllers"), "cpu memory pids\n").unwrap();
+    fs::write(folder.join("cgroup.subtree_control"), format!("{passed_on}\n")).unwrap();
+}
+
+#[test]
+fn version_two_is_used_at_the_nearest_group_that_passes_the_controllers_on() {
+    let mount = tempfile::tempdir().unwrap();
+    let (upper, own) = (mount.path().join("deleg"), mount.path().join("deleg/leaf"));
+    group(mount.path(), "");
+    group(&upper, "cpu memory pids");
+    group(&own, "");
+    let found = Hierarchies { two: Some((mount.path().to_owned(), own)), one: Vec::new() };
+    let places = found.places(&Controller::ALL).unwrap();
+    assert_eq!(places, [(Version::Two, upper, Controller::ALL.to_vec())]);
+}
+
+#[test]
+fn a_refusal_names_the_controller_that_is_missing_and_what_to_do() {
+    let mount = tempfile::tempdir().unwrap();
+    group(mount.path(), "cpu");
+    let found = Hierarchies { two: Some((mount.path().to_owned(), mount.path().to_owned())), one: Vec::new() };
+    let refused = found.places(&[Controller::Cpu, Controller::Memory]).unwrap_err().to_string();
+    assert!(refused.starts_with("the limit on memory can't be enforced here"), "{refused}");
+    assert!(refused.contains(&format!("{} is writable, but", mount.path().display())), "{refused}");
+
+    fs::remove_file(mount.path().join("cgroup.procs")).unwrap();
+    let refused = found.places(&[Controller::Cpu, Controller::Memory]).unwrap_err().to_string();
+    assert!(refused.starts_with("the limit on processors can't"), "{refused}");
+    assert!(refused.contains("systemd-run --user --scope"), "{refused}");
 }
