@@ -1,41 +1,20 @@
 //! `run` from end to end, in a laboratory internet: exit codes, policies, records, live changes, limits, the end of everything.
 
+#[path = "support/fixture.rs"]
+mod fixture;
 mod support;
 
 use std::{
     io::{BufRead as _, BufReader},
     os::unix::process::ExitStatusExt as _,
-    process::{Child, Command, Stdio},
-    time::Duration,
+    process::{Child, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use network_lab::{Certificates, Lab, LabSpec, Output};
-use support::World;
-
-const TIME: Duration = Duration::from_secs(60);
-
-struct Fixture {
-    lab: Lab,
-    world: World,
-}
+use fixture::{Fixture, TIME};
+use network_lab::Output;
 
 impl Fixture {
-    fn new() -> Result<Self> {
-        Ok(Self { lab: Lab::start(LabSpec::standard())?, world: World::new()? })
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.lab.host().command_in(&self.world.work(), env!("CARGO_BIN_EXE_cofferdam"));
-        command.args(arguments).envs(Certificates::environment(self.lab.certificates().bundle()));
-        self.world.settle(&mut command);
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Result<Output> {
-        self.lab.host().run(self.command(arguments), TIME)
-    }
-
     /// Starts a run and waits until its command has said that it is there.
     fn start(&self, arguments: &[&str]) -> Result<(Child, BufReader<std::process::ChildStdout>)> {
         let mut child = self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;

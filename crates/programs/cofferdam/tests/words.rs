@@ -1,36 +1,12 @@
 //! What people read about a run: its last line, its hints, what `observe` says.
 
+#[path = "support/fixture.rs"]
+mod fixture;
 mod support;
 
-use std::{process::Command, time::Duration};
-
 use anyhow::Result;
-use network_lab::{Certificates, DnsAnswer, DnsName, Lab, LabSpec, Output, Place};
-use support::World;
-
-const TIME: Duration = Duration::from_secs(100);
-
-struct Fixture {
-    lab: Lab,
-    world: World,
-}
-
-impl Fixture {
-    fn new() -> Result<Self> {
-        Ok(Self { lab: Lab::start(LabSpec::standard())?, world: World::new()? })
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.lab.host().command_in(&self.world.work(), env!("CARGO_BIN_EXE_cofferdam"));
-        command.args(arguments).envs(Certificates::environment(self.lab.certificates().bundle()));
-        self.world.settle(&mut command);
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Result<Output> {
-        self.lab.host().run(self.command(arguments), TIME)
-    }
-}
+use fixture::Fixture;
+use network_lab::{DnsAnswer, DnsName, Place};
 
 #[test]
 fn a_name_that_upstream_can_not_resolve_is_no_success() -> Result<()> {

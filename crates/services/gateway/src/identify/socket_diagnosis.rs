@@ -11,6 +11,7 @@ use std::{
 };
 
 use rustix::net::{RecvFlags, SendFlags, netlink::SocketAddrNetlink};
+use smallvec::SmallVec;
 
 /// `SOCK_DIAG_BY_FAMILY` (linux/sock_diag.h).
 const BY_FAMILY: u16 = 20;
@@ -21,8 +22,10 @@ const FLAG_DUMP: u16 = 0x300;
 /// IPPROTO_TCP and IPPROTO_UDP.
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-/// Messages of one answer that are looked at.
+/// Answers to earlier questions that are passed over.
 const MESSAGE_LIMIT: usize = 16;
+/// Reads of one listing: more sockets than a sandbox can have.
+const LISTING_LIMIT: usize = 1 << 20;
 /// nlmsghdr and inet_diag_req_v2.
 const REQUEST_SIZE: usize = 16 + 56;
 /// Where the ports stand: behind nlmsghdr and four bytes of inet_diag_msg.
@@ -78,13 +81,16 @@ pub(super) fn datagram_inode(diagnosis: &OwnedFd, local: SocketAddr, sequence: u
     Ok(found)
 }
 
-/// The inodes of the sockets with this local port in the answer to a question for all.
-fn listed(diagnosis: &OwnedFd, port: u16, sequence: u32) -> io::Result<Vec<u64>> {
+/// The inodes of the sockets with this local port in the answer to a question for all; of many the first two.
+///
+/// Read to its end in any case: a listing that was left half read would have the kernel refuse every further question
+/// (`EBUSY`), and the workload can make one as long as its descriptors go.
+fn listed(diagnosis: &OwnedFd, port: u16, sequence: u32) -> io::Result<SmallVec<[u64; 2]>> {
     /// `NLMSG_DONE` and `NLMSG_ERROR`.
     const LAST: [u16; 2] = [3, 2];
-    let mut inodes = Vec::new();
+    let mut inodes = SmallVec::new();
     let mut buffer = [0; 8192];
-    for _ in 0..MESSAGE_LIMIT {
+    for _ in 0..LISTING_LIMIT {
         let (count, _) = rustix::net::recv(diagnosis, &mut buffer, RecvFlags::DONTWAIT)?;
         let mut rest = buffer.get(..count).unwrap_or_default();
         while let Some(length) = number(rest, 0).and_then(|length| usize::try_from(length).ok()) {
@@ -97,7 +103,7 @@ fn listed(diagnosis: &OwnedFd, port: u16, sequence: u32) -> io::Result<Vec<u64>>
             if LAST.iter().any(|last| kind == Some(&last.to_ne_bytes())) {
                 return Ok(inodes);
             }
-            if message.get(PORTS_AT..PORTS_AT + 2) == Some(&port.to_be_bytes()) {
+            if message.get(PORTS_AT..PORTS_AT + 2) == Some(&port.to_be_bytes()) && inodes.len() < 2 {
                 inodes.extend(number(message, INODE_AT).map(u64::from).filter(|inode| *inode != 0));
             }
         }
@@ -185,6 +191,36 @@ mod tests {
         let port = one.local_addr().unwrap().port();
         let _other = UdpSocket::bind(("127.0.0.2", port)).unwrap();
         assert_eq!(datagram_inode(&diagnosis, one.local_addr().unwrap(), 5).unwrap(), None);
+    }
+
+    /// A listing that is not read to its end would keep the kernel from answering any further question.
+    #[test]
+    fn a_thousand_sockets_on_one_port_hide_no_other() {
+        let diagnosis = diagnosis();
+        // This test has a process of its own.
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let all = rustix::process::Rlimit { current: limit.maximum, ..limit };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, all).unwrap();
+        let any = socket2::SockAddr::from(std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
+        let mut crowd: Vec<socket2::Socket> = Vec::new();
+        for _ in 0..3000 {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+            socket.set_reuse_port(true).unwrap();
+            let address = crowd.first().map_or_else(|| any.clone(), |first| first.local_addr().unwrap());
+            socket.bind(&address).unwrap();
+            crowd.push(socket);
+        }
+        let crowded = crowd[0].local_addr().unwrap().as_socket().unwrap();
+        let other = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        for sequence in 0..4 {
+            assert_eq!(datagram_inode(&diagnosis, crowded, 10 * sequence + 1).unwrap_or(None), None);
+            let found = datagram_inode(&diagnosis, other.local_addr().unwrap(), 10 * sequence + 2).unwrap();
+            assert_eq!(found, Some(inode_of(&other)));
+            let (local, remote) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+            assert_eq!(inode(&diagnosis, local, remote, 10 * sequence + 3).unwrap(), Some(inode_of(&client)));
+        }
     }
 
     #[test]
