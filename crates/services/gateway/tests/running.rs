@@ -324,6 +324,35 @@ fn slow_first_bytes_are_cut() {
     assert!(is_refused(&mut address));
 }
 
+/// Connections that are never at rest must not keep others from their bounds.
+#[test]
+fn steady_traffic_holds_up_no_bound() {
+    let origin = Origin::echo();
+    let world = World::with(vec![loopback("local", 10, Action::Allow, &["web.test"])], None, |settings| Settings {
+        sniff_timeout: Duration::from_millis(300),
+        workers: 1,
+        ..settings
+    });
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let target = format!("web.test:{}", origin.port());
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            let mut busy = world.granted(&origin.address.to_string());
+            let stop = &stop;
+            scope.spawn(move || {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    ping(&mut busy);
+                }
+            });
+        }
+        let mut tunnel = world.granted(&target);
+        tunnel.write_all(&[22, 3, 1]).unwrap();
+        let refused = is_refused(&mut tunnel);
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(refused);
+    });
+}
+
 #[test]
 fn a_stop_lets_open_connections_finish() {
     let origin = Origin::echo();

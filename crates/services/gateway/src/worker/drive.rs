@@ -17,6 +17,8 @@ use crate::{
     record::{self, End},
 };
 
+/// How often the bounds on time are looked after: idle, half-open, first bytes, total.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How long the end of a connection may wait to be recorded while a worker has no rest.
 const ENDS_WAIT: Duration = Duration::from_millis(5);
 
@@ -30,9 +32,10 @@ impl Worker {
                 return;
             }
         };
-        let mut sweep = tokio::time::interval(Duration::from_secs(1));
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut poll = BusyPoll::new(Instant::now());
+        let mut tick = tokio::time::interval(SWEEP_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut swept = Instant::now();
+        let mut poll = BusyPoll::new(swept);
         loop {
             let asleep = Instant::now();
             tokio::select! {
@@ -45,14 +48,20 @@ impl Worker {
                     }
                 },
                 () = self.wake.notified() => {}
-                _ = sweep.tick() => self.pump.borrow_mut().sweep(),
+                _ = tick.tick() => {}
             }
-            poll.woken(asleep, Instant::now());
+            let mut now = Instant::now();
+            poll.woken(asleep, now);
             loop {
+                // Here, not with the tick: steady traffic keeps this loop from its end.
+                if now.duration_since(swept) >= SWEEP_EVERY {
+                    self.pump.borrow_mut().sweep();
+                    swept = now;
+                }
                 let turn = self.turn_once();
                 self.answer();
                 let arrived = self.arrived.replace(false);
-                let now = Instant::now();
+                now = Instant::now();
                 match turn {
                     // Others of this thread have theirs in between.
                     Turn::More => {}
