@@ -188,7 +188,7 @@ pub fn facts_from(
     let http = match form {
         Form::Http => {
             let method = method.unwrap_or("GET").to_owned();
-            Fact::Known(HttpFacts { method, path: http_path::normalise(&to.path), headers: Vec::new() })
+            Fact::Known(HttpFacts { method, path: http_path::normalise(&to.path), headers: Vec::new(), query: None })
         }
         Form::Tls | Form::Bytes => Fact::Absent,
     };

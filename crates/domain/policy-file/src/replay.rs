@@ -218,7 +218,8 @@ pub fn flow_of(policy: &CompiledPolicy, from: &Labels, now: Timestamp, event: &F
     }
     if let Some(http) = &event.http {
         let path = http_path::normalise(&http.path);
-        flow.http = Some(Fact::Known(HttpFacts { method: http.method.clone(), path, headers: Vec::new() }));
+        flow.http =
+            Some(Fact::Known(HttpFacts { method: http.method.clone(), path, headers: Vec::new(), query: None }));
     }
     flow.process = event.process.as_ref().map(|process| {
         let (executable, digest) = (process.exe.clone(), process.digest.clone());

@@ -4,7 +4,8 @@
 //! on a fact not known yet *may* match: what it would do is kept as possible, and the search goes on
 //! to the first rule that matches for sure. Where everything possible is a denial it is one now;
 //! otherwise the caller is told which fact to get. Facts that cost no traffic (name, request, process)
-//! are asked for before the address, whose resolution others can see.
+//! are asked for before the address, whose resolution others can see. The request inside TLS comes last of all: to see
+//! it the flow has to be opened, and one that is decided without it never is.
 //!
 //! On a guarded destination only rules that name it can allow or ask; the default is the guard's denial.
 
@@ -235,7 +236,9 @@ impl CompiledPolicy {
 /// What a rule's action comes to on this flow: an encrypted ClientHello that may hide another name is
 /// denied unless the rule says `ech: allow`.
 pub(crate) fn effect(action: Action, allows_ech: bool, facts: &Facts<'_>) -> (Verdict, Option<Guard>) {
-    let suspect = facts.tls.known().is_some_and(|tls| tls.ech == EchState::Suspect);
+    // A request seen inside was sent to the server name that was judged, not to one that is hidden.
+    let seen_inside = facts.http.known().is_some();
+    let suspect = !seen_inside && facts.tls.known().is_some_and(|tls| tls.ech == EchState::Suspect);
     match action {
         Action::Deny => (Verdict::Denied, None),
         Action::Allow | Action::Ask if suspect && !allows_ech => (Verdict::Denied, Some(Guard::Ech)),

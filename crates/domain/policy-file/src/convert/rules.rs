@@ -72,10 +72,12 @@ impl<'f> Converter<'f> {
             protocol: protocol(written.protocol),
             ports,
             http,
+            max_body: None,
+            max_response: None,
             process,
             action: action(written.action),
             enforcement: enforcement(written.enforcement),
-            tls: TlsMode::Passthrough,
+            tls: TlsMode::AsNeeded,
             ech: match written.ech {
                 Some(wire::Ech::Allow) => EchMode::Allow,
                 Some(wire::Ech::Deny) | None => EchMode::DenySuspect,
