@@ -27,7 +27,7 @@ impl Rule {
     }
 
     /// Whether flows on the rule's ports may be TLS: port 80 alone is plain HTTP.
-    pub(crate) fn may_meet_tls(&self) -> bool {
+    pub fn may_meet_tls(&self) -> bool {
         let plain = |(first, last): &(u16, u16)| (*first, *last) == (PLAIN_PORT, PLAIN_PORT);
         self.ports.is_empty() || !self.ports.iter().all(plain)
     }
