@@ -306,7 +306,7 @@ pub fn known_name() -> impl Strategy<Value = NamedHost> {
     (select(NAMES), source).prop_map(|(text, source)| NamedHost { name: name(text), source })
 }
 
-fn known_http() -> impl Strategy<Value = HttpFacts> {
+pub fn http_facts() -> impl Strategy<Value = HttpFacts> {
     let headers = vec(select(&[("x-key", "1"), ("x-key", "2"), ("other", "1")][..]), 0..3);
     let query = of(select(&["", "q=1", "q=2", "q=1&q=1", "Q=1", "q=1;x", "x&q=%31"][..]));
     (select(&["GET", "POST", "get"][..]), of(select(&["/", "/a/b", "/b"][..])), query, headers).prop_map(
@@ -336,7 +336,7 @@ pub fn flow(pending: bool) -> impl Strategy<Value = Flow> {
         address,
         fact(known_name(), pending),
         fact(tls, pending),
-        fact(known_http(), pending),
+        fact(http_facts(), pending),
         fact(known_process(), pending),
     )
         .prop_map(|((protocol, port), address, name, tls, http, process)| Flow {
