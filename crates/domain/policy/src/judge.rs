@@ -210,11 +210,11 @@ impl CompiledPolicy {
                 }
                 (Verdict::Asked | Verdict::Denied, Protocol::Icmp) => "ICMP passes only by a rule for it".into(),
             },
-            By::Rule(number) => self.rule_reason(number, verdict, layer),
+            By::Rule(number) => self.rule_reason(number, verdict, layer, facts),
         }
     }
 
-    fn rule_reason(&self, number: u32, verdict: Verdict, layer: Layer) -> Reason {
+    fn rule_reason(&self, number: u32, verdict: Verdict, layer: Layer, facts: &Facts<'_>) -> Reason {
         let what = match layer {
             Layer::Dns => "the name bound to the address matches",
             Layer::Tls => "the TLS server name matches",
@@ -225,7 +225,12 @@ impl CompiledPolicy {
             return what.into();
         }
         let written = self.rules.get(number as usize).and_then(CompiledRule::written);
-        match written.and_then(|place| self.spec().rules.get(place)).map(|rule| &rule.to) {
+        let written = written.and_then(|place| self.spec().rules.get(place));
+        let unread = facts.tls.known().is_some() && facts.http.known().is_none();
+        if unread && verdict == Verdict::Denied && written.is_some_and(|rule| self.spec().looks_inside(rule)) {
+            return "the rule denies some requests, and what is inside TLS can't be read".into();
+        }
+        match written.map(|rule| &rule.to) {
             Some(To::Group(group)) => format!("destination in group {group}").into(),
             Some(To::Any) => "the rule covers every destination".into(),
             Some(To::Inline(_)) | None => what.into(),

@@ -93,6 +93,13 @@ fn a_denial_holds_for_what_cannot_be_read() {
     );
     assert_eq!(steps(&deny(Rule { to: url("a.test/x"), ..base() }), "/y"), ["needs Http", "denied by r", default]);
     assert_eq!(steps(&deny(Rule { to: url("b.test/x"), ..base() }), "/x"), [default; 3]);
+    for rule in [Rule { http: methods("GET"), ..base() }, Rule { to: url("a.test/x"), ..base() }] {
+        let policy = compile(deny(rule), Lists::default());
+        let source = anybody(&policy);
+        let flow = Facts { name: sni("a.test"), tls: Fact::Known(TlsFacts::default()), ..facts(&source) };
+        let Step::Decided(decision) = policy.judge(&flow) else { panic!("undecided") };
+        assert_eq!(decision.reason, "the rule denies some requests, and what is inside TLS can't be read");
+    }
 }
 
 #[test]

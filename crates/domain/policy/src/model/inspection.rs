@@ -61,6 +61,11 @@ impl PolicySpec {
         rule.needs_request() && rule.opens_tls()
     }
 
+    /// Whether the rule matches TLS only by what is inside.
+    pub(crate) fn looks_inside(&self, rule: &Rule) -> bool {
+        rule.needs_request() || (self.inspected_urls(rule).next().is_some() && !self.has_more_than_urls(rule))
+    }
+
     fn has_more_than_urls(&self, rule: &Rule) -> bool {
         let lists = |group: &Group| group.feed.is_some() || group.service_tag.is_some();
         self.group_of(rule).is_none_or(|group| lists(group) || !group.hosts.is_empty() || !group.cidrs.is_empty())
