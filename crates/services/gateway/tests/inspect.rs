@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, mpsc::channel},
 };
 
+use gateway::{Answer, Question, Reply};
 use policy::model::{Action, Rule, TlsMode};
 use support::{
     Origin, World, compile, deny_hosts, hello, is_refused, loopback, methods,
@@ -131,10 +132,63 @@ fn nothing_leaves_without_its_record() {
     let world = tls.world(inspected());
     let mut client = tls.client(&world, "web.test", origin.port());
     assert!(exchange(&mut client, GET_OK).ends_with("ok"));
-    let record = told(&heads);
-    assert!(record.starts_with("GET"));
+    told(&heads);
     let text = std::fs::read_to_string(world.events_file()).unwrap();
     assert!(text.contains("\"/ok/1\""), "the record stands before the answer came: {text}");
+    // The record is gone: what is written to it now nobody will read.
+    std::fs::remove_file(world.events_file()).unwrap();
+    let mut fresh = tls.client(&world, "web.test", origin.port());
+    for client in [&mut client, &mut fresh] {
+        let answer = exchange(client, GET_OK);
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    }
+    assert!(heads.try_recv().is_err() && origin.connections() == 1);
+}
+
+#[test]
+fn a_person_is_asked_about_the_request() {
+    let tls = Tls::new();
+    let (origin, heads) = tls.http(Shown::Good);
+    let (ask, mut asked) = tokio::sync::mpsc::channel::<Question>(8);
+    let person = std::thread::spawn(move || {
+        let mut seen = Vec::new();
+        for answer in [Answer::Deny, Answer::Once] {
+            let question = asked.blocking_recv().unwrap();
+            seen.push(question.what);
+            question.reply.send(Reply { answer, by: None }).unwrap();
+        }
+        seen
+    });
+    let mut rules = inspected();
+    let posts = methods(&["POST"], &["/ask/**"]);
+    rules.push(Rule { http: posts, ..loopback("asks", 12, Action::Ask, &["web.test"]) });
+    let world = World::with(rules, Some(ask), |settings| tls.settings(settings));
+    let mut client = tls.client(&world, "web.test", origin.port());
+    let post = "POST /ask/1 HTTP/1.1\r\nHost: web.test\r\nContent-Length: 0\r\n\r\n";
+    assert!(exchange(&mut client, GET_OK).ends_with("ok"), "what is allowed asks nobody");
+    assert!(exchange(&mut client, post).starts_with("HTTP/1.1 403 "));
+    assert!(exchange(&mut client, post).ends_with("ok"));
+    let what = format!("POST web.test:{}/ask/1", origin.port());
+    assert_eq!(person.join().unwrap(), [what.clone(), what]);
+    assert!(told(&heads).starts_with("GET") && told(&heads).starts_with("POST /ask/1 "));
+}
+
+#[test]
+fn a_server_that_closes_after_each_answer_is_dialled_again() {
+    let tls = Tls::new();
+    let origin = tls.origin(Shown::Good, |mut stream| {
+        read_message(&mut stream).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+        stream.conn.send_close_notify();
+        let _ = stream.flush();
+    });
+    let world = tls.world(inspected());
+    let mut client = tls.client(&world, "web.test", origin.port());
+    for _ in 0..5 {
+        let answer = exchange(&mut client, GET_OK);
+        assert!(answer.ends_with("ok"), "{answer}");
+    }
+    assert_eq!(origin.connections(), 5);
 }
 
 #[test]
@@ -204,6 +258,7 @@ fn a_new_policy_cuts_the_request_under_way_and_the_next_is_judged_by_it() {
     let end = client.read_to_end(&mut rest);
     assert!(end.is_err() && rest.len() <= 5, "{end:?} after {rest:?}");
     world.event("flow.ended", |event| event["ended_by"] == "policy");
+    assert_eq!(world.events().iter().filter(|event| event["event"] == "flow.ended").count(), 1);
     // The other connection carries no request: it stays, and its next is judged by what holds now.
     assert!(exchange(&mut idle, GET_OK).starts_with("HTTP/1.1 403 "));
 }

@@ -28,13 +28,18 @@ fn cut() -> io::Error {
 
 /// A request's body, on its way to the server.
 pub(super) struct Upload {
-    inner: Incoming,
+    inner: Option<Incoming>,
     under_way: Rc<UnderWay>,
 }
 
 impl Upload {
     pub(super) fn new(inner: Incoming, under_way: Rc<UnderWay>) -> Self {
-        Self { inner, under_way }
+        Self { inner: Some(inner), under_way }
+    }
+
+    /// None.
+    pub(super) fn empty(under_way: Rc<UnderWay>) -> Self {
+        Self { inner: None, under_way }
     }
 }
 
@@ -46,15 +51,18 @@ impl Body for Upload {
         if self.under_way.poll_cut(Side::Up, cx).is_ready() {
             return Poll::Ready(Some(Err(cut())));
         }
-        Pin::new(&mut self.inner).poll_frame(cx).map_err(broken)
+        match &mut self.inner {
+            Some(inner) => Pin::new(inner).poll_frame(cx).map_err(broken),
+            None => Poll::Ready(None),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 
@@ -105,7 +113,7 @@ impl Body for Answer {
             Answer::Server(download) => download,
         };
         if download.under_way.poll_cut(Side::Down, cx).is_ready() {
-            download.connection.cut_under_response();
+            download.connection.cut_by_policy();
             return Poll::Ready(Some(Err(cut())));
         }
         let polled = Pin::new(&mut download.inner).poll_frame(cx).map_err(broken);

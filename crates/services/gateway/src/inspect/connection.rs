@@ -132,6 +132,16 @@ impl Connection {
         self.first.borrow_mut().get_or_insert_with(|| Rc::clone(open));
     }
 
+    /// A new policy cut a response; the end is recorded with that.
+    pub(super) fn cut_by_policy(&self) {
+        if self.is_http1 {
+            self.first.borrow_mut().take();
+            let bytes = self.link.moved();
+            self.worker.shared.tally.moved(bytes.sent, bytes.received);
+        }
+        self.cut_under_response();
+    }
+
     /// A response can't be brought to its end. The next thing on HTTP/1.1 could be taken for a part of it.
     pub(super) fn cut_under_response(&self) {
         if self.is_http1 {

@@ -2,7 +2,7 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE},
 };
 use hyper::body::{Body, Incoming};
 use policy::Layer;
@@ -86,8 +86,10 @@ pub(super) fn outgoing(head: &RequestHead, http2: bool, body: Upload) -> Result<
     }
     for (name, value) in &head.fields {
         let name = HeaderName::from_bytes(name.as_bytes())?;
-        let te = name == "te" && !value.eq_ignore_ascii_case(b"trailers");
-        if !te && !is_for_one_hop(&name, named(head)) {
+        // For one hop as well, but trailers come through us.
+        if name == TE && value.eq_ignore_ascii_case(b"trailers") {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        } else if name != TE && !is_for_one_hop(&name, named(head)) {
             headers.append(name, HeaderValue::from_bytes(value)?);
         }
     }

@@ -4,9 +4,12 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use audit_log::Recorded;
 use http::{Request, Response, StatusCode};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
-use policy::{Guard, Layer, Permit};
-use wire::http_head::RequestHead;
+use hyper::{
+    body::{Body as _, Incoming},
+    upgrade::OnUpgrade,
+};
+use policy::{Decision, Guard, Layer, Permit};
+use wire::http_head::{Framing, RequestHead};
 
 use super::{
     body::{Answer, Download, Upload},
@@ -174,20 +177,16 @@ async fn forward(
     let open = Rc::new(RefCell::new(open));
     let under_way = UnderWay::enter(&connection.worker, Rc::clone(&open), Arc::clone(&connection.link));
     let current = shared.in_force();
-    if !Arc::ptr_eq(&in_force, &current) {
-        let decision = match under_way.look(&current) {
-            Look::GoesOn => None,
-            Look::Cut(decision) => Some(decision),
-            Look::NeedsProcess => Some(rejudge::undecided()),
-        };
-        if let Some(decision) = decision {
-            let mut flow = connection.flow();
-            connection.see(&mut flow, head);
-            let judged = decide::Judged { decision, addresses: decide::nowhere(), in_force: current, failed: None };
-            return Err(establish::refuse(shared, &mut flow, judged).await.into());
-        }
+    if !Arc::ptr_eq(&in_force, &current)
+        && let Some(decision) = no_longer_allowed(&under_way, &current)
+    {
+        let mut flow = connection.flow();
+        connection.see(&mut flow, head);
+        let judged = decide::Judged { decision, addresses: decide::nowhere(), in_force: current, failed: None };
+        return Err(establish::refuse(shared, &mut flow, judged).await.into());
     }
     let http2 = matches!(line.sender, Sender::Http2(_));
+    let bare = has_no_effect(head) && body.is_end_stream();
     let outgoing = head::outgoing(head, http2, Upload::new(body, Rc::clone(&under_way)));
     let outgoing = match outgoing {
         Ok(outgoing) => outgoing,
@@ -196,17 +195,17 @@ async fn forward(
     let _used_up: (Permit, Recorded) = (permit, recorded);
     connection.note_sent(&open);
     let sent = match send(&under_way, outgoing, line).await {
-        Sent::Unsent(outgoing, line) => match connection.lines.again(connection, &line).await {
-            Ok(line) => send(&under_way, outgoing, line).await,
-            Err(error) => Sent::Broken(error.to_string()),
-        },
+        Sent::Closed(unsent, line) if bare || unsent.is_some() => {
+            send_again(connection, &under_way, head, unsent, line).await
+        }
         sent => sent,
     };
     let (response, line) = match sent {
         Sent::Answered(response, line) => (response, line),
         Sent::Cut => return Err(cut(&under_way)),
-        Sent::Unsent(..) => {
-            return Err(broken(connection, &open, "upstream: the server closes every connection".to_owned()).await);
+        Sent::Closed(..) => {
+            let error = "upstream: the server closed its connection as the request came".to_owned();
+            return Err(broken(connection, &open, error).await);
         }
         Sent::Broken(error) => return Err(broken(connection, &open, error).await),
     };
@@ -222,6 +221,15 @@ async fn forward(
     })
 }
 
+/// The decision that ends it under this policy, or `None` where it goes on.
+fn no_longer_allowed(under_way: &UnderWay, in_force: &InForce) -> Option<Decision> {
+    match under_way.look(in_force) {
+        Look::GoesOn => None,
+        Look::Cut(decision) => Some(decision),
+        Look::NeedsProcess => Some(rejudge::undecided()),
+    }
+}
+
 fn through(
     connection: &Rc<Connection>,
     under_way: Rc<UnderWay>,
@@ -234,8 +242,8 @@ fn through(
 /// What came of sending.
 enum Sent {
     Answered(Response<Incoming>, Line),
-    /// Nothing of it left: the server had closed the kept connection.
-    Unsent(Request<Upload>, Line),
+    /// The server closed the kept connection without an answer; the request, where nothing of it left.
+    Closed(Option<Request<Upload>>, Line),
     Cut,
     Broken(String),
 }
@@ -257,8 +265,38 @@ async fn send(under_way: &UnderWay, outgoing: Request<Upload>, line: Line) -> Se
         None => Sent::Cut,
         Some(Ok(response)) => Sent::Answered(response, line),
         Some(Err(mut error)) => match error.take_message() {
-            Some(outgoing) if line.used => Sent::Unsent(outgoing, line),
+            Some(unsent) if line.used => Sent::Closed(Some(unsent), line),
+            None if line.used && error.error().is_incomplete_message() => Sent::Closed(None, line),
             Some(_) | None => Sent::Broken(format!("upstream: {}", report(error.error()))),
+        },
+    }
+}
+
+/// Whether a request may be sent twice where nobody knows if the first was taken up (RFC 9110, 9.2.2).
+fn has_no_effect(head: &RequestHead) -> bool {
+    matches!(head.method.as_str(), "GET" | "HEAD" | "OPTIONS") && !head.websocket && head.framing == Framing::Empty
+}
+
+/// Sends a request on a new connection, in place of a kept one that the server closed.
+async fn send_again(
+    connection: &Connection,
+    under_way: &Rc<UnderWay>,
+    head: &RequestHead,
+    unsent: Option<Request<Upload>>,
+    line: Line,
+) -> Sent {
+    let was_http2 = matches!(line.sender, Sender::Http2(_));
+    let line = match connection.lines.again(connection, &line).await {
+        Ok(line) => line,
+        Err(error) => return Sent::Broken(error.to_string()),
+    };
+    let http2 = matches!(line.sender, Sender::Http2(_));
+    match unsent {
+        Some(unsent) if http2 == was_http2 => send(under_way, unsent, line).await,
+        Some(_) => Sent::Broken("upstream: the server speaks another protocol than before".to_owned()),
+        None => match head::outgoing(head, http2, Upload::empty(Rc::clone(under_way))) {
+            Ok(outgoing) => send(under_way, outgoing, line).await,
+            Err(error) => Sent::Broken(format!("the request can't be written: {error}")),
         },
     }
 }

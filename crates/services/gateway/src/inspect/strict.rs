@@ -165,6 +165,10 @@ impl<T: AsyncRead + Unpin> Strict<T> {
         }
         match std::task::ready!(self.poll_more(cx)) {
             Ok(0) if self.held.is_empty() => Poll::Ready(Ok(false)),
+            // Most clients close between requests without a word of TLS.
+            Err(error) if self.held.is_empty() && error.kind() == io::ErrorKind::UnexpectedEof => {
+                Poll::Ready(Ok(false))
+            }
             Ok(0) => {
                 self.refuse(Layer::Http, "a request that ends too early");
                 Poll::Ready(Ok(true))
@@ -276,3 +280,6 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Strict<T> {
         self.inner.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests;

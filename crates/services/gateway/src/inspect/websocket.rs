@@ -25,13 +25,13 @@ pub(super) fn relay(
     let mut response = response;
     let server = hyper::upgrade::on(&mut response);
     heads.answer_upgrade(true);
-    let link = Arc::clone(&connection.link);
+    let whole = Rc::clone(connection);
     let relaying = async move {
         let (Ok(client), Ok(server)) = (client.await, server.await) else { return };
         let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
         tokio::select! {
             biased;
-            () = std::future::poll_fn(|cx| under_way.poll_cut(Side::Down, cx)) => link.tear(),
+            () = std::future::poll_fn(|cx| under_way.poll_cut(Side::Down, cx)) => whole.cut_by_policy(),
             // However it ends, both sides are closed.
             _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
         }
