@@ -32,7 +32,7 @@ use crate::{
     wire,
 };
 use parts::Breadth;
-use problem::{Finding, INSPECTION, Problem};
+use problem::{CREDENTIALS, Finding, Problem};
 
 /// What a file says, and what is to be said about it.
 #[derive(Debug, Default)]
@@ -98,7 +98,7 @@ impl<'f> Converter<'f> {
         if self.written.credentials.is_some() {
             self.report(
                 &spec.key("credentials"),
-                Problem::Unbuilt { what: "credentials".to_owned(), needs: INSPECTION },
+                Problem::Unbuilt { what: "credentials".to_owned(), needs: CREDENTIALS },
             );
         }
         self.all_tests(&spec);

@@ -75,6 +75,8 @@ pub struct Destination {
     pub form: Form,
     /// The path of a URL, as written, without query.
     pub path: String,
+    /// The query of a URL, as written.
+    pub query: Option<String>,
 }
 
 impl Destination {
@@ -83,7 +85,7 @@ impl Destination {
         let Some((scheme, rest)) = text.split_once("://") else {
             let (host, port) = split_port(text)?;
             let port = port.ok_or(DestinationError::NoPort)?;
-            return Self::new(Target::parse(host)?, port, Protocol::Tcp, None, "/");
+            return Self::new(Target::parse(host)?, port, Protocol::Tcp, None, "");
         };
         let (protocol, form, default) = match scheme.to_ascii_lowercase().as_str() {
             "http" => (Protocol::Tcp, Some(Form::Http), Some(80)),
@@ -99,7 +101,6 @@ impl Destination {
         }
         let (host, port) = split_port(authority)?;
         let port = port.or(default).ok_or(DestinationError::NoPort)?;
-        let path = path.split(['?', '#']).next().filter(|path| !path.is_empty()).unwrap_or("/");
         Self::new(Target::parse(host)?, port, protocol, form, path)
     }
 
@@ -108,14 +109,17 @@ impl Destination {
         port: u16,
         protocol: Protocol,
         form: Option<Form>,
-        path: &str,
+        rest: &str,
     ) -> Result<Self, DestinationError> {
         let form = form.unwrap_or(match port {
             80 => Form::Http,
             443 => Form::Tls,
             _ => Form::Bytes,
         });
-        Ok(Self { target, port, protocol, form, path: path.to_owned() })
+        let rest = rest.split_once('#').map_or(rest, |(rest, _)| rest);
+        let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query.to_owned())));
+        let path = if path.is_empty() { "/" } else { path };
+        Ok(Self { target, port, protocol, form, path: path.to_owned(), query })
     }
 }
 
@@ -133,9 +137,10 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), DestinationError> 
 
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let query = || self.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
         match (self.form, self.protocol) {
-            (Form::Http, _) => write!(f, "http://{}:{}{}", self.target, self.port, self.path),
-            (Form::Tls, _) => write!(f, "https://{}:{}{}", self.target, self.port, self.path),
+            (Form::Http, _) => write!(f, "http://{}:{}{}{}", self.target, self.port, self.path, query()),
+            (Form::Tls, _) => write!(f, "https://{}:{}{}{}", self.target, self.port, self.path, query()),
             (Form::Bytes, Protocol::Tcp) => write!(f, "{}:{}", self.target, self.port),
             (Form::Bytes, Protocol::Udp) => write!(f, "udp://{}:{}", self.target, self.port),
             (Form::Bytes, Protocol::Icmp) => write!(f, "icmp://{}", self.target),
@@ -162,7 +167,8 @@ pub struct SupposedFlow {
 /// Makes the facts of a supposed flow.
 ///
 /// `address` is what the name resolves to ([`NEUTRAL_ADDRESS`] where `None`); it means nothing for a
-/// destination that is an address. `method` makes a plain HTTP request of a destination that is not TLS.
+/// destination that is an address. `method` makes an HTTP request of what would be bytes. A request inside TLS is shown
+/// to a policy that looks into the flow, and to no other.
 pub fn facts_from(
     policy: &CompiledPolicy,
     to: &Destination,
@@ -186,11 +192,12 @@ pub fn facts_from(
         Target::Address(address) => (Fact::Absent, *address),
     };
     let http = match form {
-        Form::Http => {
+        Form::Http | Form::Tls => {
             let method = method.unwrap_or("GET").to_owned();
-            Fact::Known(HttpFacts { method, path: http_path::normalise(&to.path), headers: Vec::new() })
+            let (path, query) = (http_path::normalise(&to.path), to.query.clone());
+            Fact::Known(HttpFacts { method, path, query, headers: Vec::new() })
         }
-        Form::Tls | Form::Bytes => Fact::Absent,
+        Form::Bytes => Fact::Absent,
     };
     SupposedFlow {
         source: policy.source(from),
@@ -226,7 +233,7 @@ impl SupposedFlow {
         Self { source, protocol, port, original_address, address: None, name, tls, http: None, process: None, now }
     }
 
-    /// Every fact at once, for [`CompiledPolicy::explain`].
+    /// Every fact at once, what is inside TLS included.
     pub fn facts(&self) -> Facts<'_> {
         Facts {
             address: self.address.unwrap_or_default(),
@@ -282,7 +289,8 @@ impl SupposedFlow {
                     news
                 }
                 Missing::Address => show(&mut facts.address, self.address.as_ref()),
-                Missing::Http => show(&mut facts.http, self.http.as_ref()),
+                // A request is plain, or inside TLS: the first bytes tell.
+                Missing::Http => show(&mut facts.tls, Some(&self.tls)) || show(&mut facts.http, self.http.as_ref()),
                 Missing::Process => show(&mut facts.process, self.process.as_ref()),
             };
             if !shown {
@@ -293,7 +301,15 @@ impl SupposedFlow {
 
     /// Every rule tried, and why it did or did not match.
     pub fn explain(&self, policy: &CompiledPolicy) -> Explanation {
-        policy.explain(&self.facts())
+        let mut facts = self.facts();
+        if facts.tls.known().is_some() {
+            // What is inside is seen only where the policy looks into the flow.
+            let inside = std::mem::take(&mut facts.http);
+            if let Step::Needs(Missing::Http) = policy.judge(&facts) {
+                facts.http = inside;
+            }
+        }
+        policy.explain(&facts)
     }
 }
 

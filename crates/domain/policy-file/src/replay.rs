@@ -214,11 +214,11 @@ pub fn flow_of(policy: &CompiledPolicy, from: &Labels, now: Timestamp, event: &F
     if event.tls.mode != "none" {
         let alpn = event.tls.alpn.iter().flat_map(|alpn| alpn.split(',')).map(str::to_owned).collect();
         flow.tls = Fact::Known(TlsFacts { alpn, ech: ech(event.tls.ech.as_deref()) });
-        flow.http = Some(Fact::Absent);
     }
     if let Some(http) = &event.http {
         let path = http_path::normalise(&http.path);
-        flow.http = Some(Fact::Known(HttpFacts { method: http.method.clone(), path, headers: Vec::new() }));
+        flow.http =
+            Some(Fact::Known(HttpFacts { method: http.method.clone(), path, query: None, headers: Vec::new() }));
     }
     flow.process = event.process.as_ref().map(|process| {
         let (executable, digest) = (process.exe.clone(), process.digest.clone());

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 pub use group::{Feed, FeedFormat, Group, Provider, Sandboxes, ServiceTag};
 pub use route::{CodeRepository, ManagedPath, PackageRegistry, Route};
 pub use rule::{
-    Action, Ech, Enforcement, From, HttpMatch, Log, OneOrMany, Port, Protocol, RecordType, Rule, TestCase, Tls, To,
-    Verdict,
+    Action, Ech, Enforcement, From, HttpMatch, Log, OneOrMany, Port, Protocol, RecordType, Rule, Size, TestCase, Tls,
+    To, Verdict,
 };
 
 /// An egress policy: what may leave a sandbox, and how.
@@ -115,7 +115,7 @@ pub struct Spec {
     /// Bounds on DNS questions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<Dns>,
-    /// Needs TLS inspection, which this build does not have: refused.
+    /// Not part of this build: refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Unbuilt>,
     /// Cases that must hold before the policy is applied.

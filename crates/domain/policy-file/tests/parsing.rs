@@ -1,7 +1,7 @@
 //! What a policy file may say, and what it then means.
 
 use policy::model::{
-    Action, EchMode, Feed, FeedFormat, From, Hop, Mode, RecordType, RuleEnforcement, StrictBinding, To,
+    Action, EchMode, Feed, FeedFormat, From, Hop, Mode, RecordType, RuleEnforcement, StrictBinding, TlsMode, To,
 };
 use policy_file::{PolicyFile, Severity, parse};
 
@@ -24,8 +24,8 @@ fn with_spec(spec: &str) -> String {
 const EXAMPLE: &str = include_str!("data/spec-example.yaml");
 
 #[test]
-fn the_example_of_the_specification_is_refused_for_inspection_alone() {
-    let found = parse("prod.yaml", EXAMPLE.as_bytes()).expect_err("needs inspection");
+fn the_example_of_the_specification_is_refused_for_credentials_alone() {
+    let found = parse("prod.yaml", EXAMPLE.as_bytes()).expect_err("needs credentials");
     insta::assert_snapshot!(found.render(EXAMPLE, false));
 }
 
@@ -75,11 +75,13 @@ fn every_field_of_a_rule() {
       names: [db.internal]
       protocol: tcp
       ports: [5432, 8000-8100]
-      http: [{ methods: [GET], paths: ["/api/**"], headers: { X-Team: SRE } }]
+      http: [{ methods: [GET], paths: ["/api/**"], headers: { X-Team: SRE }, query: { page: 1 } }]
+      maxBody: 10MiB
+      maxResponse: 1000
       process: /usr/bin/psql
       action: ask
       enforcement: audit
-      tls: passthrough
+      tls: inspect
       ech: allow
       route: tunnel
       log: start
@@ -96,7 +98,9 @@ fn every_field_of_a_rule() {
     assert_eq!(group.cidrs.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.1.0.0/16", "fd00::1/128"]);
     assert_eq!(rule.ports, [(5432, 5432), (8000, 8100)]);
     assert_eq!(rule.http[0].headers.get("x-team").map(String::as_str), Some("SRE"));
-    assert_eq!(rule.ech, EchMode::Allow);
+    assert_eq!(rule.http[0].query.get("page").map(String::as_str), Some("1"));
+    assert_eq!((rule.max_body, rule.max_response), (Some(10 << 20), Some(1000)));
+    assert_eq!((rule.ech, rule.tls), (EchMode::Allow, TlsMode::Inspect));
     assert_eq!(rule.record_types, [RecordType::Mx, RecordType::Txt, RecordType::Srv]);
     assert_eq!(rule.expires.map(|at| at.to_string()).as_deref(), Some("2027-02-01T00:00:00Z"));
     assert_eq!(file.spec.strict_binding, StrictBinding::Record);
@@ -195,20 +199,65 @@ fn what_may_not_do_what_was_meant_is_a_warning() {
 }
 
 #[test]
-fn a_denial_that_tls_passes_by_is_a_warning() {
+fn a_rule_that_looks_into_all_tls_is_a_warning() {
     for (rest, warned) in [
-        ("action: deny, http: [{ methods: [POST] }]", true),
-        ("action: deny, http: [{ methods: [POST] }], ports: [80, 443]", true),
-        ("action: deny, http: [{ methods: [POST] }], ports: [\"1-1000\"]", true),
-        ("action: deny, http: [{ methods: [POST] }], ports: [80]", false),
-        ("action: deny, http: [{ methods: [POST] }], enforcement: watch", false),
-        ("action: deny, http: [{ methods: [POST] }], enforcement: off", false),
-        ("action: allow, http: [{ methods: [POST] }], ports: [80, 443]", true),
-        ("action: deny", false),
+        ("to: any, action: deny, http: [{ methods: [POST] }]", true),
+        ("to: any, action: deny, http: [{ methods: [POST] }], ports: [80, 443]", true),
+        ("to: any, action: allow, http: [{ methods: [POST] }], ports: [\"1-1000\"]", true),
+        ("to: any, action: allow, tls: inspect", true),
+        ("to: any, action: allow, maxBody: 1MiB", true),
+        ("to: any, action: deny, http: [{ methods: [POST] }], ports: [80]", false),
+        ("to: any, action: deny, http: [{ methods: [POST] }], enforcement: watch", false),
+        ("to: any, action: deny, http: [{ methods: [POST] }], enforcement: off", false),
+        ("to: { hosts: [a.example] }, action: allow, http: [{ methods: [POST] }]", false),
+        ("to: any, action: deny, tls: inspect", false),
+        ("to: any, action: deny", false),
     ] {
-        let file = accepted(&with_spec(&format!("  rules:\n    - {{ name: a, priority: 1, to: any, {rest} }}\n")));
+        let file = accepted(&with_spec(&format!("  rules:\n    - {{ name: a, priority: 1, {rest} }}\n")));
         let text = file.warnings.to_string();
-        assert_eq!(text.contains("matched on plain HTTP only"), warned, "{rest}: {text}");
+        assert_eq!(text.contains("the TLS of every destination inspected"), warned, "{rest}: {text}");
+    }
+}
+
+#[test]
+fn what_looks_inside_is_inspected_unless_the_file_says_otherwise() {
+    let rule = |rest: &str| with_spec(&format!("  rules:\n    - {{ name: a, priority: 1, {rest} }}\n"));
+    for (rest, inspected) in [
+        ("to: { hosts: [a.example] }, action: allow", false),
+        ("to: { hosts: [a.example] }, action: allow, tls: inspect", true),
+        ("to: { hosts: [a.example] }, action: allow, http: [{ query: { page: 1 } }]", true),
+        ("to: { hosts: [a.example] }, action: allow, http: [{ methods: [GET] }], enforcement: watch", false),
+        ("to: { hosts: [a.example] }, action: allow, http: [{ methods: [GET] }], ports: [80]", false),
+        ("to: { hosts: [a.example] }, action: allow, http: [{ methods: [GET] }], ports: 80, tls: passthrough", false),
+        ("to: { hosts: [a.example] }, action: allow, maxResponse: 10MiB", true),
+        ("to: { urls: [\"https://a.example/x/**\"] }, action: allow", true),
+        ("to: { urls: [\"http://a.example/x/**\"] }, action: allow, http: [{ methods: [GET] }]", false),
+    ] {
+        let spec = accepted(&rule(rest)).spec;
+        assert_eq!(spec.inspecting_rules().count() == 1, inspected, "{rest}");
+    }
+    for (rest, wrong) in [
+        ("to: any, action: allow, http: [{ methods: [GET] }], tls: passthrough", "never sees the request"),
+        ("to: any, action: allow, maxBody: 1, tls: passthrough", "never sees the request"),
+        ("to: { urls: [\"https://a.example/x\"] }, action: allow, tls: passthrough", "the https URL at a.example"),
+        ("to: any, action: allow, protocol: udp, ports: [443], tls: inspect", "only TCP can be inspected"),
+        ("to: any, action: deny, maxBody: 1", "a denied request has no body to bound"),
+        ("to: any, action: allow, maxBody: -1", "\"-1\" is no size"),
+        ("to: any, action: allow, maxBody: 10 miles", "\"10 miles\" is no size"),
+        ("to: any, action: allow, maxBody: 99999999999GiB", "is no size"),
+        ("to: any, action: allow, http: [{ query: { \"\": x } }]", "can't be a parameter of a query"),
+    ] {
+        let found = refused(rule(rest).as_bytes());
+        assert!(found.contains(wrong), "{rest}: {found}");
+    }
+}
+
+#[test]
+fn sizes_in_bytes_or_units() {
+    for (text, bytes) in [("0", 0), ("1000", 1000), ("512KiB", 524_288), ("2 MB", 2_000_000), ("1GiB", 1 << 30)] {
+        let text =
+            with_spec(&format!("  rules:\n    - {{ name: a, priority: 1, to: any, action: ask, maxBody: {text} }}\n"));
+        assert_eq!(accepted(&text).spec.rules[0].max_body, Some(bytes));
     }
 }
 

@@ -7,7 +7,7 @@ use policy_file::{
     wire::{
         Action, ApiVersion, DefaultEnforcement, Dns, Ech, Enforcement, Feed, FeedFormat, File, From, Group, HttpMatch,
         Kind, Log, Metadata, Mode, OneOrMany, Port, Protocol, Provider, RecordType, RefuseWith, Route, Rule,
-        ServiceTag, Spec, TestCase, Tls, To, Verdict,
+        ServiceTag, Size, Spec, TestCase, Tls, To, Verdict,
     },
 };
 use proptest::{
@@ -134,6 +134,7 @@ fn rule() -> impl Strategy<Value = Rule> {
             vec(select(vec!["GET", "POST"]), 0..2),
             vec(select(vec!["/", "/a/**", "/*"]), 0..2),
             btree_map("x-[a-z]{1,5}", "[!-~]{1,9}", 0..2),
+            btree_map("[a-z]{1,5}", "[ -~]{0,9}", 0..2),
         ),
         0..2,
     );
@@ -146,9 +147,10 @@ fn rule() -> impl Strategy<Value = Rule> {
             Enforcement::Audit,
             Enforcement::Enabled,
         ])),
-        of(Just(Tls::Passthrough)),
+        of(select(vec![Tls::Passthrough, Tls::Inspect])),
         of(select(vec![Ech::Allow, Ech::Deny])),
         of(select(vec![Log::All, Log::Start, Log::End])),
+        of(prop_oneof![(0i64..9).prop_map(Size::Bytes), Just(Size::Unit("10MiB".to_owned()))]),
     );
     let rest = (
         vec(select(vec![RecordType::Mx, RecordType::Txt]), 0..2),
@@ -160,40 +162,43 @@ fn rule() -> impl Strategy<Value = Rule> {
             (from, to),
             (protocol, ports, process),
             http,
-            (action, enforcement, tls, ech, log),
+            (action, enforcement, tls, ech, log, size),
             (record_types, note, expires),
-        )| Rule {
-            name: String::new(),
-            priority: 0,
-            from,
-            to,
-            names: Vec::new(),
-            protocol,
-            ports: ports.map(|ports| match ports {
-                // What http is matched on must not be TLS alone.
-                OneOrMany::One(Port::One(443)) => OneOrMany::One(Port::One(80)),
-                ports => ports,
-            }),
-            http: http
-                .into_iter()
-                .map(|(methods, paths, headers)| HttpMatch {
-                    methods: methods.into_iter().map(str::to_owned).collect(),
-                    paths: paths.into_iter().map(str::to_owned).collect(),
-                    headers,
-                })
-                .collect(),
-            process,
-            action,
-            enforcement,
-            tls,
-            ech,
-            route: None,
-            credential: None,
-            transform: None,
-            log,
-            record_types,
-            note,
-            expires: expires.map(str::to_owned),
+        )| {
+            let plain = http.is_empty() && size.is_none();
+            Rule {
+                name: String::new(),
+                priority: 0,
+                from,
+                to,
+                names: Vec::new(),
+                protocol,
+                ports,
+                http: http
+                    .into_iter()
+                    .map(|(methods, paths, headers, query)| HttpMatch {
+                        methods: methods.into_iter().map(str::to_owned).collect(),
+                        paths: paths.into_iter().map(str::to_owned).collect(),
+                        headers,
+                        query,
+                    })
+                    .collect(),
+                process,
+                action,
+                enforcement,
+                max_body: size.filter(|_| action != Action::Deny),
+                max_response: None,
+                // What passes TLS through looks at no request.
+                tls: tls.filter(|tls| *tls == Tls::Inspect || plain),
+                ech,
+                route: None,
+                credential: None,
+                transform: None,
+                log,
+                record_types,
+                note,
+                expires: expires.map(str::to_owned),
+            }
         },
     )
 }

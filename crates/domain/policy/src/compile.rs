@@ -30,6 +30,7 @@ use values::{LabelSelector, Revision, RouteName, RuleName};
 use crate::{
     address::{self, SpecialRange},
     guard::Guard,
+    host_name::HostPattern,
     model::{Lists, Mode, PolicySpec, Route, Rule},
 };
 
@@ -82,6 +83,8 @@ pub struct CompiledPolicy {
     pub(crate) urls: Vec<rules::Url>,
     pub(crate) names: names::NameIndex,
     pub(crate) ranges: ranges::RangeIndex,
+    /// The names at which TLS may be opened.
+    inspected: Vec<HostPattern>,
     /// Ascending, in canonical form.
     own: Vec<IpAddr>,
     /// `mode-default`.
@@ -116,6 +119,7 @@ impl CompiledPolicy {
             urls: parts.urls,
             names: parts.names,
             ranges: parts.ranges,
+            inspected: parts.inspected,
             own,
             default_name: parts.default_name,
         })
@@ -129,6 +133,17 @@ impl CompiledPolicy {
     /// The policy as written.
     pub fn spec(&self) -> &PolicySpec {
         &self.spec
+    }
+
+    /// The names at which a rule looks into TLS: what leaves for inspection may be made for. Nothing else is ever opened.
+    /// `*` alone where such a rule covers destinations whatever their name.
+    pub fn inspects(&self) -> impl Iterator<Item = &HostPattern> {
+        self.inspected.iter()
+    }
+
+    /// Whether any enforced rule looks into TLS.
+    pub fn needs_inspection(&self) -> bool {
+        !self.inspected.is_empty()
     }
 
     /// The next hop of this name; `None` asks for the direct one. No answer where this revision knows

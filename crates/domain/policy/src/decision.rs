@@ -201,7 +201,7 @@ pub enum Missing {
     Name,
     /// The address: resolve the name.
     Address,
-    /// The HTTP request head.
+    /// The HTTP request head. On TLS: open the flow; asked for only when no other fact could decide.
     Http,
     /// The process.
     Process,

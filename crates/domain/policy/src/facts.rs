@@ -85,7 +85,7 @@ pub struct TlsFacts {
     pub ech: EchState,
 }
 
-/// What one plain HTTP request head says.
+/// What one HTTP request head says, plain or seen inside TLS.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HttpFacts {
     /// The method, as sent; matching is case-sensitive (RFC 9110, 9.1).
@@ -93,6 +93,8 @@ pub struct HttpFacts {
     /// The path, decoded once, dot-segments resolved; `None` where it is ambiguous
     /// (encoded separators, double encoding, `;`): such a path matches no allow rule.
     pub path: Option<String>,
+    /// The query, as sent, without the question mark; `None` where there is none. Read by [`crate::http_query`].
+    pub query: Option<String>,
     /// Header fields with lower-case names.
     pub headers: Vec<(String, String)>,
 }
@@ -125,7 +127,8 @@ pub struct Facts<'a> {
     pub name: Fact<NamedHost>,
     /// The ClientHello; absent for what is not TLS.
     pub tls: Fact<TlsFacts>,
-    /// The request head; absent for what is not plain HTTP.
+    /// The request head; absent for what is not HTTP. Where [`Facts::tls`] is known it is the request inside: pending
+    /// while the flow can be opened, absent where it can't be (nothing inspects, no server name, no HTTP inside).
     pub http: Fact<HttpFacts>,
     /// The process.
     pub process: Fact<ProcessFacts>,

@@ -1,4 +1,4 @@
-//! Paths of plain HTTP requests: one normal form, and globs over it.
+//! Paths of HTTP requests: one normal form, and globs over it.
 //!
 //! A path is decoded once and its dot segments are resolved, because that is what an origin does
 //! before it picks what to serve. Where origins differ in what they would do, there is no normal form:
@@ -76,7 +76,8 @@ fn decode_segment(raw: &str) -> Option<String> {
     (!text.chars().any(char::is_control)).then_some(text)
 }
 
-fn hex_digit(byte: u8) -> Option<u8> {
+/// The value of a hexadecimal digit.
+pub(crate) fn hex_digit(byte: u8) -> Option<u8> {
     match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),

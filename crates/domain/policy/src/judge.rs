@@ -4,7 +4,8 @@
 //! on a fact not known yet *may* match: what it would do is kept as possible, and the search goes on
 //! to the first rule that matches for sure. Where everything possible is a denial it is one now;
 //! otherwise the caller is told which fact to get. Facts that cost no traffic (name, request, process)
-//! are asked for before the address, whose resolution others can see.
+//! are asked for before the address, whose resolution others can see. The request inside TLS comes last of all: to see
+//! it the flow has to be opened, and one that is decided without it never is.
 //!
 //! On a guarded destination only rules that name it can allow or ask; the default is the guard's denial.
 
@@ -209,11 +210,11 @@ impl CompiledPolicy {
                 }
                 (Verdict::Asked | Verdict::Denied, Protocol::Icmp) => "ICMP passes only by a rule for it".into(),
             },
-            By::Rule(number) => self.rule_reason(number, verdict, layer),
+            By::Rule(number) => self.rule_reason(number, verdict, layer, facts),
         }
     }
 
-    fn rule_reason(&self, number: u32, verdict: Verdict, layer: Layer) -> Reason {
+    fn rule_reason(&self, number: u32, verdict: Verdict, layer: Layer, facts: &Facts<'_>) -> Reason {
         let what = match layer {
             Layer::Dns => "the name bound to the address matches",
             Layer::Tls => "the TLS server name matches",
@@ -224,7 +225,12 @@ impl CompiledPolicy {
             return what.into();
         }
         let written = self.rules.get(number as usize).and_then(CompiledRule::written);
-        match written.and_then(|place| self.spec().rules.get(place)).map(|rule| &rule.to) {
+        let written = written.and_then(|place| self.spec().rules.get(place));
+        let unread = facts.tls.known().is_some() && facts.http.known().is_none();
+        if unread && verdict == Verdict::Denied && written.is_some_and(|rule| self.spec().looks_inside(rule)) {
+            return "the rule denies some requests, and what is inside TLS can't be read".into();
+        }
+        match written.map(|rule| &rule.to) {
             Some(To::Group(group)) => format!("destination in group {group}").into(),
             Some(To::Any) => "the rule covers every destination".into(),
             Some(To::Inline(_)) | None => what.into(),
@@ -235,7 +241,9 @@ impl CompiledPolicy {
 /// What a rule's action comes to on this flow: an encrypted ClientHello that may hide another name is
 /// denied unless the rule says `ech: allow`.
 pub(crate) fn effect(action: Action, allows_ech: bool, facts: &Facts<'_>) -> (Verdict, Option<Guard>) {
-    let suspect = facts.tls.known().is_some_and(|tls| tls.ech == EchState::Suspect);
+    // A request seen inside was sent to the server name that was judged, not to one that is hidden.
+    let seen_inside = facts.http.known().is_some();
+    let suspect = !seen_inside && facts.tls.known().is_some_and(|tls| tls.ech == EchState::Suspect);
     match action {
         Action::Deny => (Verdict::Denied, None),
         Action::Allow | Action::Ask if suspect && !allows_ech => (Verdict::Denied, Some(Guard::Ech)),

@@ -22,8 +22,10 @@ mod facts;
 mod guard;
 /// Host names: one normal form, and patterns over it.
 mod host_name;
-/// Paths of plain HTTP requests: one normal form, and globs over it.
+/// Paths of HTTP requests: one normal form, and globs over it.
 pub mod http_path;
+/// Queries of HTTP requests: one parameter, never in doubt.
+pub mod http_query;
 /// Facts to a decision.
 mod judge;
 /// What to do with a DNS question.

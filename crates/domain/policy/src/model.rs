@@ -5,6 +5,8 @@
 
 /// Sets of sources or destinations, and the lists that they refer to.
 mod groups;
+/// Which rules look into TLS.
+mod inspection;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -80,6 +82,8 @@ pub struct HttpMatch {
     pub paths: Vec<String>,
     /// Header fields that must have exactly this value; names lower case.
     pub headers: BTreeMap<String, String>,
+    /// Parameters of the query that must be there once, with exactly this value after one decoding.
+    pub query: BTreeMap<String, String>,
 }
 
 /// Conditions on the process. A narrowing, not a boundary: a process can exec after it connected.
@@ -91,12 +95,16 @@ pub enum ProcessMatch {
     Digest(String),
 }
 
-/// How TLS is treated. Inspection is not part of this build: a policy that needs it is refused by name.
+/// How TLS is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum TlsMode {
-    /// Read the ClientHello, never terminate.
+    /// Passed through, unless the rule has to see the request.
     #[default]
+    AsNeeded,
+    /// Read the ClientHello, never terminate. No condition on what is inside then.
     Passthrough,
+    /// Terminated, so that every request is judged.
+    Inspect,
 }
 
 /// What a passthrough rule does with an encrypted ClientHello.
@@ -138,8 +146,12 @@ pub struct Rule {
     pub protocol: Option<Protocol>,
     /// Port ranges, both ends included; empty is any; at most 64.
     pub ports: Vec<(u16, u16)>,
-    /// Conditions on the plain HTTP request; empty is none. Entries are OR-ed.
+    /// Conditions on the HTTP request; empty is none. Entries are OR-ed. Over TLS they need inspection.
     pub http: Vec<HttpMatch>,
+    /// The most bytes of an allowed request's body.
+    pub max_body: Option<u64>,
+    /// The most bytes of an allowed request's response body.
+    pub max_response: Option<u64>,
     /// Conditions on the process; empty is none. Entries are OR-ed.
     pub process: Vec<ProcessMatch>,
     /// What it does.
@@ -164,7 +176,7 @@ pub struct Rule {
 
 impl Rule {
     /// A rule without further conditions: from every sandbox, any protocol and port, enforced, TLS passed through, all
-    /// logged, for ever.
+    /// logged, without bounds, for ever.
     pub fn new(name: RuleName, priority: i64, action: Action, to: To) -> Self {
         Self {
             name,
@@ -175,6 +187,8 @@ impl Rule {
             protocol: None,
             ports: Vec::new(),
             http: Vec::new(),
+            max_body: None,
+            max_response: None,
             process: Vec::new(),
             action,
             enforcement: RuleEnforcement::default(),

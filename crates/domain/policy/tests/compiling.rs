@@ -7,7 +7,7 @@ use policy::{
     CompileError, CompiledPolicy, HostPattern, OwnAddresses, Protocol,
     model::{
         Action, From, Group, HttpMatch, ListContent, Lists, ManagedHosts, ManagedPath, Mode, PolicySpec, Provider,
-        Rule, RuleEnforcement, ServiceTag, To, UrlPattern,
+        Rule, RuleEnforcement, ServiceTag, TlsMode, To, UrlPattern,
     },
 };
 use values::{GroupName, LabelSelector, Revision, RouteName, RuleName};
@@ -170,11 +170,36 @@ fn ports_and_globs() {
 }
 
 #[test]
-fn what_needs_inspection_is_refused_by_name() {
+fn passthrough_and_what_needs_inspection_exclude_each_other() {
     let url = UrlPattern { tls: true, host: HostPattern::parse("a.test").unwrap(), port: 443, path: "/x".to_owned() };
     let to = || To::Inline(Group { urls: vec![url.clone()], ..Group::default() });
-    check(limited(vec![allow(to())]), &["url https://a.test/x needs TLS inspection, which is not part of this build"]);
-    check(limited(vec![Rule { enforcement: RuleEnforcement::Watch, ..allow(to()) }]), &[]);
+    let through = |rule| Rule { tls: TlsMode::Passthrough, ..rule };
+    let urls = "`tls: passthrough` looks at no request inside TLS, and url https://a.test/x needs it; leave out `tls`, or \
+                go to the host instead of the URL";
+    let plain = |what: &str| {
+        format!(
+            "`tls: passthrough` looks at no request inside TLS, and `{what}` needs it; leave out `tls`, or set \
+             `ports: [80]` to look at plain HTTP alone"
+        )
+    };
+    check(limited(vec![allow(to())]), &[]);
+    check(limited(vec![through(allow(to()))]), &[urls]);
+    check(limited(vec![through(Rule { enforcement: RuleEnforcement::Watch, ..allow(to()) })]), &[urls]);
+    let http = || Rule { http: vec![HttpMatch::default()], ..allow(hosts(&["a.test"])) };
+    check(limited(vec![http()]), &[]);
+    check(limited(vec![through(http())]), &[&plain("http")]);
+    check(limited(vec![through(Rule { ports: vec![(80, 81)], ..http() })]), &[&plain("http")]);
+    check(limited(vec![through(Rule { ports: vec![(80, 80)], ..http() })]), &[]);
+    check(limited(vec![through(Rule { max_body: Some(1), ..allow(To::Any) })]), &[&plain("maxBody")]);
+    check(limited(vec![through(Rule { max_response: Some(1), ..allow(To::Any) })]), &[&plain("maxResponse")]);
+    check(limited(vec![through(allow(To::Any))]), &[]);
+    let udp = Rule { tls: TlsMode::Inspect, protocol: Some(Protocol::Udp), ..allow(To::Any) };
+    check(limited(vec![udp]), &["rule r: only TCP can be inspected; leave out `tls: inspect` or set `protocol: tcp`"]);
+    let denial = Rule { max_body: Some(1), action: Action::Deny, ..allow(To::Any) };
+    check(
+        limited(vec![denial]),
+        &["rule r denies; only what is allowed or asked about has a `maxBody` or `maxResponse`"],
+    );
 }
 
 #[test]

@@ -375,8 +375,7 @@ fn expiry() {
 
 #[test]
 fn requests() {
-    let get =
-        HttpMatch { methods: vec!["GET".to_owned()], paths: vec!["/api/**".to_owned()], headers: BTreeMap::new() };
+    let get = HttpMatch { methods: vec!["GET".to_owned()], paths: vec!["/api/**".to_owned()], ..HttpMatch::default() };
     let keyed = HttpMatch { headers: BTreeMap::from([("x-key".to_owned(), "1".to_owned())]), ..HttpMatch::default() };
     let with = |action| Rule { http: vec![get.clone(), keyed.clone()], ..rule("r", 1, action, hosts(&["a.test"])) };
     fn request(flow: &mut Facts<'_>, method: &str, path: Option<&str>, headers: &[(&str, &str)]) {
@@ -385,6 +384,7 @@ fn requests() {
         flow.http = Fact::Known(HttpFacts {
             method: method.to_owned(),
             path: path.map(str::to_owned),
+            query: None,
             headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         });
     }
@@ -425,7 +425,7 @@ fn urls() {
         |tls, port| UrlPattern { tls, host: HostPattern::parse("a.test").unwrap(), port, path: "/docs/*".to_owned() };
     let group = |tls, port| To::Inline(Group { urls: vec![url(tls, port)], ..Group::default() });
     let known = |path: Option<&str>| {
-        Fact::Known(HttpFacts { method: "GET".to_owned(), path: path.map(str::to_owned), headers: vec![] })
+        Fact::Known(HttpFacts { method: "GET".to_owned(), path: path.map(str::to_owned), headers: vec![], query: None })
     };
     let judge = |spec: PolicySpec, http: Fact<HttpFacts>, port| {
         let policy = compile(spec, Lists::default());

@@ -13,7 +13,7 @@ mod support;
 
 use support::{
     compile,
-    generate::{Flow, any_rule, flow, known_name, labels, policy},
+    generate::{Flow, any_rule, flow, known_name, labels, policy, possible},
     name, now, reference, shown,
 };
 
@@ -36,7 +36,8 @@ fn with_rules(spec: &PolicySpec, rules: Vec<Rule>) -> PolicySpec {
 /// A new rule in a free place of the order.
 fn inserted(spec: &PolicySpec, new: Rule, before: i64) -> PolicySpec {
     let doubled = spec.rules.iter().map(|rule| Rule { priority: rule.priority * 2, ..rule.clone() });
-    let new = Rule { name: values::RuleName::new("new").unwrap(), priority: before * 2 - 1, ..new };
+    let name = values::RuleName::new("new").unwrap();
+    let new = Rule { name, priority: before * 2 - 1, ..possible(new, &spec.groups) };
     with_rules(spec, doubled.chain([new]).collect())
 }
 
@@ -101,7 +102,7 @@ proptest! {
 
     #[test]
     fn adding_a_denial_never_widens((spec, lists) in policy(), new in any_rule(), before in 0i64..9, labels in labels(), flow in flow(false), asked in known_name()) {
-        let new = Rule { action: Action::Deny, ..new };
+        let new = Rule { action: Action::Deny, max_body: None, ..new };
         let (one, other) = (compile(spec.clone(), lists.clone()), compile(inserted(&spec, new, before), lists));
         prop_assert!(verdict(&one, &labels, &flow) <= verdict(&other, &labels, &flow));
         let strictness = |policy: &CompiledPolicy| match policy.judge_name(&policy.source(&labels), &asked.name, QueryType::A, now()).answer {

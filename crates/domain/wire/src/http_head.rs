@@ -348,7 +348,9 @@ impl RequestHead {
             .iter()
             .map(|(name, value)| (name.to_ascii_lowercase(), String::from_utf8_lossy(value).into_owned()))
             .collect();
-        HttpFacts { method: self.method.clone(), path: http_path::normalise(&self.origin_target()), headers }
+        let target = self.origin_target();
+        let query = target.split_once('?').map(|(_, query)| query.to_owned());
+        HttpFacts { method: self.method.clone(), path: http_path::normalise(&target), query, headers }
     }
 
     /// Whether a field asks an origin to act on another method or path than the one sent; then why that is refused.

@@ -50,21 +50,25 @@ pub(crate) struct Limits {
 }
 
 /// Judges every reading; the strictest verdict holds, and of equal ones the first.
-/// `None` where the request has to be read first.
+/// `None` where the request has to be read first: nothing is denied whatever it says.
 pub(crate) async fn judge(shared: &Shared, flow: &mut Flow, readings: &[Reading], limits: Limits) -> Option<Judged> {
     let in_force = shared.in_force();
     let mut strictest: Option<(Judged, Reading)> = None;
+    let mut needs_request = false;
     for reading in readings {
         flow.facts.name = reading.name.clone();
         flow.facts.address = reading.address;
-        let judged = judge_reading(shared, &in_force, flow, limits).await?;
+        let Some(judged) = judge_reading(shared, &in_force, flow, limits).await else {
+            needs_request = true;
+            continue;
+        };
         let stricter = strictest.as_ref().is_none_or(|(before, _)| judged.decision.verdict > before.decision.verdict);
         let reading = Reading { name: flow.facts.name.clone(), address: flow.facts.address };
         if stricter {
             strictest = Some((judged, reading));
         }
     }
-    let (judged, reading) = strictest?;
+    let (judged, reading) = strictest.filter(|(judged, _)| !needs_request || !may_go_on(judged))?;
     flow.facts.name = reading.name;
     flow.facts.address = reading.address;
     Some(judged)

@@ -2,10 +2,10 @@
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
-use audit_event::{EndedBy, Transfer};
+use audit_event::{EndedBy, Event, Transfer};
 use audit_log::Recorded;
 use policy::{
-    Decision, Guard, Layer, Permit, Protocol, Target, Verdict,
+    Decision, Fact, Guard, HttpFacts, Layer, Permit, Protocol, Target, Verdict,
     model::{LogMode, Route},
 };
 use tokio::net::UdpSocket;
@@ -60,11 +60,15 @@ pub(crate) enum Refusal {
 
 /// A flow that may go on, decided and recorded, and where it may go.
 #[derive(Debug)]
-struct Going {
-    permit: Permit,
-    recorded: Recorded,
-    judged: Judged,
-    approved: Option<RuleName>,
+pub(crate) struct Going {
+    /// The policy's proof.
+    pub(crate) permit: Permit,
+    /// The record's proof.
+    pub(crate) recorded: Recorded,
+    /// Where it may go.
+    pub(crate) judged: Judged,
+    /// The rule that a person said yes to.
+    pub(crate) approved: Option<RuleName>,
 }
 
 /// Records a denial and makes it a refusal. The process is looked up for the record.
@@ -166,7 +170,7 @@ pub(crate) async fn permit(
     let mut flow = flow;
     let going = go(shared, &mut flow, readings, judged).await?;
     let mut facts = flow.facts;
-    facts.http = flow.request;
+    facts.http = settled(&facts, flow.request);
     Ok(Passed { going, facts, judged_by_request: flow.judged_by_request, request_host: flow.seen.host })
 }
 
@@ -203,7 +207,12 @@ impl Passed {
 }
 
 /// Decides for good: asks a person where the policy says so, and records.
-async fn go(shared: &Shared, flow: &mut Flow, readings: &[Reading], judged: Judged) -> Result<Going, Refusal> {
+pub(crate) async fn go(
+    shared: &Shared,
+    flow: &mut Flow,
+    readings: &[Reading],
+    judged: Judged,
+) -> Result<Going, Refusal> {
     let mut judged = judged;
     for _ in 0..CHANGE_LIMIT {
         if let Some(error) = judged.failed.take() {
@@ -306,13 +315,18 @@ async fn nowhere(shared: &Shared, flow: &mut Flow) -> Refusal {
 }
 
 /// A decided flow that could not be connected.
-async fn unreachable(shared: &Shared, open: &OpenFlow, status: Status, error: String) -> Refusal {
-    shared.tally.error();
-    let end = End { by: EndedBy::Unreachable, cut: None, bytes: Transfer::default(), error: Some(error.clone()) };
-    match shared.audit.record(record::ended(open, end)).await {
+pub(crate) async fn unreachable(shared: &Shared, open: &OpenFlow, status: Status, error: String) -> Refusal {
+    match shared.audit.record(unreachable_event(shared, open, &error)).await {
         Ok(_) => Refusal::Unreachable(status, error),
         Err(error) => unrecorded(shared, &error),
     }
+}
+
+/// The record of that, counted.
+pub(crate) fn unreachable_event(shared: &Shared, open: &OpenFlow, error: &str) -> Event {
+    shared.tally.error();
+    let end = End { by: EndedBy::Unreachable, cut: None, bytes: Transfer::default(), error: Some(error.to_owned()) };
+    record::ended(open, end)
 }
 
 fn unrecorded(shared: &Shared, error: &audit_log::RecordError) -> Refusal {
@@ -321,7 +335,16 @@ fn unrecorded(shared: &Shared, error: &audit_log::RecordError) -> Refusal {
     Refusal::Unrecorded
 }
 
-fn open_flow(
+/// TLS that goes on unopened shows no request any more.
+fn settled(facts: &FlowFacts, request: Fact<HttpFacts>) -> Fact<HttpFacts> {
+    match request {
+        Fact::Pending if facts.tls.known().is_some() => Fact::Absent,
+        request => request,
+    }
+}
+
+/// What is kept of a decided flow.
+pub(crate) fn open_flow(
     shared: &Shared,
     flow: Flow,
     judged: &Judged,
@@ -342,7 +365,7 @@ fn open_flow(
         (None, _) => {}
     }
     let mut facts = flow.facts;
-    facts.http = flow.request;
+    facts.http = settled(&facts, flow.request);
     Box::new(OpenFlow {
         id: flow.id,
         decided,

@@ -274,7 +274,7 @@ async fn tunnel_by_name(
             let established = match late::hold_to_target(&named, flow.facts.port, &intent) {
                 Ok(()) => {
                     late::see(shared, &mut flow, &intent).await;
-                    match decide::judge(shared, &mut flow, &readings, Limits::default()).await {
+                    match decide::judge(shared, &mut flow, &readings, limits).await {
                         Some(judged) => {
                             let judged = match &intent {
                                 Intent::Http(head, _) => readings::hold_to_request(shared, &flow, head, judged),
@@ -286,7 +286,7 @@ async fn tunnel_by_name(
                             };
                             transparent::establish_for(&mut stream, shared, flow, &readings, judged).await
                         }
-                        None => Err(Refusal::Gone),
+                        None => return transparent::open(worker, stream, bytes, flow, readings, &intent).await,
                     }
                 }
                 Err(denial) => {

@@ -77,6 +77,8 @@ pub(crate) struct Seen {
     pub(crate) path: Option<String>,
     /// The request's host.
     pub(crate) host: Option<Target>,
+    /// Whether its TLS is opened.
+    pub(crate) inspected: bool,
 }
 
 /// Where a process that was looked up on the side is put.

@@ -12,7 +12,7 @@ use std::{
 use audit_log::AuditLog;
 use policy::{
     CompiledPolicy, Protocol,
-    model::{Action, Hop, PolicySpec, Rule, RuleEnforcement},
+    model::{Action, Hop, PolicySpec, Rule, RuleEnforcement, TlsMode},
 };
 use socket2::SockRef;
 use tokio::sync::mpsc as orders;
@@ -23,6 +23,7 @@ use crate::{
     dns::DnsContext,
     identify::Processes,
     in_force::{CurrentPolicy, InForce},
+    inspect::Inspector,
     rejudge::Share,
     resolve::Names,
     settings::{Question, SandboxSockets, Settings},
@@ -114,8 +115,10 @@ impl Gateway {
         settings: Settings,
     ) -> Result<Self, StartError> {
         check_built(policy.spec())?;
+        check_inspection(policy.spec(), &settings)?;
         let count = worker_count(&settings);
         let settings = Arc::new(settings);
+        let inspector = settings.inspection.as_ref().map(Inspector::new);
         let tally = Arc::new(Tally::default());
         let names = Names::new(&settings, audit.clone(), Arc::clone(&tally));
         let current = Arc::new(CurrentPolicy::new(InForce::new(policy, &labels)));
@@ -143,6 +146,7 @@ impl Gateway {
             questions,
             approvals: Approvals::default(),
             processes,
+            inspector,
             next_flow: 1.into(),
         });
         let datagram_ports = ports_of(&sockets.datagrams).map_err(StartError::Socket)?;
@@ -192,6 +196,7 @@ impl Gateway {
                 return Err(NotBuilt::new(rule, reason));
             }
         }
+        check_inspection(policy.spec(), &self.shared.settings)?;
         let revision = policy.revision();
         let in_force = InForce::new(policy, &self.labels);
         let since = Instant::now();
@@ -252,6 +257,12 @@ pub fn datagram_ports(spec: &PolicySpec) -> Result<BTreeMap<u16, &Rule>, NotBuil
             Action::Allow | Action::Ask => rule.enforcement != RuleEnforcement::Off,
             Action::Deny => false,
         };
+        if opens && rule.max_body.is_some() {
+            return Err(NotBuilt::new(rule, "bounds on bodies are not built; leave out `maxBody`"));
+        }
+        if opens && rule.max_response.is_some() {
+            return Err(NotBuilt::new(rule, "bounds on responses are not built; leave out `maxResponse`"));
+        }
         match rule.protocol {
             Some(Protocol::Icmp) if opens => {
                 return Err(NotBuilt::new(rule, "forwarding ICMP is not built; the sandbox rejects all of it"));
@@ -288,6 +299,18 @@ fn add_datagram_ports<'p>(
         }
     }
     Ok(())
+}
+
+/// Refuses a rule that could only match inside TLS, where none is opened.
+fn check_inspection(spec: &PolicySpec, settings: &Settings) -> Result<(), NotBuilt> {
+    if settings.inspection.is_some() {
+        return Ok(());
+    }
+    let inside = |rule: &&Rule| spec.inspects(rule) && (rule.tls == TlsMode::Inspect || !rule.needs_request());
+    match spec.rules.iter().find(inside) {
+        Some(rule) => Err(NotBuilt::new(rule, "this run opens no TLS, and the rule looks inside it")),
+        None => Ok(()),
+    }
 }
 
 fn worker_count(settings: &Settings) -> usize {

@@ -9,7 +9,8 @@
 //!           explicit:    CONNECT, HTTP, SOCKS5                                                         judged after
 //! ```
 //! `forward` alone puts a connection into the pump, and it uses up a `policy::Permit` and an `audit_log::Recorded`
-//! (invariants *No permit, no bytes* and *Written before it leaves*). `(inspect)` is where TLS will be opened.
+//! (invariants *No permit, no bytes* and *Written before it leaves*). Where a rule has to see the request inside TLS,
+//! `inspect` takes the connection instead, and each request inside goes from `decide` on by itself.
 //! What a client wants, its intent, is read out of its bytes by `wire`; here is the I/O around that.
 
 /// A gateway: started, changed, stopped.
@@ -48,6 +49,8 @@ mod record;
 mod establish;
 /// Refusals, told fast.
 mod refuse;
+/// TLS that is opened, and the requests inside.
+mod inspect;
 /// Hands a flow to the pump.
 mod forward;
 /// Moves the bytes of decided connections.
@@ -70,5 +73,5 @@ mod resolve;
 mod dial;
 
 pub use gateway::{Applied, DATAGRAM_PORT_LIMIT, Gateway, NotBuilt, StartError, check_built, datagram_ports};
-pub use settings::{Answer, Question, Reply, SandboxSockets, Settings};
+pub use settings::{Answer, Inspection, Question, Reply, SandboxSockets, Settings};
 pub use summary::{Group, Summary, Unresolved};

@@ -10,6 +10,7 @@ use crate::{
     decide::{self, Judged, Limits, Reading},
     ech,
     flow::Flow,
+    inspect,
     shared::Shared,
 };
 
@@ -23,20 +24,30 @@ pub(crate) async fn judge(
     original: SocketAddr,
     intent: &Intent,
 ) -> (Readings, Judged) {
+    let (readings, judged) = judge_or_open(shared, flow, original, intent, Limits::default()).await;
+    let undecided = || decide::denied(shared, Guard::Malformed, Layer::Ip, "the policy came to no decision");
+    (readings, judged.unwrap_or_else(undecided))
+}
+
+/// The same for a flow that nothing was done for yet: no decision where the policy has to see the requests inside its
+/// TLS, and they may be read.
+pub(crate) async fn judge_or_open(
+    shared: &Shared,
+    flow: &mut Flow,
+    original: SocketAddr,
+    intent: &Intent,
+    limits: Limits,
+) -> (Readings, Option<Judged>) {
     match plan(shared, flow, original, intent).await {
         Ok(readings) => {
-            let judged = decide::judge(shared, flow, &readings, Limits::default()).await;
-            let judged = judged.unwrap_or_else(|| {
-                decide::denied(shared, Guard::Malformed, Layer::Ip, "the policy came to no decision")
-            });
-            match intent {
-                Intent::Http(head, _) => (readings, hold_to_request(shared, flow, head, judged)),
-                Intent::Tls(_) | Intent::Http2 | Intent::Raw | Intent::Silent | Intent::Malformed(..) => {
-                    (readings, judged)
-                }
-            }
+            let Some(judged) = decide::judge(shared, flow, &readings, limits).await else { return (readings, None) };
+            let judged = match intent {
+                Intent::Http(head, _) => hold_to_request(shared, flow, head, judged),
+                Intent::Tls(_) | Intent::Http2 | Intent::Raw | Intent::Silent | Intent::Malformed(..) => judged,
+            };
+            (readings, Some(judged))
         }
-        Err(judged) => (SmallVec::new(), *judged),
+        Err(judged) => (SmallVec::new(), Some(*judged)),
     }
 }
 
@@ -189,7 +200,7 @@ pub(crate) async fn see_hello(shared: &Shared, flow: &mut Flow, hello: &ClientHe
     flow.seen.server_name = hello.server_name.as_ref().map(ToString::to_string);
     let ech = if hello.encrypted { ech_state(shared, hello, address).await } else { EchState::None };
     flow.facts.tls = Fact::Known(TlsFacts { alpn: hello.alpn.clone(), ech });
-    flow.request = Fact::Absent;
+    flow.request = if inspect::openable(shared, hello) { Fact::Pending } else { Fact::Absent };
 }
 
 async fn ech_state(shared: &Shared, hello: &ClientHello, address: Option<IpAddr>) -> EchState {

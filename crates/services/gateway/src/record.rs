@@ -143,7 +143,7 @@ fn source(source: NameSource) -> &'static str {
 fn tls(facts: &FlowFacts, seen: &Seen) -> TlsSeen {
     match facts.tls.known() {
         Some(tls) => TlsSeen {
-            mode: "passthrough".to_owned(),
+            mode: if seen.inspected { "inspect" } else { "passthrough" }.to_owned(),
             sni: seen.server_name.clone(),
             alpn: (!tls.alpn.is_empty()).then(|| bounded(&tls.alpn.join(","), WORD_LIMIT)),
             ech: ech_text(tls.ech).map(str::to_owned),

@@ -15,8 +15,19 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How much it may send meanwhile.
 const LINGER_BYTES: usize = 256 * 1024;
 
-/// The response to a request that was denied: 403, or 421 where it went to the wrong connection.
-pub(crate) fn denial(decision: &Decision, revision: Revision, status: Status, what: &str) -> Vec<u8> {
+/// A refusal as HTTP says it.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    /// The status.
+    pub(crate) status: Status,
+    /// The `Cofferdam-Verdict` field.
+    pub(crate) verdict: String,
+    /// `application/problem+json` (RFC 9457).
+    pub(crate) body: String,
+}
+
+/// The refusal of a request that was denied: 403, or 421 where it went to the wrong connection.
+pub(crate) fn denied(decision: &Decision, revision: Revision, status: Status, what: &str) -> Problem {
     let rule = decision.rule.as_str();
     let body = serde_json::json!({
         "type": "about:blank",
@@ -29,29 +40,42 @@ pub(crate) fn denial(decision: &Decision, revision: Revision, status: Status, wh
         "layer": decision.layer.as_str(),
         "how_to_ask": "Ask whoever runs this sandbox to allow the destination: a rule in the policy, or `--allow HOST`. `cofferdam policy learn` proposes one from the record.",
     });
-    response(status, &format!("denied; rule=\"{rule}\"; revision={revision}"), &body)
+    let verdict = format!("denied; rule=\"{rule}\"; revision={revision}");
+    Problem { status, verdict, body: body.to_string() }
 }
 
-/// The response to an allowed request that could not be carried out.
-pub(crate) fn failure(status: Status, error: &str) -> Vec<u8> {
+/// What an allowed request that could not be carried out comes to.
+pub(crate) fn failed(status: Status, error: &str) -> Problem {
     let body = serde_json::json!({
         "type": "about:blank",
         "title": status.title(),
         "status": status.code(),
         "detail": error,
     });
-    response(status, "error", &body)
+    Problem { status, verdict: "error".to_owned(), body: body.to_string() }
 }
 
-fn response(status: Status, verdict: &str, body: &serde_json::Value) -> Vec<u8> {
-    let body = body.to_string();
-    format!(
-        "HTTP/1.1 {} {}\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\nCofferdam-Verdict: {verdict}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n{body}",
-        status.code(),
-        status.title(),
-        body.len(),
-    )
-    .into_bytes()
+/// The response to a request that was denied.
+pub(crate) fn denial(decision: &Decision, revision: Revision, status: Status, what: &str) -> Vec<u8> {
+    denied(decision, revision, status, what).response()
+}
+
+/// The response to an allowed request that could not be carried out.
+pub(crate) fn failure(status: Status, error: &str) -> Vec<u8> {
+    failed(status, error).response()
+}
+
+impl Problem {
+    fn response(&self) -> Vec<u8> {
+        let Problem { status, verdict, body } = self;
+        format!(
+            "HTTP/1.1 {} {}\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\nCofferdam-Verdict: {verdict}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n{body}",
+            status.code(),
+            status.title(),
+            body.len(),
+        )
+        .into_bytes()
+    }
 }
 
 /// The status of a refusal.
@@ -72,7 +96,8 @@ pub(crate) enum Status {
 }
 
 impl Status {
-    fn code(self) -> u16 {
+    /// As a number.
+    pub(crate) fn code(self) -> u16 {
         match self {
             Status::BadRequest => 400,
             Status::Forbidden => 403,

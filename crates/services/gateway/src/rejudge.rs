@@ -18,6 +18,7 @@ use values::RuleName;
 use crate::{
     flow::OpenFlow,
     in_force::InForce,
+    inspect,
     pump::{self, Key, Left},
     record::{self, End},
     shared::Shared,
@@ -74,6 +75,7 @@ pub(crate) async fn go_over(worker: &Rc<Worker>, told: mpsc::Sender<Share>) {
     share.cut = gone.len() as u64;
     let mut events = Vec::new();
     worker.datagrams.go_over(worker, &in_force, &mut share, &mut events);
+    inspect::go_over(worker, &in_force, &mut share, &mut events).await;
     share.done = Some(Instant::now());
     worker.shared.tally.cut(share.cut);
     worker.record_ends_now(&events).await;

@@ -1,7 +1,8 @@
 //! What the program hands to a gateway: sockets, bounds, and who answers questions.
 
-use std::{net::SocketAddr, os::fd::OwnedFd, time::Duration};
+use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
+use certificates::{Leaves, UpstreamRoots};
 use policy::Protocol;
 use tokio::sync::oneshot;
 
@@ -26,8 +27,17 @@ pub struct SandboxSockets {
     pub init_pid: Option<u32>,
 }
 
+/// What TLS is opened with.
+#[derive(Debug, Clone)]
+pub struct Inspection {
+    /// What the sandbox's clients are shown.
+    pub leaves: Arc<Leaves>,
+    /// Whose certificates servers must have.
+    pub roots: UpstreamRoots,
+}
+
 /// Bounds and surroundings of a gateway.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Threads; 0 is one for each processor.
     pub workers: usize,
@@ -55,6 +65,8 @@ pub struct Settings {
     pub ask_timeout: Duration,
     /// The DNS servers of the host, for routes without their own.
     pub host_resolvers: Vec<SocketAddr>,
+    /// What TLS is opened with, where rules look inside; without it none is.
+    pub inspection: Option<Inspection>,
 }
 
 impl Default for Settings {
@@ -73,6 +85,7 @@ impl Default for Settings {
             max_connections: 20_000,
             ask_timeout: Duration::from_secs(120),
             host_resolvers: Vec::new(),
+            inspection: None,
         }
     }
 }

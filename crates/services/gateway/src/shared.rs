@@ -9,6 +9,7 @@ use crate::{
     ask::Approvals,
     identify::Processes,
     in_force::{CurrentPolicy, InForce},
+    inspect::Inspector,
     resolve::Names,
     settings::{Question, Settings},
     summary::Tally,
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) approvals: Approvals,
     /// Who opened a connection.
     pub(crate) processes: Option<Arc<Processes>>,
+    /// What TLS is opened with.
+    pub(crate) inspector: Option<Inspector>,
     /// The number of the next flow.
     pub(crate) next_flow: AtomicU64,
 }

@@ -11,12 +11,12 @@ use wire::{
 
 use crate::{
     accept::Arrived,
-    decide::{Judged, Reading},
+    decide::{Judged, Limits, Reading},
     establish::{self, Established, Refusal},
     flow::{Ends, Flow},
-    forward,
+    forward, inspect,
     pump::{Gate, Start},
-    readings,
+    readings::{self, Readings},
     refuse::{self, Status},
     shared::Shared,
     socket::Socket,
@@ -67,7 +67,11 @@ pub(crate) async fn serve_address(
         settings.server_first
     };
     let Some(intent) = read_intent(&mut stream, &mut bytes, shared, wait).await else { return };
-    let (readings, judged) = readings::judge(shared, &mut flow, original, &intent).await;
+    let may_open = Limits { may_read_request: true, approved: false };
+    let (readings, judged) = readings::judge_or_open(shared, &mut flow, original, &intent, may_open).await;
+    let Some(judged) = judged else {
+        return open(worker, stream, bytes, flow, readings, &intent).await;
+    };
     let established = establish_for(&mut stream, shared, flow, &readings, judged).await;
     match established {
         Ok(established) => {
@@ -75,6 +79,21 @@ pub(crate) async fn serve_address(
             forward::forward(worker, stream, established, start);
         }
         Err(refusal) => tell(stream, refusal, matches!(intent, Intent::Http(..)), &intent).await,
+    }
+}
+
+/// Opens a flow's TLS: the policy has to see the requests inside. Nothing else comes without a decision.
+pub(crate) async fn open(
+    worker: &Rc<Worker>,
+    stream: Socket,
+    bytes: Vec<u8>,
+    flow: Flow,
+    readings: Readings,
+    intent: &Intent,
+) {
+    match intent {
+        Intent::Tls(hello) => inspect::serve(worker, stream, bytes, flow, readings, hello).await,
+        Intent::Http(..) | Intent::Http2 | Intent::Raw | Intent::Silent | Intent::Malformed(..) => stream.reset(),
     }
 }
 

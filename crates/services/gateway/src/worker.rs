@@ -31,6 +31,7 @@ use crate::{
     datagrams::{self, Datagrams, PortSocket},
     dns::{self, DnsContext},
     flow::{Live, OpenFlow},
+    inspect::Inspected,
     pump::{self, Bounds, Key, Pump},
     record::{self, End},
     rejected::{self, Rejections},
@@ -75,6 +76,8 @@ pub(crate) struct Worker {
     pub(crate) pump: RefCell<Pump<Box<OpenFlow>>>,
     /// Its UDP flows.
     pub(crate) datagrams: Datagrams,
+    /// Its connections whose TLS is opened.
+    pub(crate) inspected: Inspected,
     /// Hears of what the sandbox's own rules reject.
     pub(crate) rejections: Option<Rejections>,
     /// Told when the pump was touched from outside its own turn.
@@ -135,6 +138,7 @@ impl Worker {
         let worker = Rc::new(Self {
             pump: RefCell::new(Pump::new(bounds)?),
             datagrams: Datagrams::default(),
+            inspected: Inspected::default(),
             rejections: sockets.rejections.map(Rejections::new).transpose()?,
             wake: Notify::new(),
             live: Rc::default(),
@@ -261,6 +265,7 @@ impl Worker {
 
     /// Ends what is still open.
     async fn end_all(&self) {
+        self.record_ends_now(&self.inspected.end_all()).await;
         let mut from = Some(0);
         while let Some(start) = from {
             let (keys, next) = self.pump.borrow_mut().slice(start, STOP_SLICE);

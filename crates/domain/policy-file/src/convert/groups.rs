@@ -9,7 +9,7 @@ use values::{GroupName, LabelSelector};
 use super::{
     Converter,
     parts::{self, Breadth},
-    problem::{INSPECTION, Problem},
+    problem::Problem,
 };
 use crate::{place::Place, wire};
 
@@ -78,17 +78,7 @@ impl<'f> Converter<'f> {
     }
 
     fn urls(&mut self, texts: &[String], place: &Place<'_>) -> Vec<policy::model::UrlPattern> {
-        let mut found = Vec::with_capacity(texts.len());
-        for (index, text) in texts.iter().enumerate() {
-            let place = place.index(index);
-            let Some(url) = self.take(&place, parts::url(text)) else { continue };
-            if url.tls {
-                let what = format!("an https URL ({text:?})");
-                self.report(&place, Problem::Unbuilt { what, needs: INSPECTION });
-            }
-            found.push(url);
-        }
-        found
+        self.each(texts, place, |text: &str| parts::url(text))
     }
 
     fn service_tag(&mut self, written: &wire::ServiceTag, place: &Place<'_>) -> Option<ServiceTag> {

@@ -176,7 +176,38 @@ pub(super) fn http(http: &wire::HttpMatch, mut report: impl FnMut(&'static str, 
             Err(problem) => report("headers", 0, problem),
         }
     }
+    for (name, value) in &http.query {
+        if name.is_empty() || [name, value].iter().any(|text| text.chars().any(char::is_control)) {
+            report("query", 0, Problem::Parameter { text: name.clone() });
+        } else {
+            found.query.insert(name.clone(), value.clone());
+        }
+    }
     found
+}
+
+/// A number of bytes.
+pub(super) fn size(written: &wire::Size) -> Result<u64, Problem> {
+    let text = match written {
+        wire::Size::Bytes(bytes) => {
+            return u64::try_from(*bytes).map_err(|_| Problem::Size { text: bytes.to_string() });
+        }
+        wire::Size::Unit(text) => text,
+    };
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let factor: Option<u64> = match unit.trim() {
+        "" | "B" => Some(1),
+        "KB" => Some(1_000),
+        "MB" => Some(1_000_000),
+        "GB" => Some(1_000_000_000),
+        "KiB" => Some(1 << 10),
+        "MiB" => Some(1 << 20),
+        "GiB" => Some(1 << 30),
+        _ => None,
+    };
+    let bytes = number.parse::<u64>().ok().zip(factor).and_then(|(number, factor)| number.checked_mul(factor));
+    bytes.ok_or_else(|| Problem::Size { text: text.clone() })
 }
 
 pub(crate) fn process(text: &str) -> Result<ProcessMatch, Problem> {

@@ -51,8 +51,12 @@ pub(crate) enum Problem {
     Method { text: String },
     #[error("{text:?} can't stand in a header")]
     Header { text: String },
+    #[error("{text:?} and its value can't be a parameter of a query")]
+    Parameter { text: String },
     #[error("{text:?} is no executable: expected a path that begins with '/', or sha256: and 64 hex digits")]
     Process { text: String },
+    #[error("{text:?} is no size")]
+    Size { text: String },
     #[error("{text:?} is no duration of at least one second")]
     Duration { text: String },
     #[error("{text:?} is no moment or date")]
@@ -75,8 +79,9 @@ pub(crate) enum Problem {
     Warning { what: String, hint: Option<&'static str> },
 }
 
-/// What TLS inspection is called in refusals.
-pub(crate) const INSPECTION: &str = "TLS inspection";
+/// What is not built, as refusals call it.
+pub(crate) const CREDENTIALS: &str = "credential injection";
+pub(crate) const REWRITING: &str = "rewriting of requests";
 
 impl Problem {
     fn severity(&self) -> Severity {
@@ -105,13 +110,11 @@ impl Problem {
             Self::EveryHost => "list the hosts, or write `to: any` in a rule",
             Self::Cidr { .. } => "an address, or a range from its first address: 10.0.0.0/8, \"fc00::/7\"",
             Self::Port { .. } => "1 to 65535, or LOW-HIGH",
+            Self::Size { .. } => "bytes, or such as 512KiB, 10MiB, 1GiB",
             Self::Duration { .. } => "such as 30s, 10m or 1h30m",
             Self::Moment { .. } => "such as 2027-01-31T12:00:00Z, or 2027-01-31 for the end of that day (UTC)",
             Self::DnsServer { .. } => {
                 "10.0.0.53, 10.0.0.53:5353, tls://10.0.0.53#dns.example or https://dns.example/dns-query#10.0.0.53"
-            }
-            Self::Unbuilt { needs: INSPECTION, .. } => {
-                "the gateway judges TLS by its server name: allow the hosts in a rule without it"
             }
             Self::Destination { .. } => "HOST:PORT, ADDRESS:PORT, or an http or https URL",
             Self::Repeated { .. }
@@ -124,6 +127,7 @@ impl Problem {
             | Self::PathGlob { .. }
             | Self::Method { .. }
             | Self::Header { .. }
+            | Self::Parameter { .. }
             | Self::Process { .. }
             | Self::Proxy { .. }
             | Self::FilePath { .. }
@@ -161,7 +165,9 @@ impl Finding {
             | Problem::PathGlob { .. }
             | Problem::Method { .. }
             | Problem::Header { .. }
+            | Problem::Parameter { .. }
             | Problem::Process { .. }
+            | Problem::Size { .. }
             | Problem::Duration { .. }
             | Problem::Moment { .. }
             | Problem::Proxy { .. }

@@ -10,12 +10,9 @@ use values::{GroupName, LabelSelector, RuleName};
 
 use super::{
     Converter, parts,
-    problem::{INSPECTION, Problem},
+    problem::{CREDENTIALS, Problem, REWRITING},
 };
 use crate::{place::Place, wire};
-
-/// The port of HTTP over TLS.
-const HTTPS: u16 = 443;
 
 impl<'f> Converter<'f> {
     pub(super) fn all_rules(&mut self, spec: &Place<'_>) {
@@ -52,7 +49,9 @@ impl<'f> Converter<'f> {
         let to = self.to(written, &place.key("to"));
         let ports = self.ports(written, place);
         let names = self.rule_names(written, to.as_ref(), place);
-        let http = self.http(written, &ports, place);
+        let http = self.http(written, place);
+        let max_body = self.bound(written, written.max_body.as_ref(), &place.key("maxBody"));
+        let max_response = self.bound(written, written.max_response.as_ref(), &place.key("maxResponse"));
         let process = match &written.process {
             Some(process) => self.each(process.as_slice(), &place.key("process"), parts::process),
             None => Vec::new(),
@@ -63,7 +62,7 @@ impl<'f> Converter<'f> {
         };
         let expires = self.optional(&place.key("expires"), written.expires.as_ref(), parts::moment);
         let (name, from, to) = (name?, from?, to?);
-        Some(Rule {
+        let rule = Rule {
             name,
             priority: written.priority,
             from,
@@ -72,10 +71,16 @@ impl<'f> Converter<'f> {
             protocol: protocol(written.protocol),
             ports,
             http,
+            max_body,
+            max_response,
             process,
             action: action(written.action),
             enforcement: enforcement(written.enforcement),
-            tls: TlsMode::Passthrough,
+            tls: match written.tls {
+                Some(wire::Tls::Passthrough) => TlsMode::Passthrough,
+                Some(wire::Tls::Inspect) => TlsMode::Inspect,
+                None => TlsMode::AsNeeded,
+            },
             ech: match written.ech {
                 Some(wire::Ech::Allow) => EchMode::Allow,
                 Some(wire::Ech::Deny) | None => EchMode::DenySuspect,
@@ -89,19 +94,20 @@ impl<'f> Converter<'f> {
             record_types: written.record_types.iter().map(|kind| record_type(*kind)).collect(),
             note: written.note.clone(),
             expires: expires?,
-        })
+        };
+        self.check_tls(&rule, place);
+        Some(rule)
     }
 
     /// What the next issues bring is refused by name, once for each place.
     fn unbuilt(&mut self, written: &wire::Rule, place: &Place<'_>) {
         let parts = [
-            ("tls", written.tls == Some(wire::Tls::Inspect), "`tls: inspect`"),
-            ("credential", written.credential.is_some(), "`credential`"),
-            ("transform", written.transform.is_some(), "`transform`"),
+            ("credential", written.credential.is_some(), "`credential`", CREDENTIALS),
+            ("transform", written.transform.is_some(), "`transform`", REWRITING),
         ];
-        for (key, there, what) in parts {
+        for (key, there, what, needs) in parts {
             if there {
-                self.report(&place.key(key), Problem::Unbuilt { what: what.to_owned(), needs: INSPECTION });
+                self.report(&place.key(key), Problem::Unbuilt { what: what.to_owned(), needs });
             }
         }
     }
@@ -249,8 +255,12 @@ impl<'f> Converter<'f> {
         names
     }
 
-    fn http(&mut self, written: &wire::Rule, ports: &[(u16, u16)], place: &Place<'_>) -> Vec<policy::model::HttpMatch> {
+    fn http(&mut self, written: &wire::Rule, place: &Place<'_>) -> Vec<policy::model::HttpMatch> {
         let place = place.key("http");
+        if !written.http.is_empty() && matches!(written.protocol, Some(wire::Protocol::Udp | wire::Protocol::Icmp)) {
+            let what = "`http` needs TCP".to_owned();
+            self.report(&place, Problem::Contradiction { what, hint: None });
+        }
         let mut found = Vec::with_capacity(written.http.len());
         for (index, entry) in written.http.iter().enumerate() {
             let place = place.index(index);
@@ -260,38 +270,55 @@ impl<'f> Converter<'f> {
                 self.report(&place.key(key).index(index), problem);
             }
         }
-        if found.is_empty() {
-            return found;
-        }
-        if matches!(written.protocol, Some(wire::Protocol::Udp | wire::Protocol::Icmp)) {
-            let what = "`http` needs TCP".to_owned();
-            self.report(&place, Problem::Contradiction { what, hint: None });
-        }
-        let inspected = written.tls == Some(wire::Tls::Inspect);
-        if !inspected && !ports.is_empty() && ports.iter().all(|range| *range == (HTTPS, HTTPS)) {
-            self.report(
-                &place,
-                Problem::Unbuilt { what: "`http` on a rule for TLS alone".to_owned(), needs: INSPECTION },
-            );
-        } else if !inspected && (ports.is_empty() || ports.iter().any(|range| (range.0..=range.1).contains(&HTTPS))) {
-            self.only_plain(written, &place);
-        }
         found
     }
 
-    /// A rule with `http` passes TLS by: an allow opens too little, but a deny that does not bite opens too much.
-    fn only_plain(&mut self, written: &wire::Rule, place: &Place<'_>) {
-        let (what, hint) = match (written.action, enforcement(written.enforcement)) {
-            (wire::Action::Allow | wire::Action::Ask, _) => {
-                ("`http` is matched on plain HTTP only: no TLS flow satisfies this rule", "add `ports: [80]` to say so")
-            }
-            (wire::Action::Deny, RuleEnforcement::Enforce) => (
-                "`http` is matched on plain HTTP only: over TLS this rule denies nothing",
-                "deny the hosts in a rule without `http`, or add `ports: [80]` to say so",
-            ),
-            (wire::Action::Deny, RuleEnforcement::Watch | RuleEnforcement::Off) => return,
+    /// What a rule's `tls` asks for beside what else it says.
+    fn check_tls(&mut self, rule: &Rule, place: &Place<'_>) {
+        let group = match &rule.to {
+            To::Any => None,
+            To::Group(name) => self.find_group(name.as_str()),
+            To::Inline(group) => Some(group),
         };
-        self.report(place, Problem::Warning { what: what.to_owned(), hint: Some(hint) });
+        let url = group.and_then(|group| group.urls.iter().find(|url| url.tls)).map(|url| url.host.to_string());
+        let (contradiction, hint) = match rule.tls {
+            TlsMode::Passthrough if url.is_some() => {
+                let host = url.unwrap_or_default();
+                (format!("`tls: passthrough` never sees the path of the https URL at {host}"), Some("leave out `tls`"))
+            }
+            TlsMode::Passthrough if rule.needs_request() && rule.may_meet_tls() => (
+                "`tls: passthrough` never sees the request, and this rule looks at it".to_owned(),
+                Some("leave out `tls` to have TLS inspected, or add `ports: [80]` to look at plain HTTP alone"),
+            ),
+            TlsMode::Inspect if matches!(rule.protocol, Some(Protocol::Udp | Protocol::Icmp)) => {
+                ("only TCP can be inspected".to_owned(), None)
+            }
+            TlsMode::AsNeeded | TlsMode::Inspect | TlsMode::Passthrough => {
+                self.warn_of_breadth(rule, place);
+                return;
+            }
+        };
+        self.report(&place.key("tls"), Problem::Contradiction { what: contradiction, hint });
+    }
+
+    /// A rule that looks into all TLS breaks every client that pins its server's certificate.
+    fn warn_of_breadth(&mut self, rule: &Rule, place: &Place<'_>) {
+        let enforced = rule.enforcement == RuleEnforcement::Enforce;
+        let tcp = rule.protocol.is_none_or(|own| own == Protocol::Tcp);
+        if enforced && tcp && rule.to == To::Any && rule.needs_request() && rule.opens_tls() {
+            let what = "this rule has the TLS of every destination inspected".to_owned();
+            let hint = Some("name the hosts in `to`, or add `ports: [80]` to look at plain HTTP alone");
+            self.report(&place.key("to"), Problem::Warning { what, hint });
+        }
+    }
+
+    fn bound(&mut self, written: &wire::Rule, size: Option<&wire::Size>, place: &Place<'_>) -> Option<u64> {
+        let size = size?;
+        if written.action == wire::Action::Deny {
+            let what = "a denied request has no body to bound".to_owned();
+            self.report(place, Problem::Contradiction { what, hint: None });
+        }
+        self.take(place, parts::size(size))
     }
 }
 

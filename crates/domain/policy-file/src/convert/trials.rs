@@ -6,12 +6,7 @@ use policy::{Guard, Verdict};
 use values::{Labels, RuleName};
 
 use super::{Converter, parts, problem::Problem};
-use crate::{
-    flow::{Destination, Form},
-    place::Place,
-    trial::PolicyTest,
-    wire,
-};
+use crate::{flow::Destination, place::Place, trial::PolicyTest, wire};
 
 impl<'f> Converter<'f> {
     pub(super) fn all_tests(&mut self, spec: &Place<'_>) {
@@ -35,10 +30,6 @@ impl<'f> Converter<'f> {
             Some(rule) => self.deciding_rule(rule, known, &place.key("rule")).map(Some),
             None => Some(None),
         };
-        if written.method.is_some() && to.as_ref().is_some_and(|to| to.form == Form::Tls) {
-            let what = "over TLS the method can't be seen: this test ignores it".to_owned();
-            self.report(&place.key("method"), Problem::Warning { what, hint: None });
-        }
         let mut would = Vec::new();
         let place_of_would = place.key("would");
         for (index, name) in written.would.iter().flat_map(wire::OneOrMany::as_slice).enumerate() {

@@ -6,7 +6,7 @@ use policy::{
     Protocol,
     model::{
         Action, DnsServer, EchMode, From, Group, Hop, HttpMatch, LogMode, Mode, PolicySpec, ProcessMatch, Provider,
-        RecordType, Route, Rule, RuleEnforcement, StrictBinding, To, UrlPattern,
+        RecordType, Route, Rule, RuleEnforcement, StrictBinding, TlsMode, To, UrlPattern,
     },
 };
 use values::LabelSelector;
@@ -126,7 +126,8 @@ fn http(entry: &HttpMatch) -> String {
     let methods = if entry.methods.is_empty() { "any method".to_owned() } else { entry.methods.join("/") };
     let paths = if entry.paths.is_empty() { "any path".to_owned() } else { entry.paths.join(" or ") };
     let headers: String = entry.headers.iter().map(|(name, value)| format!(" with {name}: {value}")).collect();
-    format!("{methods} {paths}{headers}")
+    let query: String = entry.query.iter().map(|(name, value)| format!(" with ?{name}={value}")).collect();
+    format!("{methods} {paths}{headers}{query}")
 }
 
 /// The fields of a rule but for its name and priority, the same fields for every rule.
@@ -160,8 +161,19 @@ pub(super) fn rule_fields(rule: &Rule) -> Vec<(&'static str, String)> {
         ("protocol", protocol(rule.protocol).to_owned()),
         ("ports", list(ports)),
         ("http", list(rule.http.iter().map(http))),
+        ("maxBody", rule.max_body.map(|bytes| bytes.to_string()).unwrap_or_default()),
+        ("maxResponse", rule.max_response.map(|bytes| bytes.to_string()).unwrap_or_default()),
         ("process", list(process)),
         ("enforcement", enforcement(rule.enforcement).to_owned()),
+        (
+            "tls",
+            match rule.tls {
+                TlsMode::AsNeeded => "",
+                TlsMode::Passthrough => "passthrough",
+                TlsMode::Inspect => "inspect",
+            }
+            .to_owned(),
+        ),
         ("ech", if rule.ech == EchMode::Allow { "allow" } else { "deny" }.to_owned()),
         ("route", rule.route.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("recordTypes", list(types)),

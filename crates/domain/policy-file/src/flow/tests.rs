@@ -74,10 +74,12 @@ fn a_flow_has_the_facts_that_the_wire_would_show() {
         let to = Destination::parse(to).expect("a destination");
         facts_from(&policy, &to, &Labels::default(), method, None, None, now())
     };
-    let tls = flow("https://a.example/secret", Some("POST"));
+    let tls = flow("https://a.example/secret?q=1#x", Some("POST"));
     let facts = tls.facts();
     assert_eq!(facts.name.known().map(|name| name.source), Some(NameSource::Sni));
-    assert_eq!((facts.http.clone(), facts.address), (Fact::Absent, Fact::Known(NEUTRAL_ADDRESS)));
+    let inside = facts.http.known().cloned().expect("a request inside");
+    assert_eq!((inside.method.as_str(), inside.path.as_deref()), ("POST", Some("/secret")));
+    assert_eq!((inside.query.as_deref(), facts.address), (Some("q=1"), Fact::Known(NEUTRAL_ADDRESS)));
     let http = flow("http://a.example/a/../b", None);
     let request = http.facts().http.known().cloned().expect("a request");
     assert_eq!((request.method.as_str(), request.path.as_deref()), ("GET", Some("/b")));
@@ -109,6 +111,48 @@ fn a_decision_is_the_one_of_the_wire() {
         let decision = flow.decide(&policy).expect("decided");
         assert_eq!((decision.verdict, decision.rule.as_str()), (verdict, rule), "{to}: {}", decision.reason);
     }
+}
+
+#[test]
+fn a_url_inside_tls_is_an_inspected_request_where_the_policy_looks() {
+    let policy = policy(
+        "  mode: limited\n  rules:\n    - { name: post, priority: 1, to: { hosts: [a.example] }, action: deny, http: [{ methods: [POST] }] }\n    - { name: docs, priority: 2, to: { urls: [\"https://a.example/docs/**\"] }, action: allow }\n    - { name: one, priority: 3, to: { hosts: [b.example] }, action: allow, http: [{ query: { page: one } }] }\n    - { name: seen, priority: 4, to: { hosts: [c.example] }, action: allow, enforcement: watch, http: [{ methods: [GET] }] }\n    - { name: through, priority: 5, to: { hosts: [c.example] }, action: allow }\n",
+    );
+    for (to, method, expected) in [
+        ("https://a.example/docs/x", None, "allowed docs"),
+        ("https://a.example/docs/x", Some("POST"), "denied post"),
+        ("https://a.example/docs/../x", None, "denied mode-default"),
+        ("https://a.example/docs%2fx", None, "denied mode-default"),
+        ("http://a.example:443/docs/x", None, "denied mode-default"),
+        ("a.example:443", Some("POST"), "denied post"),
+        ("https://b.example/?page=one", None, "allowed one"),
+        ("https://b.example/?page=%6fne", None, "allowed one"),
+        ("https://b.example/?page=one&page=one", None, "denied mode-default"),
+        ("https://b.example/", None, "denied mode-default"),
+        ("http://b.example/?page=one", None, "allowed one"),
+        // Nothing looks into this one: the watched rule never does.
+        ("https://c.example/", None, "allowed through would seen"),
+    ] {
+        let to = Destination::parse(to).expect(to);
+        let flow = facts_from(&policy, &to, &Labels::default(), method, None, None, now());
+        let decision = flow.decide(&policy).expect("decided");
+        let would: String = decision.would.iter().map(|would| format!(" would {}", would.rule)).collect();
+        assert_eq!(format!("{} {}{would}", decision.verdict.as_str(), decision.rule), expected, "{to}");
+        let explained = serde_json::to_value(flow.explain(&policy)).expect("JSON");
+        assert_eq!(explained["rule"], decision.rule.as_str(), "{to}: {explained:#}");
+    }
+    let unseen = facts_from(
+        &policy,
+        &Destination::parse("c.example:443").expect("a destination"),
+        &Labels::default(),
+        None,
+        None,
+        None,
+        now(),
+    );
+    let tried = unseen.explain(&policy).tried;
+    let seen = tried.iter().find(|tried| tried.rule.as_str() == "seen").expect("tried");
+    assert_eq!(seen.why, "only inspection of TLS would tell");
 }
 
 #[test]

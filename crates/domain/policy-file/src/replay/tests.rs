@@ -76,13 +76,18 @@ fn the_policy_that_decided_decides_the_same() {
 #[test]
 fn what_the_record_does_not_hold_is_not_guessed() {
     let spec = "  mode: limited\n  rules:\n    - { name: curl, priority: 1, to: { hosts: [a.example] }, process: /usr/bin/curl, action: allow }\n    - { name: get, priority: 2, to: { hosts: [b.example] }, ports: [80], http: [{ methods: [GET] }], action: allow }\n";
+    let spec = &format!(
+        "{spec}    - {{ name: inside, priority: 3, to: {{ hosts: [c.example] }}, action: allow, http: [{{ methods: [GET] }}] }}\n"
+    );
     let mut unseen = flow(Some("a.example"), Some("192.0.2.1"), 443, "allowed", "x");
     unseen.process = None;
-    let events = [of_flow(unseen), of_flow(flow(Some("b.example"), Some("192.0.2.1"), 80, "allowed", "x"))];
+    let passed = flow(Some("c.example"), Some("192.0.2.1"), 443, "allowed", "x");
+    let events =
+        [of_flow(unseen), of_flow(flow(Some("b.example"), Some("192.0.2.1"), 80, "allowed", "x")), of_flow(passed)];
     let found = replayed(spec, &events);
     assert!(found.changes.iter().all(|change| change.to.outcome == Outcome::Unknown), "{found:?}");
     assert_eq!(
         told(&found),
-        ["allowed x -> unknown needs the process ×1", "allowed x -> unknown needs the request ×1"]
+        ["allowed x -> unknown needs the request ×2", "allowed x -> unknown needs the process ×1"]
     );
 }

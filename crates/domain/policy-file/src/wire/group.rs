@@ -17,7 +17,7 @@ pub struct Group {
     /// Host names: `api.example.com`, or `*.example.com` for every name below, not for `example.com` itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
-    /// URLs with a path glob: `http://example.com/docs/**`. `https` needs TLS inspection.
+    /// URLs with a path glob: `https://example.com/docs/**`. TLS to the host of an `https` one is inspected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
     /// Addresses and ranges: `10.0.0.0/8`, `fc00::/7`, `192.0.2.7`.

@@ -29,9 +29,15 @@ pub struct Rule {
     /// Ports and ranges: `443`, `8000-8100`; at most 64. Any where not written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports: Option<OneOrMany<Port>>,
-    /// Conditions on the plain HTTP request; entries are OR-ed. Over TLS they need inspection.
+    /// Conditions on the HTTP request; entries are OR-ed. To see it, TLS is inspected, but on a rule for port 80 alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub http: Vec<HttpMatch>,
+    /// The most an allowed request's body may hold: bytes, or such as `10MiB`. Needs inspection as `http` does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_body: Option<Size>,
+    /// The most the body of its response may hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_response: Option<Size>,
     /// The executable's path in the sandbox, or `sha256:` and its digest; entries are OR-ed. Narrows a rule, is no boundary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<OneOrMany<String>>,
@@ -40,7 +46,8 @@ pub struct Rule {
     /// Whether it happens. `enforce` where not written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enforcement: Option<Enforcement>,
-    /// How TLS is treated. `passthrough` where not written.
+    /// How TLS is treated. Where not written it is inspected where the rule has to see the request (`http`, `https` URLs,
+    /// `maxBody`, `maxResponse`), and passed through elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
     /// What happens to an encrypted ClientHello that may hide another name. `deny` where not written.
@@ -49,10 +56,10 @@ pub struct Rule {
     /// The next hop's name, where not the policy's `route`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
-    /// Needs TLS inspection, which this build does not have: refused.
+    /// Needs credentials, which this build does not have: refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<Unbuilt>,
-    /// Needs TLS inspection, which this build does not have: refused.
+    /// Needs rewriting of requests, which this build does not have: refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transform: Option<Unbuilt>,
     /// Which records of an allowed flow are shown. `all` where not written; a deny is always recorded.
@@ -81,6 +88,8 @@ impl Rule {
             protocol: None,
             ports: None,
             http: Vec::new(),
+            max_body: None,
+            max_response: None,
             process: None,
             action,
             enforcement: None,
@@ -147,6 +156,16 @@ pub enum Port {
     Range(String),
 }
 
+/// A number of bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Size {
+    /// Bytes.
+    Bytes(i64),
+    /// With a unit: `512KiB`, `10MiB`, `1GiB`, or `KB`, `MB`, `GB` of a thousand.
+    Unit(String),
+}
+
 /// A transport protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -161,7 +180,7 @@ pub enum Protocol {
     Any,
 }
 
-/// Conditions on a plain HTTP request. Conditions of one entry are AND-ed, values of one list OR-ed.
+/// Conditions on an HTTP request. Conditions of one entry are AND-ed, values of one list OR-ed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpMatch {
@@ -174,6 +193,10 @@ pub struct HttpMatch {
     /// Header fields that must have exactly this value.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
+    /// Parameters of the query that must be there with exactly this value, decoded. One that is there twice, or that
+    /// servers would read in different ways, fulfils no rule that allows.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub query: BTreeMap<String, String>,
 }
 
 /// What happens to a flow.
@@ -210,7 +233,7 @@ pub enum Enforcement {
 pub enum Tls {
     /// The ClientHello is read, nothing is decrypted.
     Passthrough,
-    /// Needs TLS inspection, which this build does not have: refused.
+    /// Every request inside is judged: the gateway ends the client's TLS with a certificate of its own.
     Inspect,
 }
 

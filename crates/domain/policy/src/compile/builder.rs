@@ -24,6 +24,8 @@ use crate::{
 
 /// What a destination is made of.
 mod destinations;
+/// Which names are inspected, and rules that could not be.
+mod inspection;
 
 use destinations::{Destinations, Use};
 
@@ -41,6 +43,7 @@ pub(super) struct Parts {
     pub(super) urls: Vec<Url>,
     pub(super) names: NameIndex,
     pub(super) ranges: RangeIndex,
+    pub(super) inspected: Vec<HostPattern>,
     pub(super) default_name: RuleName,
 }
 
@@ -88,6 +91,7 @@ pub(super) fn build(spec: &PolicySpec, lists: &Lists) -> Result<Parts, Vec<Compi
         urls,
         names,
         ranges,
+        inspected: inspection::names(spec, lists),
         default_name: own_name("mode-default"),
     })
 }
@@ -157,6 +161,7 @@ impl<'a> Builder<'a> {
 
     fn add_rule(&mut self, rule: &'a Rule, place: u32) {
         self.check_ports(rule);
+        inspection::check(self.spec, rule, &mut self.errors);
         if let Some(route) = &rule.route {
             self.check_route(route, Some(&rule.name));
         }
@@ -167,7 +172,6 @@ impl<'a> Builder<'a> {
             rule: Some(&rule.name),
             number: (rule.enforcement != RuleEnforcement::Off).then_some(number),
             denies: rule.action == Action::Deny,
-            enforced: rule.enforcement == RuleEnforcement::Enforce,
         };
         let destination = self.destinations.destination(&rule.to, &rule.names, used, &mut self.errors);
         if rule.enforcement == RuleEnforcement::Off {
@@ -227,6 +231,9 @@ impl<'a> Builder<'a> {
     }
 
     fn requests(&mut self, rule: &Rule) -> Vec<RequestMatch> {
+        if rule.http.is_empty() && rule.needs_request() {
+            return vec![RequestMatch::any()];
+        }
         rule.http.iter().map(|request| self.request(rule, request)).collect()
     }
 
@@ -244,7 +251,8 @@ impl<'a> Builder<'a> {
             }
         }
         let headers = request.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
-        RequestMatch { methods: request.methods.clone(), paths, headers }
+        let query = request.query.clone().into_iter().collect();
+        RequestMatch { methods: request.methods.clone(), paths, headers, query }
     }
 
     /// One pseudo-rule for each toggle, after the written rules; they leave the direct way.

@@ -136,15 +136,29 @@ pub enum CompileError {
         /// What is wrong.
         source: PathGlobError,
     },
-    /// Needs inspection of TLS, which this build does not have.
-    #[error("{what} needs TLS inspection, which is not part of this build")]
-    NeedsInspection {
+    /// `tls: passthrough` beside what only inspection would show.
+    #[error("`tls: passthrough` looks at no request inside TLS, and {what} needs it; {remedy}")]
+    PassthroughUnread {
         /// The rule.
         rule: RuleName,
         /// The group, where it has a name.
         group: Option<GroupName>,
         /// What needs it.
         what: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// `tls: inspect` on a protocol that carries no TLS over TCP.
+    #[error("rule {rule}: only TCP can be inspected; leave out `tls: inspect` or set `protocol: tcp`")]
+    InspectedProtocol {
+        /// The rule.
+        rule: RuleName,
+    },
+    /// A bound on what a denied request carries.
+    #[error("rule {rule} denies; only what is allowed or asked about has a `maxBody` or `maxResponse`")]
+    BoundedDenial {
+        /// The rule.
+        rule: RuleName,
     },
     /// More than the index can number.
     #[error("the policy is too large: more than {limit} {what}")]
@@ -188,7 +202,9 @@ impl CompileError {
             | CompileError::Ports { rule, .. }
             | CompileError::IcmpPorts { rule }
             | CompileError::PathGlob { rule, .. }
-            | CompileError::NeedsInspection { rule, .. } => Some(rule),
+            | CompileError::PassthroughUnread { rule, .. }
+            | CompileError::InspectedProtocol { rule }
+            | CompileError::BoundedDenial { rule } => Some(rule),
             CompileError::PublicSuffix { rule, .. }
             | CompileError::AnyHost { rule, .. }
             | CompileError::UnknownRoute { rule, .. } => rule.as_ref(),
@@ -211,7 +227,7 @@ impl CompileError {
             | CompileError::PublicSuffix { group, .. }
             | CompileError::AnyHost { group, .. }
             | CompileError::PathGlob { group, .. }
-            | CompileError::NeedsInspection { group, .. } => group.as_ref(),
+            | CompileError::PassthroughUnread { group, .. } => group.as_ref(),
             CompileError::DuplicateRule { .. }
             | CompileError::DuplicatePriority { .. }
             | CompileError::ReservedName { .. }
@@ -220,6 +236,8 @@ impl CompileError {
             | CompileError::RouteOutsideRouted { .. }
             | CompileError::Ports { .. }
             | CompileError::IcmpPorts { .. }
+            | CompileError::InspectedProtocol { .. }
+            | CompileError::BoundedDenial { .. }
             | CompileError::TooLarge { .. }
             | CompileError::Toggle { .. } => None,
         }

@@ -6,6 +6,7 @@ use values::{RouteName, RuleName};
 use crate::{
     facts::{HttpFacts, Protocol},
     http_path::PathGlob,
+    http_query::{self, Parameter},
     model::{Action, EchMode, ProcessMatch, Rule, RuleEnforcement},
 };
 
@@ -49,6 +50,8 @@ pub(crate) struct Rare {
     /// The port ranges, where there are several.
     ports: Vec<(u16, u16)>,
     pub(crate) requests: Vec<RequestMatch>,
+    /// Whether the request is looked for inside TLS too.
+    pub(crate) opens_tls: bool,
     pub(crate) processes: Vec<ProcessMatch>,
     /// When the rule ends; never on a rule that denies.
     pub(crate) expires: Option<Timestamp>,
@@ -80,6 +83,7 @@ impl CompiledRule {
         let rare = Rare {
             ports: if rule.ports.len() > 1 { rule.ports.clone() } else { Vec::new() },
             requests,
+            opens_tls: rule.opens_tls(),
             processes: rule.process.clone(),
             expires: rule.expires.filter(|_| rule.action != Action::Deny),
         };
@@ -196,11 +200,18 @@ pub(crate) struct RequestMatch {
     pub(crate) methods: Vec<String>,
     pub(crate) paths: Vec<PathGlob>,
     pub(crate) headers: Vec<(String, String)>,
+    pub(crate) query: Vec<(String, String)>,
 }
 
 impl RequestMatch {
+    /// What any request fulfils.
+    pub(crate) fn any() -> Self {
+        Self { methods: Vec::new(), paths: Vec::new(), headers: Vec::new(), query: Vec::new() }
+    }
+
     /// Whether the request meets every condition. Where a request can be read in two ways (an ambiguous
-    /// path, a header sent twice with different values) a rule that denies matches and another does not.
+    /// path, a header sent twice with different values, a parameter of the query sent twice) a rule that denies
+    /// matches and another does not.
     pub(crate) fn matches(&self, request: &HttpFacts, action: Action) -> bool {
         let denies = action == Action::Deny;
         let method = self.methods.is_empty() || self.methods.contains(&request.method);
@@ -209,7 +220,18 @@ impl RequestMatch {
                 Some(path) => self.paths.iter().any(|glob| glob.matches(path)),
                 None => denies,
             };
-        method && path && self.headers.iter().all(|(name, value)| header_matches(request, name, value, denies))
+        method
+            && path
+            && self.headers.iter().all(|(name, value)| header_matches(request, name, value, denies))
+            && self.query.iter().all(|(name, value)| parameter_matches(request, name, value, denies))
+    }
+}
+
+fn parameter_matches(request: &HttpFacts, name: &str, value: &str, denies: bool) -> bool {
+    match http_query::parameter(request.query.as_deref().unwrap_or_default(), name) {
+        Parameter::Missing => false,
+        Parameter::Once(sent) => sent == value,
+        Parameter::Ambiguous => denies,
     }
 }
 
@@ -223,7 +245,7 @@ fn header_matches(request: &HttpFacts, name: &str, value: &str, denies: bool) ->
 pub(crate) struct Url {
     /// The set it belongs to.
     pub(crate) set: u32,
-    /// `https`: only watched rules have such, and what they match can't be told.
+    /// `https`: the request is inside TLS.
     pub(crate) tls: bool,
     pub(crate) port: u16,
     pub(crate) path: PathGlob,

@@ -25,7 +25,7 @@ impl Marks {
     pub(crate) const URL_AMBIGUOUS: Marks = Marks(1 << 7);
     /// A URL of its set has this host, and the request is not known yet.
     pub(crate) const URL_PENDING: Marks = Marks(1 << 8);
-    /// An `https` URL of its set has this host.
+    /// An `https` URL of its set has this host, and what is inside TLS can't be read.
     pub(crate) const URL_HIDDEN: Marks = Marks(1 << 9);
     /// Its set holds names, and the name is not known yet.
     pub(crate) const NAME_PENDING: Marks = Marks(1 << 10);

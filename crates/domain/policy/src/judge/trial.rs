@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::{
     compile::{
         CompiledPolicy, SourceView,
-        rules::{CompiledRule, RequestMatch},
+        rules::{CompiledRule, Rare},
     },
     decision::{Layer, Missing},
     facts::{Fact, Facts, NameSource, NamedHost},
@@ -57,7 +57,7 @@ impl<'f> Case<'f> {
         }
     }
 
-    fn is_tls(&self) -> bool {
+    pub(crate) fn is_tls(&self) -> bool {
         self.facts.tls.known().is_some()
     }
 }
@@ -71,7 +71,7 @@ pub(crate) enum Trial {
     Yes(Layer),
     /// A fact is missing, and the rule may match.
     Maybe(Missing),
-    /// A watched rule that matches but for what only inspection would tell.
+    /// A watched rule that matches but for what only inspection would tell: it never inspects.
     Hidden,
 }
 
@@ -159,13 +159,16 @@ fn reach(rule: &CompiledRule, marks: Marks, case: &Case<'_>) -> Trial {
         Trial::Yes(Layer::Ip)
     } else if marks.has(Marks::URL) || (denies && marks.has(Marks::URL_AMBIGUOUS)) {
         Trial::Yes(Layer::Http)
+    } else if denies && !rule.watch && marks.has(Marks::URL_HIDDEN) {
+        // What can't be read may be what is denied.
+        Trial::Yes(case.name_layer())
     } else if marks.has(Marks::NAME_PENDING) {
         Trial::Maybe(Missing::Name)
-    } else if marks.has(Marks::URL_PENDING) {
+    } else if marks.has(Marks::URL_PENDING) && !(rule.watch && case.is_tls()) {
         Trial::Maybe(Missing::Http)
     } else if marks.has(Marks::ADDRESS_PENDING) || (!denies && case.address_pending() && marks.has(Marks::OPENS_NAME)) {
         Trial::Maybe(Missing::Address)
-    } else if rule.watch && case.is_tls() && marks.has(Marks::URL_HIDDEN) {
+    } else if rule.watch && marks.has(Marks::URL_HIDDEN.with(Marks::URL_PENDING)) {
         Trial::Hidden
     } else {
         Trial::No(WhyNot::Destination)
@@ -176,15 +179,14 @@ fn reach(rule: &CompiledRule, marks: Marks, case: &Case<'_>) -> Trial {
 fn closer_look(rule: &CompiledRule, layer: Layer, case: &Case<'_>) -> Trial {
     let Some(rare) = rule.rare() else { return Trial::Yes(layer) };
     let process = process(&rare.processes, case);
-    let request = request(rule, &rare.requests, case);
+    let request = request(rule, rare, layer, case);
     match (process, request) {
         (Trial::No(_), _) => process,
         (_, Trial::No(_)) => request,
         (Trial::Maybe(_), _) => process,
         (_, Trial::Maybe(_)) => request,
         (Trial::Hidden, _) | (_, Trial::Hidden) => Trial::Hidden,
-        (Trial::Yes(_), Trial::Yes(_)) if rare.requests.is_empty() => Trial::Yes(layer),
-        (Trial::Yes(_), Trial::Yes(_)) => Trial::Yes(Layer::Http),
+        (Trial::Yes(_), Trial::Yes(_)) => request,
     }
 }
 
@@ -204,17 +206,22 @@ fn process(conditions: &[ProcessMatch], case: &Case<'_>) -> Trial {
     if matches { Trial::Yes(Layer::Ip) } else { Trial::No(WhyNot::Process) }
 }
 
-fn request(rule: &CompiledRule, conditions: &[RequestMatch], case: &Case<'_>) -> Trial {
-    if conditions.is_empty() {
-        return Trial::Yes(Layer::Ip);
+/// The conditions on the request. Inside TLS it is there for a rule that looks into it; where it can't be read, a
+/// condition of a rule that denies is taken for met, because what is inside may be what is denied.
+fn request(rule: &CompiledRule, rare: &Rare, layer: Layer, case: &Case<'_>) -> Trial {
+    if rare.requests.is_empty() {
+        return Trial::Yes(layer);
     }
+    let unread = if rule.action == Action::Deny { Trial::Yes(layer) } else { Trial::No(WhyNot::Request) };
     match &case.facts.http {
-        Fact::Pending => Trial::Maybe(Missing::Http),
-        Fact::Absent if rule.watch && case.is_tls() => Trial::Hidden,
-        Fact::Absent => Trial::No(WhyNot::Request),
-        Fact::Known(http) if conditions.iter().any(|condition| condition.matches(http, rule.action)) => {
+        _ if case.is_tls() && !rare.opens_tls => unread,
+        Fact::Known(http) if rare.requests.iter().any(|condition| condition.matches(http, rule.action)) => {
             Trial::Yes(Layer::Http)
         }
         Fact::Known(_) => Trial::No(WhyNot::Request),
+        Fact::Pending | Fact::Absent if case.is_tls() && rule.watch => Trial::Hidden,
+        Fact::Pending => Trial::Maybe(Missing::Http),
+        Fact::Absent if case.is_tls() => unread,
+        Fact::Absent => Trial::No(WhyNot::Request),
     }
 }

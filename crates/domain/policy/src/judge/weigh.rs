@@ -43,14 +43,16 @@ struct Possible {
     allow: bool,
     /// The first rule that may ask.
     ask: Option<u32>,
-    /// The first rule that lacks a fact other than the address, and that fact.
+    /// The first rule that lacks a fact other than the address, and that fact; but for what is inside TLS.
     cheap: Option<(u32, Missing)>,
+    /// The first rule that lacks the request inside TLS.
+    inside: Option<u32>,
     /// Whether any rule lacks the address.
     address: bool,
 }
 
 impl Possible {
-    fn note(&mut self, rule: u32, action: Action, missing: Missing) {
+    fn note(&mut self, rule: u32, action: Action, missing: Missing, tls: bool) {
         match action {
             Action::Allow => self.allow = true,
             Action::Ask if self.ask.is_none_or(|first| rule < first) => self.ask = Some(rule),
@@ -58,6 +60,7 @@ impl Possible {
         }
         match missing {
             Missing::Address => self.address = true,
+            Missing::Http if tls => self.inside = Some(self.inside.map_or(rule, |first| first.min(rule))),
             Missing::Name | Missing::Http | Missing::Process => {
                 if self.cheap.is_none_or(|(first, _)| rule < first) {
                     self.cheap = Some((rule, missing));
@@ -111,7 +114,7 @@ impl CompiledPolicy {
             match trial {
                 Trial::No(_) => {}
                 _ if rule.watch => self.watch(&mut weighing, number, trial, marks, case),
-                Trial::Maybe(missing) => weighing.possible.note(number, rule.action, missing),
+                Trial::Maybe(missing) => weighing.possible.note(number, rule.action, missing, case.is_tls()),
                 // Only watched rules are ever hidden.
                 Trial::Hidden => {}
                 Trial::Yes(layer) => {
@@ -163,13 +166,17 @@ impl CompiledPolicy {
         if url.port != case.facts.port || case.facts.protocol != Protocol::Tcp {
             return;
         }
-        let marks = match (url.tls, &case.facts.http) {
-            (true, _) => Marks::URL_HIDDEN,
-            (false, Fact::Pending) => Marks::URL_PENDING,
-            (false, Fact::Absent) => return,
-            (false, Fact::Known(HttpFacts { path: None, .. })) => Marks::URL_AMBIGUOUS,
-            (false, Fact::Known(HttpFacts { path: Some(path), .. })) if url.path.matches(path) => Marks::URL,
-            (false, Fact::Known(_)) => return,
+        let (tls, http) = (&case.facts.tls, &case.facts.http);
+        let marks = match (url.tls, tls, http) {
+            (true, Fact::Absent, _) | (false, Fact::Known(_), _) => return,
+            (_, _, Fact::Pending) => Marks::URL_PENDING,
+            (true, _, Fact::Absent) => Marks::URL_HIDDEN,
+            (false, _, Fact::Absent) => return,
+            // A request that was read where TLS is not known to be was not read inside it.
+            (true, Fact::Pending, Fact::Known(_)) => Marks::URL_HIDDEN,
+            (_, _, Fact::Known(HttpFacts { path: None, .. })) => Marks::URL_AMBIGUOUS,
+            (_, _, Fact::Known(HttpFacts { path: Some(path), .. })) if url.path.matches(path) => Marks::URL,
+            (_, _, Fact::Known(_)) => return,
         };
         candidates.add(self.rules_of(url.set), marks);
     }
@@ -236,7 +243,7 @@ impl CompiledPolicy {
                 Trial::Maybe(Missing::Address) if rule.watch && case.name().is_some() => {}
                 Trial::Maybe(_) if rule.watch && case.guard().is_some() => {}
                 Trial::Maybe(missing) if rule.watch => weighing.note_watched(*number, missing),
-                Trial::Maybe(missing) => weighing.possible.note(*number, rule.action, missing),
+                Trial::Maybe(missing) => weighing.possible.note(*number, rule.action, missing, case.is_tls()),
                 Trial::No(_) | Trial::Yes(_) | Trial::Hidden => {}
             }
         }
@@ -278,7 +285,7 @@ fn depend_on(case: &Case<'_>, before: u32, reached: &Reached, weighing: &mut Wei
     let mut add = |firsts: &Firsts, missing: Missing, only_denials: bool| {
         let mut possible = |rule: u32, action: Action| {
             if rule < before {
-                weighing.possible.note(rule, action, missing);
+                weighing.possible.note(rule, action, missing, case.is_tls());
             }
         };
         possible(firsts.deny, Action::Deny);
@@ -316,8 +323,10 @@ fn settle(case: &Case<'_>, sure: &Sure, weighing: &Weighing) -> Ruling {
     if let Some(needs) = watched {
         return needs;
     }
+    // What is inside TLS is looked at last: all else may decide without opening the flow.
+    let inside = possible.inside.map(|_| Ruling::Needs(Missing::Http));
     if !case.address_pending() {
-        return decided;
+        return inside.unwrap_or(decided);
     }
     if case.name_pending() {
         return Ruling::Needs(Missing::Name);
@@ -325,13 +334,16 @@ fn settle(case: &Case<'_>, sure: &Sure, weighing: &Weighing) -> Ruling {
     let asks = match (sure.verdict, possible.ask) {
         _ if possible.allow || case.name().is_none() => None,
         (Verdict::Allowed, _) => None,
-        (Verdict::Asked, _) => Some(decided),
-        (Verdict::Denied, first) => first.map(|number| Ruling::Decided {
-            verdict: Verdict::Asked,
-            by: By::Rule(number),
-            layer: case.name_layer(),
+        (Verdict::Asked, first) => Some((first.unwrap_or(sure.number), decided)),
+        (Verdict::Denied, first) => first.map(|number| {
+            (number, Ruling::Decided { verdict: Verdict::Asked, by: By::Rule(number), layer: case.name_layer() })
         }),
     };
-    // Only an ask covers the name: nobody is asked about it before the person is.
-    asks.unwrap_or(Ruling::Needs(Missing::Address))
+    // Only an ask covers the name: nobody is asked about it before the person is. And the person is asked about the
+    // request, where it is inside TLS and an earlier rule or the ask itself looks at it.
+    match (asks, inside) {
+        (None, _) => Ruling::Needs(Missing::Address),
+        (Some((number, _)), Some(needs)) if possible.inside.is_some_and(|first| first <= number) => needs,
+        (Some((_, asked)), _) => asked,
+    }
 }

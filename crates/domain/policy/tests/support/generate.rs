@@ -6,7 +6,7 @@ use policy::{
     EchState, Fact, HostPattern, HttpFacts, NameSource, NamedHost, ProcessFacts, Protocol, TlsFacts,
     model::{
         Action, EchMode, Feed, FeedFormat, From, Group, HttpMatch, ListContent, Lists, ManagedHosts, ManagedPath, Mode,
-        PolicySpec, ProcessMatch, RecordType, Route, Rule, RuleEnforcement, To, UrlPattern,
+        PolicySpec, ProcessMatch, RecordType, Route, Rule, RuleEnforcement, TlsMode, To, UrlPattern,
     },
 };
 use proptest::{
@@ -79,8 +79,8 @@ pub fn labels() -> impl Strategy<Value = Labels> {
 }
 
 fn url() -> impl Strategy<Value = UrlPattern> {
-    (pattern(), select(&[80u16, 443][..]), select(&["/", "/a/**", "/*"][..]))
-        .prop_map(|(host, port, path)| UrlPattern { tls: false, host, port, path: path.to_owned() })
+    (any::<bool>(), pattern(), select(&[80u16, 443][..]), select(&["/", "/a/**", "/*"][..]))
+        .prop_map(|(tls, host, port, path)| UrlPattern { tls, host, port, path: path.to_owned() })
 }
 
 fn feed(path: &str) -> Feed {
@@ -121,11 +121,13 @@ fn to() -> impl Strategy<Value = To> {
 }
 
 fn http() -> impl Strategy<Value = HttpMatch> {
-    (subsequence(vec!["GET", "POST"], 0..=1), subsequence(vec!["/a/**", "/b"], 0..=2), any::<bool>()).prop_map(
-        |(methods, paths, header)| HttpMatch {
+    let paths = subsequence(vec!["/a/**", "/b"], 0..=2);
+    (subsequence(vec!["GET", "POST"], 0..=1), paths, any::<bool>(), weighted(0.3, Just(()))).prop_map(
+        |(methods, paths, header, query)| HttpMatch {
             methods: methods.into_iter().map(str::to_owned).collect(),
             paths: paths.into_iter().map(str::to_owned).collect(),
             headers: header.then(|| ("x-key".to_owned(), "1".to_owned())).into_iter().collect(),
+            query: query.map(|()| ("q".to_owned(), "1".to_owned())).into_iter().collect(),
         },
     )
 }
@@ -135,7 +137,7 @@ fn protocol() -> impl Strategy<Value = Protocol> {
 }
 
 fn ports() -> impl Strategy<Value = Vec<(u16, u16)>> {
-    prop_oneof![3 => Just(Vec::new()), 2 => vec(select(&[(80, 80), (443, 443), (22, 443), (0, 65535), (444, 65535)][..]), 1..3)]
+    prop_oneof![3 => Just(Vec::new()), 1 => Just(vec![(80, 80)]), 2 => vec(select(&[(80, 80), (443, 443), (22, 443), (0, 65535), (444, 65535)][..]), 1..3)]
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -154,16 +156,30 @@ pub fn any_rule() -> impl Strategy<Value = Rule> {
         weighted(0.2, -10i64..10),
         weighted(0.2, Just(RouteName::new("side").unwrap())),
         weighted(0.2, Just(RecordType::Txt)),
+        select(&[TlsMode::AsNeeded, TlsMode::AsNeeded, TlsMode::Inspect, TlsMode::Passthrough][..]),
+        weighted(0.1, 0u64..9),
     );
     (what, how, more).prop_map(
         |(
             (from, to, names, protocol, mut ports),
             (http, process, action, enforcement, ech),
-            (expires, route, record),
+            (expires, route, record, tls, bound),
         )| {
             if protocol == Some(Protocol::Icmp) {
                 ports.clear();
             }
+            let max_body = bound.filter(|_| action != Action::Deny);
+            let tls = match tls {
+                TlsMode::Inspect if protocol.is_some_and(|own| own != Protocol::Tcp) => TlsMode::AsNeeded,
+                TlsMode::Passthrough if http.is_empty() && max_body.is_none() => tls,
+                TlsMode::Passthrough if protocol == Some(Protocol::Icmp) => TlsMode::AsNeeded,
+                // What passes TLS through has no condition on what is inside.
+                TlsMode::Passthrough => {
+                    ports = vec![(80, 80)];
+                    tls
+                }
+                TlsMode::AsNeeded | TlsMode::Inspect => tls,
+            };
             let process = process.map(|path| match path {
                 true => ProcessMatch::Executable("/usr/bin/git".to_owned()),
                 false => ProcessMatch::Digest("00".to_owned()),
@@ -174,6 +190,8 @@ pub fn any_rule() -> impl Strategy<Value = Rule> {
                 protocol,
                 ports,
                 http,
+                max_body,
+                tls,
                 process: process.into_iter().collect(),
                 enforcement,
                 ech: if ech { EchMode::Allow } else { EchMode::DenySuspect },
@@ -196,11 +214,14 @@ pub fn policy() -> impl Strategy<Value = (PolicySpec, Lists)> {
     (mode, any::<bool>(), rules, [group(), group(), group()], [list(), list()], behind).prop_map(
         |(mode, watch_default, (rules, priorities), groups, lists, (allowed_hosts, registries, additional_hosts))| {
             let side = RouteName::new("side").unwrap();
-            let rules = rules.into_iter().zip(priorities).map(|(rule, priority)| Rule {
+            let groups: BTreeMap<GroupName, Group> =
+                GROUPS.iter().map(|name| GroupName::new(name).unwrap()).zip(groups).collect();
+            let named = |(rule, priority): (Rule, i64)| Rule {
                 name: values::RuleName::new(&format!("r{priority}")).unwrap(),
                 priority,
-                ..rule
-            });
+                ..possible(rule, &groups)
+            };
+            let rules: Vec<Rule> = rules.into_iter().zip(priorities).map(named).collect();
             let pypi = ManagedHosts { toggle: "pypi".to_owned(), hosts: registries, ports: Vec::new() };
             let spec = PolicySpec {
                 mode,
@@ -213,14 +234,26 @@ pub fn policy() -> impl Strategy<Value = (PolicySpec, Lists)> {
                     ..ManagedPath::default()
                 },
                 routes: BTreeMap::from([(side, Route::default())]),
-                groups: GROUPS.iter().map(|name| GroupName::new(name).unwrap()).zip(groups).collect(),
-                rules: rules.collect(),
+                groups,
+                rules,
                 ..PolicySpec::default()
             };
             let feeds = FEEDS.iter().map(|path| (*path).to_owned()).zip(lists).collect();
             (spec, Lists { feeds, ..Lists::default() })
         },
     )
+}
+
+/// `tls: passthrough` can't go to URLs inside TLS.
+pub fn possible(rule: Rule, groups: &BTreeMap<GroupName, Group>) -> Rule {
+    let group = match &rule.to {
+        To::Any => None,
+        To::Group(name) => groups.get(name),
+        To::Inline(group) => Some(group),
+    };
+    let inside = group.is_some_and(|group| group.urls.iter().any(|url| url.tls));
+    let tls = if inside && rule.tls == TlsMode::Passthrough { TlsMode::AsNeeded } else { rule.tls };
+    Rule { tls, ..rule }
 }
 
 fn list() -> impl Strategy<Value = ListContent> {
@@ -273,12 +306,14 @@ pub fn known_name() -> impl Strategy<Value = NamedHost> {
     (select(NAMES), source).prop_map(|(text, source)| NamedHost { name: name(text), source })
 }
 
-fn known_http() -> impl Strategy<Value = HttpFacts> {
+pub fn http_facts() -> impl Strategy<Value = HttpFacts> {
     let headers = vec(select(&[("x-key", "1"), ("x-key", "2"), ("other", "1")][..]), 0..3);
-    (select(&["GET", "POST", "get"][..]), of(select(&["/", "/a/b", "/b"][..])), headers).prop_map(
-        |(method, path, headers)| HttpFacts {
+    let query = of(select(&["", "q=1", "q=2", "q=1&q=1", "Q=1", "q=1;x", "x&q=%31"][..]));
+    (select(&["GET", "POST", "get"][..]), of(select(&["/", "/a/b", "/b"][..])), query, headers).prop_map(
+        |(method, path, query, headers)| HttpFacts {
             method: method.to_owned(),
             path: path.map(str::to_owned),
+            query: query.map(str::to_owned),
             headers: headers.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         },
     )
@@ -301,7 +336,7 @@ pub fn flow(pending: bool) -> impl Strategy<Value = Flow> {
         address,
         fact(known_name(), pending),
         fact(tls, pending),
-        fact(known_http(), pending),
+        fact(http_facts(), pending),
         fact(known_process(), pending),
     )
         .prop_map(|((protocol, port), address, name, tls, http, process)| Flow {

@@ -7,9 +7,10 @@ use policy::{
     EchState, Fact, Facts, Guard, HostName, HostPattern, HttpFacts, Missing, Protocol,
     address::{SpecialRange, canonical, judged_addresses, special},
     http_path::PathGlob,
+    http_query::{self, Parameter},
     model::{
-        Action, EchMode, From, Group, HttpMatch, Lists, Mode, PolicySpec, ProcessMatch, Rule, RuleEnforcement, To,
-        UrlPattern,
+        Action, EchMode, From, Group, HttpMatch, Lists, Mode, PolicySpec, ProcessMatch, Rule, RuleEnforcement, TlsMode,
+        To, UrlPattern,
     },
 };
 use values::Labels;
@@ -196,25 +197,37 @@ impl Flow<'_> {
         if verdict == "denied" && !allow && ask.is_none() {
             return watched.unwrap_or(decided);
         }
-        if let Some((.., missing)) = maybe.iter().find(|(.., missing)| *missing != Missing::Address) {
+        let inside = |missing: Missing| missing == Missing::Http && self.is_tls();
+        let cheap = |missing: Missing| missing != Missing::Address && !inside(missing);
+        if let Some((.., missing)) = maybe.iter().find(|(.., missing)| cheap(*missing)) {
             return Answer::Needs(*missing);
         }
         if let Some(needs) = watched {
             return needs;
         }
+        // The flow is opened last of all, and not where a rule before decides that a person is asked.
+        let opens = maybe.iter().find(|(.., missing)| inside(*missing)).map(|(index, ..)| *index);
+        let opened = |asked: Option<usize>, decided: Answer| match opens {
+            Some(opens) if asked.is_none_or(|asked| opens <= asked) => Answer::Needs(Missing::Http),
+            Some(_) | None => decided,
+        };
         match (self.address, &self.facts.name) {
-            (Fact::Known(_) | Fact::Absent, _) => decided,
+            (Fact::Known(_) | Fact::Absent, _) => opened(None, decided),
             (Fact::Pending, Fact::Pending) => Answer::Needs(Missing::Name),
-            (Fact::Pending, Fact::Known(_)) if !allow && verdict == "asked" => decided,
+            (Fact::Pending, Fact::Known(_)) if !allow && verdict == "asked" => opened(ask, decided),
             (Fact::Pending, Fact::Known(_)) if !allow && verdict == "denied" => {
-                Answer::Decided("asked", rules[ask.unwrap()].name.to_string())
+                opened(ask, Answer::Decided("asked", rules[ask.unwrap()].name.to_string()))
             }
             (Fact::Pending, _) => Answer::Needs(Missing::Address),
         }
     }
 
+    fn is_tls(&self) -> bool {
+        self.facts.tls.known().is_some()
+    }
+
     fn ech_suspect(&self) -> bool {
-        self.facts.tls.known().is_some_and(|tls| tls.ech == EchState::Suspect)
+        self.facts.http.known().is_none() && self.facts.tls.known().is_some_and(|tls| tls.ech == EchState::Suspect)
     }
 
     fn effect(&self, rule: &Rule) -> (&'static str, String) {
@@ -343,13 +356,20 @@ impl Flow<'_> {
         if url.port != self.facts.port || self.facts.protocol != Protocol::Tcp || !url.host.matches(host) {
             return Match::No;
         }
-        if url.tls {
-            let hidden = rule.enforcement == RuleEnforcement::Watch && self.facts.tls.known().is_some();
-            return if hidden { Match::Hidden } else { Match::No };
-        }
-        match &self.facts.http {
+        let watches = rule.enforcement == RuleEnforcement::Watch;
+        // What is not known to be the scheme's is not what the URL means.
+        let read = match (&self.facts.tls, &self.facts.http) {
+            (Fact::Absent, _) if url.tls => return Match::No,
+            (Fact::Known(_), _) if !url.tls => return Match::No,
+            (Fact::Pending, Fact::Known(_)) if url.tls => &Fact::Absent,
+            (_, http) => http,
+        };
+        match read {
+            Fact::Pending if watches && self.is_tls() => Match::Hidden,
             Fact::Pending => Match::Maybe(Missing::Http),
-            Fact::Absent => Match::No,
+            Fact::Absent if !url.tls => Match::No,
+            Fact::Absent if watches => Match::Hidden,
+            Fact::Absent => yes(rule.action == Action::Deny),
             Fact::Known(HttpFacts { path: None, .. }) if rule.action == Action::Deny => Match::Yes,
             Fact::Known(HttpFacts { path: None, .. }) => Match::No,
             Fact::Known(HttpFacts { path: Some(path), .. }) if PathGlob::parse(&url.path).unwrap().matches(path) => {
@@ -369,14 +389,26 @@ impl Flow<'_> {
                 ProcessMatch::Digest(digest) => Some(digest) == process.digest.as_ref(),
             })),
         };
-        let request = match &self.facts.http {
-            _ if rule.http.is_empty() => Match::Yes,
-            Fact::Pending => Match::Maybe(Missing::Http),
-            Fact::Absent if rule.enforcement == RuleEnforcement::Watch && self.facts.tls.known().is_some() => {
-                Match::Hidden
+        let denies = rule.action == Action::Deny;
+        let needs = !rule.http.is_empty()
+            || rule.max_body.is_some()
+            || rule.max_response.is_some()
+            || (rule.tls == TlsMode::Inspect && !denies);
+        let plain_alone = !rule.ports.is_empty() && rule.ports.iter().all(|range| *range == (80, 80));
+        let looks_inside = match rule.tls {
+            TlsMode::Inspect => true,
+            TlsMode::AsNeeded => !plain_alone,
+            TlsMode::Passthrough => false,
+        };
+        let request = match (&self.facts.http, self.is_tls()) {
+            _ if !needs => Match::Yes,
+            (_, true) if !looks_inside => yes(denies),
+            (Fact::Known(http), _) => {
+                yes(rule.http.is_empty() || rule.http.iter().any(|one| request_matches(one, http, rule.action)))
             }
-            Fact::Absent => Match::No,
-            Fact::Known(http) => yes(rule.http.iter().any(|one| request_matches(one, http, rule.action))),
+            (Fact::Pending | Fact::Absent, true) if rule.enforcement == RuleEnforcement::Watch => Match::Hidden,
+            (Fact::Pending, _) => Match::Maybe(Missing::Http),
+            (Fact::Absent, tls) => yes(tls && denies),
         };
         let both = [process, request];
         if both.contains(&Match::No) {
@@ -452,5 +484,12 @@ fn request_matches(one: &HttpMatch, http: &HttpFacts, action: Action) -> bool {
             http.headers.iter().filter(|(field, _)| field == name).map(|(_, is)| is == value).collect();
         if action == Action::Deny { sent.contains(&true) } else { !sent.is_empty() && !sent.contains(&false) }
     });
-    method && path && headers
+    let query = one.query.iter().all(|(name, value)| {
+        match http_query::parameter(http.query.as_deref().unwrap_or_default(), name) {
+            Parameter::Missing => false,
+            Parameter::Once(sent) => sent == *value,
+            Parameter::Ambiguous => action == Action::Deny,
+        }
+    });
+    method && path && headers && query
 }

@@ -4,6 +4,8 @@
 
 /// A network namespace of a test's own.
 pub mod namespace;
+/// TLS of both sides.
+pub mod tls;
 
 use std::{
     io::{Read, Write},

@@ -31,8 +31,6 @@ pub(super) struct Use<'r> {
     pub(super) number: Option<u32>,
     /// Whether it denies: then it may cover what it likes.
     pub(super) denies: bool,
-    /// Whether it is enforced: then it can't look into TLS.
-    pub(super) enforced: bool,
 }
 
 /// A group's sets: its own, then those of its lists.
@@ -54,8 +52,8 @@ pub(super) struct Destinations<'a> {
     groups: HashMap<&'a GroupName, Option<Sets>, RandomState>,
     /// The set of each list, by where its content lies.
     list_sets: HashMap<*const ListContent, u32, RandomState>,
-    /// Named groups that were checked for what does not deny, and for what is enforced.
-    checked: HashSet<(&'a GroupName, bool, bool), RandomState>,
+    /// Named groups that were checked for what denies, and for what does not.
+    checked: HashSet<(&'a GroupName, bool), RandomState>,
 }
 
 impl<'a> Destinations<'a> {
@@ -144,7 +142,7 @@ impl<'a> Destinations<'a> {
 
     /// The destination of a pseudo-rule.
     pub(super) fn hosts(&mut self, hosts: &[HostPattern], number: u32, errors: &mut Vec<CompileError>) -> Destination {
-        let used = Use { rule: None, number: Some(number), denies: false, enforced: true };
+        let used = Use { rule: None, number: Some(number), denies: false };
         check_patterns(self.spec.mode, hosts, None, used, errors);
         let set = self.new_set();
         for pattern in hosts {
@@ -177,7 +175,7 @@ impl<'a> Destinations<'a> {
             }
             return None;
         };
-        if self.checked.insert((name, used.denies, used.enforced)) {
+        if self.checked.insert((name, used.denies)) {
             self.check(group, Some(name), used, errors);
         }
         if let Some(sets) = self.groups.get(name) {
@@ -303,11 +301,6 @@ impl<'a> Destinations<'a> {
         let tag = group.service_tag.as_ref().and_then(|tag| self.lists.service_tags.get(tag));
         for list in feed.into_iter().chain(tag) {
             check_patterns(mode, &list.hosts, name, used, errors);
-        }
-        let inspected = group.urls.iter().find(|url| url.tls).filter(|_| used.enforced);
-        if let (Some(url), Some(rule)) = (inspected, used.rule) {
-            let what = format!("url https://{}{}", url.host, url.path);
-            errors.push(CompileError::NeedsInspection { rule: rule.clone(), group: name.cloned(), what });
         }
     }
 }

@@ -1,0 +1,141 @@
+//! Bodies that stop when their request is cut.
+
+use std::{
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use super::{
+    connection::Connection,
+    under_way::{Side, UnderWay},
+    upstream::Line,
+};
+
+type Polled = Poll<Option<Result<Frame<Bytes>, io::Error>>>;
+
+fn broken(error: hyper::Error) -> io::Error {
+    io::Error::other(error)
+}
+
+fn cut() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "cut by a new policy")
+}
+
+/// A request's body, on its way to the server.
+pub(super) struct Upload {
+    inner: Option<Incoming>,
+    under_way: Rc<UnderWay>,
+}
+
+impl Upload {
+    pub(super) fn new(inner: Incoming, under_way: Rc<UnderWay>) -> Self {
+        Self { inner: Some(inner), under_way }
+    }
+
+    /// None.
+    pub(super) fn empty(under_way: Rc<UnderWay>) -> Self {
+        Self { inner: None, under_way }
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+        if self.under_way.poll_cut(Side::Up, cx).is_ready() {
+            return Poll::Ready(Some(Err(cut())));
+        }
+        match &mut self.inner {
+            Some(inner) => Pin::new(inner).poll_frame(cx).map_err(broken),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+/// What a client is answered.
+pub(super) enum Answer {
+    /// Ours, whole.
+    Own(Option<Bytes>),
+    /// A server's.
+    Server(Box<Download>),
+}
+
+/// A response's body, on its way to the client.
+pub(super) struct Download {
+    inner: Incoming,
+    under_way: Rc<UnderWay>,
+    connection: Rc<Connection>,
+    /// The server's connection, free again behind the last byte.
+    line: Option<Line>,
+}
+
+impl Download {
+    pub(super) fn new(inner: Incoming, under_way: Rc<UnderWay>, connection: Rc<Connection>, line: Line) -> Self {
+        Self { inner, under_way, connection, line: Some(line) }
+    }
+
+    fn free_line(&mut self) {
+        if let Some(line) = self.line.take() {
+            self.connection.lines.give_back(line);
+        }
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        if self.inner.is_end_stream() {
+            self.free_line();
+        }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+        let download = match &mut *self {
+            Answer::Own(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Answer::Server(download) => download,
+        };
+        if download.under_way.poll_cut(Side::Down, cx).is_ready() {
+            download.connection.cut_by_policy();
+            return Poll::Ready(Some(Err(cut())));
+        }
+        let polled = Pin::new(&mut download.inner).poll_frame(cx).map_err(broken);
+        match &polled {
+            Poll::Ready(None) => download.free_line(),
+            Poll::Ready(Some(Err(_))) => download.connection.cut_under_response(),
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Answer::Own(bytes) => bytes.is_none(),
+            Answer::Server(download) => download.inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Answer::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Answer::Server(download) => download.inner.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! TLS that is opened: every request inside is judged, recorded and sent on by itself.
+//!
+//! ```text
+//! opening:  ClientHello ──> leaf for its server name ──> HTTP/1.1 (strict reads it first) or HTTP/2
+//! request:  head ─> judge ─> ask, record ─> upstream (verified TLS) ─> forward ─> bodies both ways
+//! ```
+//! A flow comes here only where a rule looks at the request; nothing was sent for it yet, and nothing is until one of
+//! its requests is permitted and recorded. `request::forward` alone sends one, and uses up its `policy::Permit` and
+//! `audit_log::Recorded`.
+
+/// Bodies that stop when their request is cut.
+mod body;
+/// One client's connection.
+mod connection;
+/// Heads of requests and responses as they go on.
+mod head;
+/// Streams that know when they last moved, and how much.
+mod link;
+/// The handshake with the client.
+mod opening;
+/// One request.
+mod request;
+/// HTTP/1.1 of the client, read strictly before the library sees it.
+mod strict;
+/// Requests under way, and what a new policy makes of them.
+mod under_way;
+/// Connections to servers.
+mod upstream;
+/// What becomes of a WebSocket's handshake.
+mod websocket;
+
+pub(crate) use opening::{openable, serve};
+pub(crate) use under_way::{Inspected, go_over};
+pub(crate) use upstream::Inspector;

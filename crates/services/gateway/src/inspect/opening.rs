@@ -1,0 +1,197 @@
+//! The handshake with the client, and its connection until the end.
+
+use std::{convert::Infallible, rc::Rc, sync::Arc, time::SystemTime};
+
+use audit_event::EndedBy;
+use certificates::Protocols;
+use http::Request;
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use policy::{Decision, Guard, Layer, Target, Verdict};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use wire::client_hello::ClientHello;
+
+use super::{
+    connection::{Connection, LocalTasks},
+    head,
+    link::{ClientStream, Link},
+    request,
+    strict::{Heads, Strict},
+    upstream::report,
+};
+use crate::{
+    flow::Flow,
+    readings::Readings,
+    record::{self, Said},
+    shared::Shared,
+    socket::Socket,
+    worker::Worker,
+};
+
+/// The most header fields of a request.
+const FIELDS: usize = 256;
+/// The most streams of one client at a time.
+const STREAMS: u32 = 128;
+/// How many streams may be reset before they were taken up, and for our own errors (CVE-2023-44487).
+const RESETS: usize = 32;
+/// How much of a stream, and of a connection, a client may send ahead of the server.
+const STREAM_WINDOW: u32 = 512 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// How much of a body waits in memory.
+const BUFFER: usize = 128 * 1024;
+
+/// What of a client's offer can be opened; nothing where it has no server name or speaks something else.
+pub(crate) fn openable(shared: &Shared, hello: &ClientHello) -> bool {
+    shared.inspector.is_some()
+        && hello.server_name.is_some()
+        && Protocols::of_offer(hello.alpn.iter().map(String::as_bytes)).is_some()
+}
+
+/// Opens a flow's TLS and serves the requests inside until the end.
+pub(crate) async fn serve(
+    worker: &Rc<Worker>,
+    stream: Socket,
+    bytes: Vec<u8>,
+    flow: Flow,
+    readings: Readings,
+    hello: &ClientHello,
+) {
+    let link = Link::new();
+    let mut flow = flow;
+    flow.seen.inspected = true;
+    let opened = match open(&worker.shared, stream, bytes, hello, &link).await {
+        Ok(opened) => opened,
+        Err(error) => return refused(&worker.shared, &flow, error).await,
+    };
+    let Some(host) = hello.server_name.clone() else { return };
+    let is_http1 = opened.get_ref().1.alpn_protocol() != Some(b"h2");
+    let connection = Rc::new(Connection::new(worker, flow, readings, host, is_http1, link));
+    let number = worker.inspected.add(&connection);
+    let (by, error) = live(&connection, opened, is_http1).await;
+    worker.inspected.remove(number);
+    if let Some(event) = connection.end(by, error) {
+        worker.record_now(event).await;
+    }
+}
+
+/// The handshake.
+async fn open(
+    shared: &Shared,
+    stream: Socket,
+    bytes: Vec<u8>,
+    hello: &ClientHello,
+    link: &Arc<Link>,
+) -> Result<TlsStream<ClientStream>, String> {
+    let (Some(inspector), Some(name)) = (&shared.inspector, &hello.server_name) else {
+        return Err("this TLS can't be opened".to_owned());
+    };
+    let protocols = Protocols::of_offer(hello.alpn.iter().map(String::as_bytes)).unwrap_or(Protocols::Unnamed);
+    let target = Target::Name(name.clone());
+    let config = inspector.leaves.server_config(&target, protocols, SystemTime::now());
+    let config = config.map_err(|error| report(&error))?;
+    let stream = stream.into_stream().map_err(|error| report(&error))?;
+    let stream = ClientStream::new(bytes, stream, Arc::clone(link));
+    let accepting = TlsAcceptor::from(config).accept(stream);
+    match tokio::time::timeout(shared.settings.sniff_timeout, accepting).await {
+        Ok(Ok(opened)) => Ok(opened),
+        Ok(Err(error)) => {
+            let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+            Err(if tls.is_some_and(certificates::distrusts_us) {
+                format!(
+                    "the client does not trust the certificate of this run for {name} (it pins another, or has trust \
+                     of its own); a rule with `tls: passthrough` lets it through unopened"
+                )
+            } else {
+                format!("the TLS handshake with the client failed: {}", report(&error))
+            })
+        }
+        Err(_) => Err("the client did not finish its TLS handshake in time".to_owned()),
+    }
+}
+
+/// Records a flow whose TLS could not be opened.
+async fn refused(shared: &Shared, flow: &Flow, error: String) {
+    let decision = Decision::by_guard(Guard::Malformed, Layer::Tls, "its TLS could not be opened");
+    let said = Said { verdict: Some(Verdict::Denied.as_str()), reason: None, error: Some(error) };
+    let revision = shared.in_force().policy.revision();
+    if let Err(error) = record::decided(shared, flow, &decision, revision, said).await {
+        tracing::error!(%error, "a refusal could not be recorded");
+    }
+}
+
+/// Serves requests; who ended it, and why where that was no good end.
+async fn live(
+    connection: &Rc<Connection>,
+    opened: TlsStream<ClientStream>,
+    is_http1: bool,
+) -> (EndedBy, Option<String>) {
+    let settings = Arc::clone(&connection.worker.shared.settings);
+    let serving = async {
+        let served =
+            if is_http1 { serve_http1(connection, opened).await } else { serve_http2(connection, opened).await };
+        let tunnel = connection.tunnel.borrow_mut().take();
+        if let Some(tunnel) = tunnel {
+            // A tunnel that panicked is over as well.
+            let _ = tunnel.await;
+        }
+        served
+    };
+    let total = async {
+        match settings.total_timeout {
+            Some(total) => tokio::time::sleep(total).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        served = serving => match served {
+            _ if connection.was_cut() => (EndedBy::Server, None),
+            Ok(()) => (EndedBy::Finished, None),
+            Err(error) => (EndedBy::Client, Some(report(&error))),
+        },
+        () = connection.link.idle(settings.idle_timeout) => (EndedBy::Bound, None),
+        () = total => (EndedBy::Bound, None),
+    }
+}
+
+async fn serve_http1(connection: &Rc<Connection>, opened: TlsStream<ClientStream>) -> hyper::Result<()> {
+    let settings = &connection.worker.shared.settings;
+    let heads = Arc::new(Heads::default());
+    let strict = Strict::new(opened, Arc::clone(&heads), settings.sniff_limit, settings.sniff_timeout);
+    let service = service_fn(|request: Request<Incoming>| {
+        let (connection, head, heads) = (Rc::clone(connection), heads.next(), Arc::clone(&heads));
+        async move { Ok::<_, Infallible>(request::answer(connection, head, request, Some(heads)).await) }
+    });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.idle_timeout)
+        .max_headers(FIELDS)
+        .max_buf_size(BUFFER)
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(strict), service)
+        .with_upgrades()
+        .await
+}
+
+async fn serve_http2(connection: &Rc<Connection>, opened: TlsStream<ClientStream>) -> hyper::Result<()> {
+    let limit = connection.worker.shared.settings.sniff_limit;
+    let service = service_fn(|request: Request<Incoming>| {
+        let (connection, head) = (Rc::clone(connection), head::of_http2(&request, limit));
+        async move { Ok::<_, Infallible>(request::answer(connection, head, request, None).await) }
+    });
+    http2::Builder::new(LocalTasks)
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(limit).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(RESETS)
+        .max_local_error_reset_streams(RESETS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(BUFFER)
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(opened), service)
+        .await
+}

@@ -1,0 +1,320 @@
+//! One request inside opened TLS: judged, recorded, sent on, answered.
+
+use std::{cell::RefCell, rc::Rc, sync::Arc};
+
+use audit_log::Recorded;
+use http::{Request, Response, StatusCode};
+use hyper::{
+    body::{Body as _, Incoming},
+    upgrade::OnUpgrade,
+};
+use policy::{Decision, Guard, Layer, Permit};
+use wire::http_head::{Framing, RequestHead};
+
+use super::{
+    body::{Answer, Download, Upload},
+    connection::Connection,
+    head,
+    strict::{Heads, Read},
+    under_way::{Side, UnderWay},
+    upstream::{Destination, Line, ReachError, Sender, report},
+    websocket,
+};
+use crate::{
+    decide::{self, Limits},
+    establish::{self, Going, Refusal},
+    flow::{Flow, OpenFlow},
+    in_force::InForce,
+    readings,
+    refuse::{self, Status},
+    rejudge::{self, Look},
+};
+
+/// A request that may go on, and what is kept of it.
+struct Ready {
+    permit: Permit,
+    recorded: Recorded,
+    open: Box<OpenFlow>,
+    in_force: Arc<InForce>,
+    line: Line,
+}
+
+/// Why it does not.
+struct Refused {
+    refusal: Refusal,
+    /// The status of a denial.
+    status: Status,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, status: Status::Forbidden }
+    }
+}
+
+/// Answers one request.
+pub(super) async fn answer(
+    connection: Rc<Connection>,
+    head: Read,
+    request: Request<Incoming>,
+    heads: Option<Arc<Heads>>,
+) -> Response<Answer> {
+    let mut request = request;
+    let is_http1 = heads.is_some();
+    let host = connection.host.to_string();
+    let tunnel = match &head {
+        Ok(head) if head.websocket => heads.map(|heads| (heads, hyper::upgrade::on(&mut request))),
+        Ok(_) | Err(_) => None,
+    };
+    let waits = tunnel.as_ref().map(|(heads, _)| Arc::clone(heads));
+    let outcome = match prepare(&connection, head).await {
+        Ok((ready, head)) => forward(&connection, ready, &head, request.into_body(), tunnel).await,
+        Err(refused) => Err(refused),
+    };
+    match outcome {
+        Ok(response) => response,
+        Err(refused) => {
+            if let Some(heads) = waits {
+                heads.answer_upgrade(false);
+            }
+            told(refused, &host, is_http1)
+        }
+    }
+}
+
+/// What the client of a refused request is told.
+fn told(refused: Refused, host: &str, is_http1: bool) -> Response<Answer> {
+    let Refused { refusal, status } = refused;
+    let problem = match refusal {
+        Refusal::Denied(decision, revision) => refuse::denied(&decision, revision, status, host),
+        Refusal::Unreachable(status, error) => refuse::failed(status, &error),
+        Refusal::Unrecorded => {
+            refuse::failed(Status::Unavailable, "the gateway can't write its record, so nothing leaves")
+        }
+        Refusal::Gone => refuse::failed(Status::Unavailable, "the gateway could not take the request"),
+    };
+    head::problem(problem, is_http1)
+}
+
+/// Judges a request and finds a way to its server. Nothing of it was sent yet.
+async fn prepare(connection: &Rc<Connection>, head: Read) -> Result<(Ready, Box<RequestHead>), Refused> {
+    let shared = &connection.worker.shared;
+    let mut flow = connection.flow();
+    let head = match head {
+        Ok(head) => head,
+        Err((layer, reason)) => {
+            let refusal = establish::refuse_by_guard(shared, &mut flow, Guard::Malformed, layer, reason).await;
+            return Err(Refused { refusal, status: Status::BadRequest });
+        }
+    };
+    connection.see(&mut flow, &head);
+    if !connection.is_for(&head) {
+        let reason = format!("the TLS is for {}, the request for {}", connection.host, head.authority.host);
+        let refusal = establish::refuse_by_guard(shared, &mut flow, Guard::Binding, Layer::Http, reason).await;
+        return Err(Refused { refusal, status: Status::Misdirected });
+    }
+    let going = judge(connection, &mut flow, &head).await;
+    connection.keep_process(&flow);
+    Ok((reach(connection, flow, going?).await?, head))
+}
+
+async fn judge(connection: &Connection, flow: &mut Flow, head: &RequestHead) -> Result<Going, Refusal> {
+    let shared = &connection.worker.shared;
+    let judged = decide::judge(shared, flow, &connection.readings, Limits::default()).await;
+    let judged = judged
+        .unwrap_or_else(|| decide::denied(shared, Guard::Malformed, Layer::Http, "the policy came to no decision"));
+    // Here every request was opened to be judged, whatever the rule that decides looks at.
+    flow.judged_by_request = true;
+    let judged = readings::hold_to_request(shared, flow, head, judged);
+    establish::go(shared, flow, &connection.readings, judged).await
+}
+
+/// A connection to the server of a recorded request.
+async fn reach(connection: &Rc<Connection>, flow: Flow, going: Going) -> Result<Ready, Refusal> {
+    let shared = &connection.worker.shared;
+    let Going { permit, recorded, judged, approved } = going;
+    let open = establish::open_flow(shared, flow, &judged, approved, std::time::Instant::now());
+    let policy = &judged.in_force.policy;
+    let error = match (policy.route(judged.decision.route.as_ref()), &shared.inspector) {
+        (Some(route), Some(inspector)) => {
+            let to = Destination {
+                host: &connection.host,
+                route,
+                addresses: &judged.addresses,
+                port: connection.port,
+                protocols: connection.protocols,
+                timeout: shared.settings.connect_timeout,
+            };
+            let hold = |address| shared.names.hold(&connection.host, address);
+            match connection.lines.reach(inspector, &to, &connection.link, hold).await {
+                Ok(line) => {
+                    let mut open = open;
+                    open.facts.address = policy::Fact::Known(line.address);
+                    return Ok(Ready { permit, recorded, open, in_force: judged.in_force, line });
+                }
+                Err(error) => error,
+            }
+        }
+        (None, _) => ReachError::Own("the policy has no such route".to_owned()),
+        (_, None) => ReachError::Own("TLS is not opened here".to_owned()),
+    };
+    Err(establish::unreachable(shared, &open, error.status(), error.to_string()).await)
+}
+
+/// Sends a request on: the one place where one leaves. The permit and the record's proof are used up by it.
+///
+/// The policy that is in force now may be another than the one that decided. The check and the entry among those under
+/// way are one step of this thread, and a new policy goes over these, so that none slips between the two.
+async fn forward(
+    connection: &Rc<Connection>,
+    ready: Ready,
+    head: &RequestHead,
+    body: Incoming,
+    tunnel: Option<(Arc<Heads>, OnUpgrade)>,
+) -> Result<Response<Answer>, Refused> {
+    let Ready { permit, recorded, open, in_force, line } = ready;
+    let shared = &connection.worker.shared;
+    let open = Rc::new(RefCell::new(open));
+    let under_way = UnderWay::enter(&connection.worker, Rc::clone(&open), Arc::clone(&connection.link));
+    let current = shared.in_force();
+    if !Arc::ptr_eq(&in_force, &current)
+        && let Some(decision) = no_longer_allowed(&under_way, &current)
+    {
+        let mut flow = connection.flow();
+        connection.see(&mut flow, head);
+        let judged = decide::Judged { decision, addresses: decide::nowhere(), in_force: current, failed: None };
+        return Err(establish::refuse(shared, &mut flow, judged).await.into());
+    }
+    let http2 = matches!(line.sender, Sender::Http2(_));
+    let bare = has_no_effect(head) && body.is_end_stream();
+    let outgoing = head::outgoing(head, http2, Upload::new(body, Rc::clone(&under_way)));
+    let outgoing = match outgoing {
+        Ok(outgoing) => outgoing,
+        Err(error) => return Err(broken(connection, &open, format!("the request can't be written: {error}")).await),
+    };
+    let _used_up: (Permit, Recorded) = (permit, recorded);
+    connection.note_sent(&open);
+    let sent = match send(&under_way, outgoing, line).await {
+        Sent::Closed(unsent, line) if bare || unsent.is_some() => {
+            send_again(connection, &under_way, head, unsent, line).await
+        }
+        sent => sent,
+    };
+    let (response, line) = match sent {
+        Sent::Answered(response, line) => (response, line),
+        Sent::Cut => return Err(cut(&under_way)),
+        Sent::Closed(..) => {
+            let error = "upstream: the server closed its connection as the request came".to_owned();
+            return Err(broken(connection, &open, error).await);
+        }
+        Sent::Broken(error) => return Err(broken(connection, &open, error).await),
+    };
+    Ok(match tunnel {
+        Some((heads, client)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            websocket::relay(connection, under_way, response, client, &heads)
+        }
+        Some((heads, _)) => {
+            heads.answer_upgrade(false);
+            through(connection, under_way, response, line)
+        }
+        None => through(connection, under_way, response, line),
+    })
+}
+
+/// The decision that ends it under this policy, or `None` where it goes on.
+fn no_longer_allowed(under_way: &UnderWay, in_force: &InForce) -> Option<Decision> {
+    match under_way.look(in_force) {
+        Look::GoesOn => None,
+        Look::Cut(decision) => Some(decision),
+        Look::NeedsProcess => Some(rejudge::undecided()),
+    }
+}
+
+fn through(
+    connection: &Rc<Connection>,
+    under_way: Rc<UnderWay>,
+    response: Response<Incoming>,
+    line: Line,
+) -> Response<Answer> {
+    head::answer(response, |body| Answer::Server(Box::new(Download::new(body, under_way, Rc::clone(connection), line))))
+}
+
+/// What came of sending.
+enum Sent {
+    Answered(Response<Incoming>, Line),
+    /// The server closed the kept connection without an answer; the request, where nothing of it left.
+    Closed(Option<Request<Upload>>, Line),
+    Cut,
+    Broken(String),
+}
+
+async fn send(under_way: &UnderWay, outgoing: Request<Upload>, line: Line) -> Sent {
+    let mut line = line;
+    let sending = async {
+        match &mut line.sender {
+            Sender::Http1(sender) => sender.try_send_request(outgoing).await,
+            Sender::Http2(sender) => sender.try_send_request(outgoing).await,
+        }
+    };
+    let sent = tokio::select! {
+        biased;
+        () = std::future::poll_fn(|cx| under_way.poll_cut(Side::Head, cx)) => None,
+        sent = sending => Some(sent),
+    };
+    match sent {
+        None => Sent::Cut,
+        Some(Ok(response)) => Sent::Answered(response, line),
+        Some(Err(mut error)) => match error.take_message() {
+            Some(unsent) if line.used => Sent::Closed(Some(unsent), line),
+            None if line.used && error.error().is_incomplete_message() => Sent::Closed(None, line),
+            Some(_) | None => Sent::Broken(format!("upstream: {}", report(error.error()))),
+        },
+    }
+}
+
+/// Whether a request may be sent twice where nobody knows if the first was taken up (RFC 9110, 9.2.2).
+fn has_no_effect(head: &RequestHead) -> bool {
+    matches!(head.method.as_str(), "GET" | "HEAD" | "OPTIONS") && !head.websocket && head.framing == Framing::Empty
+}
+
+/// Sends a request on a new connection, in place of a kept one that the server closed.
+async fn send_again(
+    connection: &Connection,
+    under_way: &Rc<UnderWay>,
+    head: &RequestHead,
+    unsent: Option<Request<Upload>>,
+    line: Line,
+) -> Sent {
+    let was_http2 = matches!(line.sender, Sender::Http2(_));
+    let line = match connection.lines.again(connection, &line).await {
+        Ok(line) => line,
+        Err(error) => return Sent::Broken(error.to_string()),
+    };
+    let http2 = matches!(line.sender, Sender::Http2(_));
+    match unsent {
+        Some(unsent) if http2 == was_http2 => send(under_way, unsent, line).await,
+        Some(_) => Sent::Broken("upstream: the server speaks another protocol than before".to_owned()),
+        None => match head::outgoing(head, http2, Upload::empty(Rc::clone(under_way))) {
+            Ok(outgoing) => send(under_way, outgoing, line).await,
+            Err(error) => Sent::Broken(format!("the request can't be written: {error}")),
+        },
+    }
+}
+
+/// Cut by a new policy before its answer began.
+fn cut(under_way: &UnderWay) -> Refused {
+    match under_way.take_cut() {
+        Some((decision, revision)) => Refusal::Denied(Box::new(decision), revision).into(),
+        None => Refusal::Gone.into(),
+    }
+}
+
+/// The server did not answer.
+async fn broken(connection: &Connection, open: &RefCell<Box<OpenFlow>>, error: String) -> Refused {
+    let event = {
+        let open = open.borrow();
+        establish::unreachable_event(&connection.worker.shared, &open, &error)
+    };
+    connection.worker.record_now(event).await;
+    Refusal::Unreachable(Status::BadGateway, error).into()
+}

@@ -1,0 +1,201 @@
+//! Requests under way, and what a new policy makes of them.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::{Rc, Weak},
+    task::{Context, Poll, Waker},
+};
+
+use audit_event::{EndedBy, Event};
+use policy::{Decision, Fact, ProcessFacts, Step};
+use values::Revision;
+
+use super::{connection::Connection, link::Link};
+use crate::{
+    flow::OpenFlow,
+    in_force::InForce,
+    record::{self, End},
+    rejudge::{self, Look, Share},
+    worker::Worker,
+};
+
+/// The opened connections of one worker, and their requests.
+#[derive(Default)]
+pub(crate) struct Inspected {
+    connections: RefCell<HashMap<u64, Rc<Connection>>>,
+    requests: RefCell<HashMap<u64, Weak<UnderWay>>>,
+    next: Cell<u64>,
+}
+
+impl Inspected {
+    fn number(&self) -> u64 {
+        self.next.set(self.next.get() + 1);
+        self.next.get()
+    }
+
+    pub(super) fn add(&self, connection: &Rc<Connection>) -> u64 {
+        let number = self.number();
+        self.connections.borrow_mut().insert(number, Rc::clone(connection));
+        number
+    }
+
+    pub(super) fn remove(&self, number: u64) {
+        self.connections.borrow_mut().remove(&number);
+    }
+
+    /// The ends of what is open still, when the worker stops.
+    pub(crate) fn end_all(&self) -> Vec<Event> {
+        let connections: Vec<_> = self.connections.borrow_mut().drain().map(|(_, connection)| connection).collect();
+        connections.iter().filter_map(|connection| connection.end(EndedBy::Shutdown, None)).collect()
+    }
+
+    fn under_way(&self) -> Vec<Rc<UnderWay>> {
+        self.requests.borrow().values().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// Which side waits to hear of a cut.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Side {
+    /// The body of the request.
+    Up,
+    /// The body of the response.
+    Down,
+    /// Whoever waits for the response.
+    Head,
+}
+
+/// A request that was sent on, until both its bodies are through.
+pub(super) struct UnderWay {
+    worker: Rc<Worker>,
+    number: u64,
+    /// What is kept of it.
+    pub(super) open: Rc<RefCell<Box<OpenFlow>>>,
+    link: std::sync::Arc<Link>,
+    is_cut: Cell<bool>,
+    cut: RefCell<Option<(Decision, Revision)>>,
+    up: RefCell<Option<Waker>>,
+    down: RefCell<Option<Waker>>,
+    head: RefCell<Option<Waker>>,
+}
+
+impl UnderWay {
+    /// Enters it among those that a new policy goes over.
+    pub(super) fn enter(worker: &Rc<Worker>, open: Rc<RefCell<Box<OpenFlow>>>, link: std::sync::Arc<Link>) -> Rc<Self> {
+        let number = worker.inspected.number();
+        let under_way = Rc::new(Self {
+            worker: Rc::clone(worker),
+            number,
+            open,
+            link,
+            is_cut: Cell::new(false),
+            cut: RefCell::default(),
+            up: RefCell::default(),
+            down: RefCell::default(),
+            head: RefCell::default(),
+        });
+        worker.inspected.requests.borrow_mut().insert(number, Rc::downgrade(&under_way));
+        under_way
+    }
+
+    /// Ready when it was cut.
+    pub(super) fn poll_cut(&self, side: Side, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_cut.get() {
+            return Poll::Ready(());
+        }
+        let place = match side {
+            Side::Up => &self.up,
+            Side::Down => &self.down,
+            Side::Head => &self.head,
+        };
+        let mut place = place.borrow_mut();
+        if !place.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *place = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// What cut it.
+    pub(super) fn take_cut(&self) -> Option<(Decision, Revision)> {
+        self.cut.borrow_mut().take()
+    }
+
+    /// Stops both its bodies.
+    fn stop(&self, decision: Decision, revision: Revision) {
+        *self.cut.borrow_mut() = Some((decision, revision));
+        self.is_cut.set(true);
+        for place in [&self.up, &self.down, &self.head] {
+            if let Some(waker) = place.borrow_mut().take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// What this policy says of it now.
+    pub(super) fn look(&self, in_force: &InForce) -> Look {
+        rejudge::look_at(&mut self.open.borrow_mut(), in_force)
+    }
+
+    async fn look_with_process(&self, worker: &Worker, in_force: &InForce) -> Option<Decision> {
+        let ends = {
+            let open = self.open.borrow();
+            (open.client, open.server)
+        };
+        let found = match &worker.shared.processes {
+            Some(processes) => processes.find(ends.0, ends.1, true).await,
+            None => None,
+        };
+        let mut open = self.open.borrow_mut();
+        open.facts.process = match &found {
+            Some(process) => Fact::Known(ProcessFacts {
+                pid: process.pid,
+                executable: process.exe.clone(),
+                digest: process.digest.clone(),
+            }),
+            None => Fact::Absent,
+        };
+        match rejudge::judge(&mut open, in_force) {
+            Step::Decided(decision) if open.still_goes_on(&decision) => None,
+            Step::Decided(decision) => Some(decision),
+            Step::Needs(_) => Some(rejudge::undecided()),
+        }
+    }
+
+    fn cut(&self, decision: Decision, in_force: &InForce) -> Event {
+        let revision = in_force.policy.revision();
+        let cut = Some((revision, decision.rule.clone()));
+        let end = End { by: EndedBy::Policy, cut, bytes: self.link.moved(), error: None };
+        let event = record::ended(&self.open.borrow(), end);
+        self.stop(decision, revision);
+        event
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.worker.inspected.requests.borrow_mut().remove(&self.number);
+    }
+}
+
+/// Goes over the requests under way and cuts those that the policy now denies.
+pub(crate) async fn go_over(worker: &Rc<Worker>, in_force: &InForce, share: &mut Share, events: &mut Vec<Event>) {
+    let mut late = Vec::new();
+    for request in worker.inspected.under_way() {
+        share.rejudged += 1;
+        match request.look(in_force) {
+            Look::GoesOn => {}
+            Look::Cut(decision) => {
+                events.push(request.cut(decision, in_force));
+                share.cut += 1;
+            }
+            Look::NeedsProcess => late.push(request),
+        }
+    }
+    for request in late {
+        if let Some(decision) = request.look_with_process(worker, in_force).await {
+            events.push(request.cut(decision, in_force));
+            share.cut += 1;
+        }
+    }
+}
