@@ -3,6 +3,8 @@
 //! `policy-file` builds a [`PolicySpec`](crate::model::PolicySpec); [`crate::CompiledPolicy::compile`] makes it fast. What refers to
 //! another part (a rule to a group, a group to a feed) does so by name; compile refuses a dangling one.
 
+/// Secrets by name: where they come from, how they are attached, and what they are bound to.
+pub mod credential;
 /// Sets of sources or destinations, and the lists that they refer to.
 mod groups;
 /// Which rules look into TLS.
@@ -10,7 +12,7 @@ mod inspection;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use values::{GroupName, LabelSelector, RouteName, RuleName};
+use values::{CredentialName, GroupName, LabelSelector, RouteName, RuleName};
 
 use crate::{facts::Protocol, host_name::HostPattern};
 
@@ -164,6 +166,9 @@ pub struct Rule {
     pub ech: EchMode,
     /// The next hop, where not the mode's.
     pub route: Option<RouteName>,
+    /// The credential that is attached to what the rule allows. Such a rule matches only requests inside TLS that the
+    /// credential is bound to.
+    pub credential: Option<CredentialName>,
     /// Logging.
     pub log: LogMode,
     /// DNS record types beyond A, AAAA, CNAME, HTTPS and SVCB that the rule opens (MX, TXT, SRV).
@@ -195,6 +200,7 @@ impl Rule {
             tls: TlsMode::default(),
             ech: EchMode::default(),
             route: None,
+            credential: None,
             log: LogMode::default(),
             record_types: Vec::new(),
             note: None,
@@ -322,6 +328,8 @@ pub struct PolicySpec {
     pub managed_path: ManagedPath,
     /// Next hops by name.
     pub routes: BTreeMap<RouteName, Route>,
+    /// Credentials by name.
+    pub credentials: BTreeMap<CredentialName, credential::Credential>,
     /// Groups by name.
     pub groups: BTreeMap<GroupName, Group>,
     /// Rules in any order.

@@ -95,6 +95,10 @@ name_type!(
     /// The name of a next hop.
     RouteName
 );
+name_type!(
+    /// The name of a credential; never its value.
+    CredentialName
+);
 
 /// The number of a policy revision. Later revisions have larger numbers; the first is 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
