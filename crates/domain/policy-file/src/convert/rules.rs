@@ -86,6 +86,7 @@ impl<'f> Converter<'f> {
                 Some(wire::Ech::Deny) | None => EchMode::DenySuspect,
             },
             route: route?,
+            credential: None,
             log: match written.log {
                 Some(wire::Log::Start) => LogMode::Start,
                 Some(wire::Log::End) => LogMode::End,
