@@ -34,6 +34,8 @@ use crate::{
     model::{Lists, Mode, PolicySpec, Route, Rule},
 };
 
+/// What a credential is bound to, ready to be tried.
+pub(crate) mod binding;
 /// Checks a whole policy and fills the indexes.
 mod builder;
 /// Why a policy can't be compiled.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 use smallvec::SmallVec;
-use values::{RouteName, RuleName};
+use values::{CredentialName, RouteName, RuleName};
 
 use crate::guard::Guard;
 
@@ -122,18 +122,24 @@ pub type Reason = Cow<'static, str>;
 /// Proof that the policy allowed one flow. Only this crate can make one, and using it consumes it.
 ///
 /// ```compile_fail
-/// let forged = policy::Permit { _made_by_policy: () };
+/// let forged = policy::Permit { credential: None, _made_by_policy: () };
 /// ```
 #[derive(Debug)]
 #[must_use = "a permit that is not used forwards nothing"]
 pub struct Permit {
+    credential: Option<CredentialName>,
     _made_by_policy: (),
 }
 
 impl Permit {
     /// For the judge of this crate alone.
-    pub(crate) fn grant() -> Self {
-        Self { _made_by_policy: () }
+    pub(crate) fn grant(credential: Option<CredentialName>) -> Self {
+        Self { credential, _made_by_policy: () }
+    }
+
+    /// The credential that this one request may carry: nothing else lets a secret be attached.
+    pub fn credential(&self) -> Option<&CredentialName> {
+        self.credential.as_ref()
     }
 }
 
@@ -154,6 +160,8 @@ pub struct Decision {
     pub would: SmallVec<[Would; 1]>,
     /// The next hop; `None` is direct.
     pub route: Option<RouteName>,
+    /// The credential that the request carries once it is let through; none where it is denied.
+    pub credential: Option<CredentialName>,
     /// What lets the flow go on: present exactly when the verdict is allowed and an address was judged.
     /// Without an address (offline tests of a policy) there is a verdict but nothing to forward.
     /// Take it with [`Option::take`].
@@ -173,7 +181,7 @@ impl Decision {
             return None;
         }
         self.approvable = false;
-        Some(Permit::grant())
+        Some(Permit::grant(self.credential.clone()))
     }
 
     /// The denial by a guard: for what the caller finds before the policy can judge
@@ -187,6 +195,7 @@ impl Decision {
             reason: reason.into(),
             would: SmallVec::new(),
             route: None,
+            credential: None,
             permit: None,
             approvable: false,
         }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::Serialize;
 use smallvec::{SmallVec, smallvec};
-use values::{RouteName, RuleName};
+use values::{CredentialName, RouteName, RuleName};
 
 use crate::{
     address,
@@ -91,6 +91,8 @@ pub enum Conclusion {
         would: Vec<Would>,
         /// The next hop; none is direct.
         route: Option<RouteName>,
+        /// The credential that the request would carry.
+        credential: Option<CredentialName>,
     },
     /// Not without this fact.
     Needs {
@@ -109,6 +111,7 @@ impl From<&Decision> for Conclusion {
             reason: decision.reason.clone().into_owned(),
             would: decision.would.to_vec(),
             route: decision.route.clone(),
+            credential: decision.credential.clone(),
         }
     }
 }

@@ -211,6 +211,29 @@ impl HostPattern {
         }
     }
 
+    /// The names that both patterns cover; none where there are none.
+    pub fn meet(&self, other: &HostPattern) -> Option<HostPattern> {
+        match (self, other) {
+            (HostPattern::Any, all) | (all, HostPattern::Any) => Some(all.clone()),
+            (HostPattern::Exact(name), all) | (all, HostPattern::Exact(name)) => {
+                all.matches(name).then(|| HostPattern::Exact(name.clone()))
+            }
+            (
+                HostPattern::Subnames(one) | HostPattern::Domain(one),
+                HostPattern::Subnames(two) | HostPattern::Domain(two),
+            ) => {
+                let domains = matches!((self, other), (HostPattern::Domain(_), HostPattern::Domain(_)));
+                if one == two {
+                    Some(if domains { self.clone() } else { HostPattern::Subnames(one.clone()) })
+                } else if is_subname(one, two) {
+                    Some(self.clone())
+                } else {
+                    is_subname(two, one).then(|| other.clone())
+                }
+            }
+        }
+    }
+
     /// The name that the pattern is built on; none for `*`.
     pub fn name(&self) -> Option<&HostName> {
         match self {

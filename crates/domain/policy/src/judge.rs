@@ -29,7 +29,7 @@ pub(crate) mod trial;
 /// From the rules that match, or may, to what is decided.
 mod weigh;
 
-pub(crate) use trial::{Case, Trial, WhyNot};
+pub(crate) use trial::{Case, Trial, Unbound, WhyNot};
 use weigh::Finding;
 pub(crate) use weigh::pending_marks;
 
@@ -164,6 +164,7 @@ impl CompiledPolicy {
             .collect();
         let mut enforcement = Enforcement::Enforce;
         let mut route = None;
+        let mut credential = None;
         let rule = match by {
             By::Guard(guard) => guard.rule_name(),
             By::Default => self.default_name.clone(),
@@ -178,12 +179,14 @@ impl CompiledPolicy {
             By::Rule(number) => match self.rules.get(number as usize) {
                 Some(rule) => {
                     route.clone_from(&rule.route);
+                    credential = rule.binding().map(|binding| binding.credential.clone());
                     rule.name.clone()
                 }
                 None => self.default_name.clone(),
             },
         };
         let judged = facts.address.known().is_some();
+        let credential = credential.filter(|_| verdict != Verdict::Denied);
         Decision {
             verdict,
             enforcement,
@@ -192,7 +195,8 @@ impl CompiledPolicy {
             reason: self.reason(facts, verdict, by, layer),
             would,
             route: if verdict == Verdict::Denied { None } else { route },
-            permit: (verdict == Verdict::Allowed && judged).then(Permit::grant),
+            permit: (verdict == Verdict::Allowed && judged).then(|| Permit::grant(credential.clone())),
+            credential,
             approvable: verdict == Verdict::Asked && judged,
         }
     }

@@ -203,6 +203,9 @@ impl CompiledPolicy {
         if !question.view.has_class(rule.class) || rule.is_expired(question.now) || !question.open.meets(ways) {
             return false;
         }
+        if !rule.may_attach(question.view.labels(), question.name) {
+            return false;
+        }
         // Every flow by these protocols, whatever else is true of it.
         let covers = marks.has(Marks::ANY.with(Marks::NAME)) && !rule.is_conditional();
         let written = !question.guarded || self.writes_name(rule, question.name);
@@ -312,7 +315,8 @@ impl CompiledPolicy {
         let guard = self.guard_over(address);
         let live = |number: u32| {
             self.rules.get(number as usize).filter(|rule| {
-                rule.action != Action::Deny && !rule.watch && view.has_class(rule.class) && !rule.is_expired(now)
+                let acts = rule.action != Action::Deny && !rule.watch && !rule.is_expired(now);
+                acts && view.has_class(rule.class) && rule.may_attach(view.labels(), name)
             })
         };
         let mut by_range = false;

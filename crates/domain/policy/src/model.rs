@@ -7,8 +7,12 @@
 pub mod credential;
 /// Sets of sources or destinations, and the lists that they refer to.
 mod groups;
+/// Header fields that no policy sets.
+pub mod header_fields;
 /// Which rules look into TLS.
 mod inspection;
+/// What a sandbox finds where cloud libraries look for a machine's identity.
+pub mod metadata_service;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -330,6 +334,8 @@ pub struct PolicySpec {
     pub routes: BTreeMap<RouteName, Route>,
     /// Credentials by name.
     pub credentials: BTreeMap<CredentialName, credential::Credential>,
+    /// What is answered in place of clouds' metadata services.
+    pub metadata_service: metadata_service::MetadataService,
     /// Groups by name.
     pub groups: BTreeMap<GroupName, Group>,
     /// Rules in any order.

@@ -37,7 +37,7 @@ fn with_rules(spec: &PolicySpec, rules: Vec<Rule>) -> PolicySpec {
 fn inserted(spec: &PolicySpec, new: Rule, before: i64) -> PolicySpec {
     let doubled = spec.rules.iter().map(|rule| Rule { priority: rule.priority * 2, ..rule.clone() });
     let name = values::RuleName::new("new").unwrap();
-    let new = Rule { name, priority: before * 2 - 1, ..possible(new, &spec.groups) };
+    let new = Rule { name, priority: before * 2 - 1, ..possible(new, spec) };
     with_rules(spec, doubled.chain([new]).collect())
 }
 

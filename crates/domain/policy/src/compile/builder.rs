@@ -3,14 +3,18 @@
 //! All errors are gathered, so that an author sees them at once. A policy with any error yields no
 //! indexes at all: the caller keeps the last good one.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use foldhash::fast::RandomState;
-use values::{GroupName, LabelSelector, RouteName, RuleName};
+use values::{CredentialName, GroupName, LabelSelector, RouteName, RuleName};
 
 use crate::{
     compile::{
         CompileError, SetRules,
+        binding::Binding,
         error::PortProblem,
         names::{LEAD_LIMIT, NameIndex},
         ranges::RangeIndex,
@@ -22,6 +26,8 @@ use crate::{
     model::{Action, From, HttpMatch, Lists, ManagedHosts, Mode, PolicySpec, Rule, RuleEnforcement},
 };
 
+/// Credentials and the rules that attach them.
+mod credentials;
 /// What a destination is made of.
 mod destinations;
 /// Which names are inspected, and rules that could not be.
@@ -53,6 +59,7 @@ struct Builder<'a> {
     errors: Vec<CompileError>,
     rules: Vec<CompiledRule>,
     destinations: Destinations<'a>,
+    bindings: BTreeMap<&'a CredentialName, Arc<Binding>>,
     classes: Vec<Vec<LabelSelector>>,
     group_classes: HashMap<&'a GroupName, u32, RandomState>,
     label_classes: HashMap<&'a LabelSelector, u32, RandomState>,
@@ -65,11 +72,13 @@ pub(super) fn build(spec: &PolicySpec, lists: &Lists) -> Result<Parts, Vec<Compi
         errors: Vec::new(),
         rules: Vec::with_capacity(spec.rules.len() + 8),
         destinations: Destinations::new(spec, lists),
+        bindings: BTreeMap::new(),
         classes: vec![vec![LabelSelector::default()]],
         group_classes: HashMap::default(),
         label_classes: HashMap::default(),
     };
     builder.check_mode();
+    builder.add_credentials();
     let by_name = builder.index_rule_names();
     for place in builder.order() {
         if let Some(rule) = spec.rules.get(place) {
@@ -167,6 +176,7 @@ impl<'a> Builder<'a> {
         }
         let class = self.class(rule);
         let requests = self.requests(rule);
+        let binding = self.binding(rule);
         let number = self.rules.len() as u32;
         let used = Use {
             rule: Some(&rule.name),
@@ -178,7 +188,7 @@ impl<'a> Builder<'a> {
             return;
         }
         let mode_route = self.mode_route();
-        self.rules.push(CompiledRule::from_written(rule, place, (class, destination), requests, mode_route));
+        self.rules.push(CompiledRule::from_written(rule, place, (class, destination), (requests, binding), mode_route));
     }
 
     fn mode_route(&self) -> Option<RouteName> {

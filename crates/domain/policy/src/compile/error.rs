@@ -1,8 +1,12 @@
 //! Why a policy can't be compiled: all reasons at once, each with the part it is about.
 
-use values::{GroupName, RouteName, RuleName};
+use values::{CredentialName, GroupName, RouteName, RuleName};
 
-use crate::{host_name::HostPattern, http_path::PathGlobError};
+use crate::{
+    host_name::HostPattern,
+    http_path::PathGlobError,
+    model::credential::{CredentialMisuse, CredentialProblem},
+};
 
 /// One reason. [`CompileError::rule`] and [`CompileError::group`] say where to point.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -160,6 +164,32 @@ pub enum CompileError {
         /// The rule.
         rule: RuleName,
     },
+    /// A rule attaches a credential that is not there.
+    #[error("rule {rule} attaches credential {credential}, which is not defined")]
+    UnknownCredential {
+        /// The rule.
+        rule: RuleName,
+        /// The credential.
+        credential: CredentialName,
+    },
+    /// A rule attaches a credential that it can't.
+    #[error("rule {rule} can't attach credential {credential}: {problem}")]
+    CredentialMisuse {
+        /// The rule.
+        rule: RuleName,
+        /// The credential.
+        credential: CredentialName,
+        /// Why.
+        problem: CredentialMisuse,
+    },
+    /// A credential that is wrong in itself.
+    #[error("credential {credential}: {problem}")]
+    Credential {
+        /// The credential.
+        credential: CredentialName,
+        /// What is wrong.
+        problem: CredentialProblem,
+    },
     /// More than the index can number.
     #[error("the policy is too large: more than {limit} {what}")]
     TooLarge {
@@ -204,12 +234,15 @@ impl CompileError {
             | CompileError::PathGlob { rule, .. }
             | CompileError::PassthroughUnread { rule, .. }
             | CompileError::InspectedProtocol { rule }
-            | CompileError::BoundedDenial { rule } => Some(rule),
+            | CompileError::BoundedDenial { rule }
+            | CompileError::UnknownCredential { rule, .. }
+            | CompileError::CredentialMisuse { rule, .. } => Some(rule),
             CompileError::PublicSuffix { rule, .. }
             | CompileError::AnyHost { rule, .. }
             | CompileError::UnknownRoute { rule, .. } => rule.as_ref(),
             CompileError::RouteMissing
             | CompileError::RouteOutsideRouted { .. }
+            | CompileError::Credential { .. }
             | CompileError::TooLarge { .. }
             | CompileError::Toggle { .. } => None,
         }
@@ -238,6 +271,9 @@ impl CompileError {
             | CompileError::IcmpPorts { .. }
             | CompileError::InspectedProtocol { .. }
             | CompileError::BoundedDenial { .. }
+            | CompileError::UnknownCredential { .. }
+            | CompileError::CredentialMisuse { .. }
+            | CompileError::Credential { .. }
             | CompileError::TooLarge { .. }
             | CompileError::Toggle { .. } => None,
         }

@@ -1,10 +1,14 @@
 //! One rule, ready to be tried: what it refers to by name is a number here.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
-use values::{RouteName, RuleName};
+use values::{Labels, RouteName, RuleName};
 
 use crate::{
+    compile::binding::Binding,
     facts::{HttpFacts, Protocol},
+    host_name::HostName,
     http_path::PathGlob,
     http_query::{self, Parameter},
     model::{Action, EchMode, ProcessMatch, Rule, RuleEnforcement},
@@ -53,6 +57,8 @@ pub(crate) struct Rare {
     /// Whether the request is looked for inside TLS too.
     pub(crate) opens_tls: bool,
     pub(crate) processes: Vec<ProcessMatch>,
+    /// The credential that it attaches, and to what.
+    pub(crate) binding: Option<Arc<Binding>>,
     /// When the rule ends; never on a rule that denies.
     pub(crate) expires: Option<Timestamp>,
 }
@@ -77,7 +83,7 @@ impl CompiledRule {
         rule: &Rule,
         place: u32,
         (class, destination): (u32, Destination),
-        requests: Vec<RequestMatch>,
+        (requests, binding): (Vec<RequestMatch>, Option<Arc<Binding>>),
         mode_route: Option<RouteName>,
     ) -> Self {
         let rare = Rare {
@@ -85,6 +91,7 @@ impl CompiledRule {
             requests,
             opens_tls: rule.opens_tls(),
             processes: rule.process.clone(),
+            binding,
             expires: rule.expires.filter(|_| rule.action != Action::Deny),
         };
         let plain = rare.ports.is_empty() && rare.requests.is_empty() && rare.processes.is_empty();
@@ -179,6 +186,16 @@ impl CompiledRule {
     /// What few rules have, where it has any.
     pub(crate) fn rare(&self) -> Option<&Rare> {
         self.rare.as_deref()
+    }
+
+    /// The credential that it attaches, and to what.
+    pub(crate) fn binding(&self) -> Option<&Arc<Binding>> {
+        self.rare.as_ref().and_then(|rare| rare.binding.as_ref())
+    }
+
+    /// Whether what it attaches may go to this name from a sandbox with these labels; true where it attaches nothing.
+    pub(crate) fn may_attach(&self, labels: &Labels, name: &HostName) -> bool {
+        self.binding().is_none_or(|binding| binding.covers_sandbox(labels) && binding.covers_host(name))
     }
 
     /// When it ends.

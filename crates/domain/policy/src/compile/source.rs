@@ -47,6 +47,11 @@ impl Source {
 }
 
 impl SourceView {
+    /// The sandbox's labels.
+    pub(crate) fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
     /// Whether the view was made by this policy.
     pub(crate) fn is_of(&self, policy: u64) -> bool {
         self.policy == policy

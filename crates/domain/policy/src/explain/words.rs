@@ -6,9 +6,9 @@ use crate::{
     compile::{CompiledPolicy, rules::CompiledRule},
     decision::{Layer, Missing},
     explain::{Outcome, Tried},
-    facts::{Fact, Protocol},
+    facts::{Fact, HttpFacts, Protocol},
     guard::Guard,
-    judge::{Case, Trial, WhyNot},
+    judge::{Case, Trial, Unbound, WhyNot},
     model::{Action, Mode, Rule},
 };
 
@@ -129,7 +129,29 @@ fn why_not(rule: &CompiledRule, why: WhyNot, case: &Case<'_>) -> String {
             Fact::Known(_) => "the request does not meet its conditions".to_owned(),
             Fact::Pending | Fact::Absent => "there is no request that can be read".to_owned(),
         },
+        WhyNot::Unbound(unbound) => not_bound(rule, unbound, case),
     }
+}
+
+fn not_bound(rule: &CompiledRule, unbound: Unbound, case: &Case<'_>) -> String {
+    let name = rule.binding().map(|binding| binding.credential.to_string()).unwrap_or_default();
+    let what = match unbound {
+        Unbound::Sandbox => "this sandbox".to_owned(),
+        Unbound::Host => destination(case),
+        Unbound::Plain => return format!("credential {name} is attached only to requests inside TLS"),
+        Unbound::Request => match case.facts.http.known() {
+            Some(request) => request_line(request),
+            None => "this request".to_owned(),
+        },
+    };
+    format!("credential {name} is not bound to {what}")
+}
+
+/// Method and path, with what a terminal would act on as escapes.
+fn request_line(request: &HttpFacts) -> String {
+    let path =
+        request.path.as_ref().map_or_else(|| "an ambiguous path".to_owned(), |path| path.escape_debug().to_string());
+    format!("{} {path}", request.method.escape_debug())
 }
 
 /// The destination as far as it is known.

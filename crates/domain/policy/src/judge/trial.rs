@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use crate::{
     compile::{
         CompiledPolicy, SourceView,
+        binding::Binding,
         rules::{CompiledRule, Rare},
     },
     decision::{Layer, Missing},
@@ -89,6 +90,18 @@ pub(crate) enum WhyNot {
     Guarded(Guard),
     Process,
     Request,
+    /// The rule's credential is not bound to it.
+    Unbound(Unbound),
+}
+
+/// What of a flow a credential is not bound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unbound {
+    Sandbox,
+    Host,
+    /// It is not inside TLS, or nobody could look there.
+    Plain,
+    Request,
 }
 
 impl CompiledPolicy {
@@ -117,6 +130,16 @@ impl CompiledPolicy {
             && !self.names_guarded(rule, marks, case)
         {
             return Trial::No(WhyNot::Guarded(guard));
+        }
+        // Where the destination itself is pending, that is found out first.
+        let pending = match reached {
+            Trial::Maybe(Missing::Name) => true,
+            Trial::Maybe(Missing::Address) => case.name().is_none(),
+            Trial::Maybe(Missing::Http | Missing::Process) | Trial::Yes(_) | Trial::Hidden | Trial::No(_) => false,
+        };
+        let unbound = rule.binding().filter(|_| !pending).and_then(|binding| unbound(binding, case));
+        if let Some(unbound) = unbound {
+            return Trial::No(WhyNot::Unbound(unbound));
         }
         match reached {
             Trial::Yes(layer) => closer_look(rule, layer, case),
@@ -175,11 +198,39 @@ fn reach(rule: &CompiledRule, marks: Marks, case: &Case<'_>) -> Trial {
     }
 }
 
+/// What is known of the flow already that the credential is not bound to.
+fn unbound(binding: &Binding, case: &Case<'_>) -> Option<Unbound> {
+    if !binding.covers_sandbox(case.view.labels()) {
+        return Some(Unbound::Sandbox);
+    }
+    let host = match &case.facts.name {
+        Fact::Known(named) => binding.covers_host(&named.name),
+        Fact::Pending => true,
+        Fact::Absent => false,
+    };
+    if !host {
+        return Some(Unbound::Host);
+    }
+    match (&case.facts.tls, &case.facts.http) {
+        (Fact::Absent, _) => Some(Unbound::Plain),
+        // A request that was read where TLS is not known to be was not read inside it.
+        (Fact::Pending, Fact::Known(_) | Fact::Absent) => Some(Unbound::Plain),
+        (Fact::Pending, Fact::Pending) | (Fact::Known(_), _) => None,
+    }
+}
+
 /// The conditions beyond source and destination. What fails for sure comes before what is missing.
 fn closer_look(rule: &CompiledRule, layer: Layer, case: &Case<'_>) -> Trial {
     let Some(rare) = rule.rare() else { return Trial::Yes(layer) };
     let process = process(&rare.processes, case);
     let request = request(rule, rare, layer, case);
+    if rare.binding.is_some()
+        && case.name_pending()
+        && !matches!((process, request), (Trial::No(_), _) | (_, Trial::No(_)))
+    {
+        // Which host a credential goes to is known before anything else is looked at.
+        return Trial::Maybe(Missing::Name);
+    }
     match (process, request) {
         (Trial::No(_), _) => process,
         (_, Trial::No(_)) => request,
@@ -216,7 +267,10 @@ fn request(rule: &CompiledRule, rare: &Rare, layer: Layer, case: &Case<'_>) -> T
     match &case.facts.http {
         _ if case.is_tls() && !rare.opens_tls => unread,
         Fact::Known(http) if rare.requests.iter().any(|condition| condition.matches(http, rule.action)) => {
-            Trial::Yes(Layer::Http)
+            match &rare.binding {
+                Some(binding) if !binding.covers_request(http) => Trial::No(WhyNot::Unbound(Unbound::Request)),
+                Some(_) | None => Trial::Yes(Layer::Http),
+            }
         }
         Fact::Known(_) => Trial::No(WhyNot::Request),
         Fact::Pending | Fact::Absent if case.is_tls() && rule.watch => Trial::Hidden,

@@ -218,6 +218,8 @@ impl CompiledPolicy {
                 weighing.notes.push((number, would));
             }
             Trial::Hidden => weighing.notes.push((number, WouldVerdict::Unknown)),
+            // What a guard denies waits for no name, as in `look_closer`.
+            Trial::Maybe(Missing::Name) if case.guard().is_some() => {}
             // Nobody is asked about a name for the sake of a watched rule.
             Trial::Maybe(Missing::Address) if case.name().is_some() => {
                 weighing.notes.push((number, WouldVerdict::Unknown));

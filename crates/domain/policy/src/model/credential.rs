@@ -1,10 +1,15 @@
 //! Credentials as written: where a secret comes from, how it is attached, and what it is bound to. No value is in here.
 
+/// What makes a credential, or a rule that names one, impossible.
+mod check;
+
 use std::{collections::BTreeMap, path::PathBuf};
 
 use values::LabelSelector;
 
-use crate::host_name::HostPattern;
+use crate::{host_name::HostPattern, http_path};
+
+pub use check::{CredentialMisuse, CredentialProblem};
 
 /// One credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +126,18 @@ pub struct Field {
     pub path: String,
     /// Where.
     pub place: Place,
+}
+
+/// The segment of a [`Field`]'s path that stands for the placeholder.
+const PLACEHOLDER: &str = "{placeholder}";
+
+impl Field {
+    /// Whether there is a request with this path: one in normal form, with the placeholder where it is to be.
+    pub(crate) fn is_possible(&self) -> bool {
+        let segments = self.path.split('/').filter(|segment| *segment == PLACEHOLDER).count();
+        let wanted = usize::from(self.place == Place::Path);
+        segments == wanted && http_path::normalise(&self.path).as_deref() == Some(&*self.path)
+    }
 }
 
 /// Where in a request.

@@ -9,11 +9,12 @@ use crate::{
 const PLAIN_PORT: u16 = 80;
 
 impl Rule {
-    /// Whether the rule decides by the request alone: it has conditions on it or bounds it, or says `tls: inspect`.
-    /// A denial without conditions needs no request.
+    /// Whether the rule decides by the request alone: it has conditions on it or bounds it, attaches a credential, or
+    /// says `tls: inspect`. A denial without conditions needs no request.
     pub fn needs_request(&self) -> bool {
         let inspects = self.tls == TlsMode::Inspect && self.action != Action::Deny;
-        !self.http.is_empty() || self.max_body.is_some() || self.max_response.is_some() || inspects
+        let changes = self.max_body.is_some() || self.max_response.is_some() || self.credential.is_some();
+        !self.http.is_empty() || changes || inspects
     }
 
     /// Whether a request that the rule needs is looked for inside TLS too. Where it is not, TLS is to this rule a flow

@@ -7,6 +7,7 @@ use policy::{
     model::{
         Action, EchMode, Feed, FeedFormat, From, Group, HttpMatch, ListContent, Lists, ManagedHosts, ManagedPath, Mode,
         PolicySpec, ProcessMatch, RecordType, Route, Rule, RuleEnforcement, TlsMode, To, UrlPattern,
+        credential::{Attach, Bind, Credential, Source, Stored},
     },
 };
 use proptest::{
@@ -16,7 +17,7 @@ use proptest::{
     prop_oneof,
     sample::{select, subsequence},
 };
-use values::{GroupName, LabelSelector, Labels, RouteName};
+use values::{CredentialName, GroupName, LabelSelector, Labels, RouteName};
 
 use super::{OWN, name, now, rule};
 
@@ -60,6 +61,7 @@ const PATTERNS: &[&str] =
     &["a.test", "*.a.test", "b.a.test", "*.b.a.test", "z.test", "*.example", "y.example", "metadata.google.internal"];
 const FEEDS: &[&str] = &["one", "two"];
 const GROUPS: &[&str] = &["first", "second", "third"];
+const CREDENTIALS: &[&str] = &["key", "token"];
 
 fn pattern() -> impl Strategy<Value = HostPattern> {
     select(PATTERNS).prop_map(|text| HostPattern::parse(text).unwrap())
@@ -158,12 +160,13 @@ pub fn any_rule() -> impl Strategy<Value = Rule> {
         weighted(0.2, Just(RecordType::Txt)),
         select(&[TlsMode::AsNeeded, TlsMode::AsNeeded, TlsMode::Inspect, TlsMode::Passthrough][..]),
         weighted(0.1, 0u64..9),
+        weighted(0.3, select(CREDENTIALS)),
     );
     (what, how, more).prop_map(
         |(
             (from, to, names, protocol, mut ports),
             (http, process, action, enforcement, ech),
-            (expires, route, record, tls, bound),
+            (expires, route, record, tls, bound, credential),
         )| {
             if protocol == Some(Protocol::Icmp) {
                 ports.clear();
@@ -196,12 +199,30 @@ pub fn any_rule() -> impl Strategy<Value = Rule> {
                 enforcement,
                 ech: if ech { EchMode::Allow } else { EchMode::DenySuspect },
                 route,
+                credential: credential.map(|name| CredentialName::new(name).unwrap()),
                 record_types: record.into_iter().collect(),
                 expires: expires.map(|seconds| now() + jiff::SignedDuration::from_secs(seconds)),
                 ..rule("unnamed", 0, action, to)
             }
         },
     )
+}
+
+/// What a credential may be bound to.
+pub fn bind() -> impl Strategy<Value = Bind> {
+    let hosts = vec(pattern(), 1..3);
+    let methods = subsequence(vec!["GET", "POST"], 0..=1);
+    let paths = subsequence(vec!["/a/**", "/b"], 0..=1);
+    (hosts, methods, paths, weighted(0.3, selector())).prop_map(|(hosts, methods, paths, sandboxes)| Bind {
+        hosts,
+        methods: methods.into_iter().map(str::to_owned).collect(),
+        paths: paths.into_iter().map(str::to_owned).collect(),
+        sandboxes,
+    })
+}
+
+fn credential(bind: Bind) -> Credential {
+    Credential { source: Source::Stored(Stored::Env("TOKEN".to_owned())), attach: Attach::Bearer, bind, expose: None }
 }
 
 /// A policy whose rules stand in any order of priority, with lists for its feeds.
@@ -211,15 +232,25 @@ pub fn policy() -> impl Strategy<Value = (PolicySpec, Lists)> {
         .prop_map(|rules| (rules.len(), rules))
         .prop_flat_map(|(count, rules)| (Just(rules), Just((0..count as i64).collect::<Vec<_>>()).prop_shuffle()));
     let behind = (vec(pattern(), 0..2), vec(pattern(), 0..2), vec(pattern(), 0..2));
-    (mode, any::<bool>(), rules, [group(), group(), group()], [list(), list()], behind).prop_map(
-        |(mode, watch_default, (rules, priorities), groups, lists, (allowed_hosts, registries, additional_hosts))| {
+    let parts = ([group(), group(), group()], [bind(), bind()], [list(), list()]);
+    (mode, any::<bool>(), rules, parts, behind).prop_map(
+        |(
+            mode,
+            watch_default,
+            (rules, priorities),
+            (groups, binds, lists),
+            (allowed_hosts, registries, additional_hosts),
+        )| {
             let side = RouteName::new("side").unwrap();
             let groups: BTreeMap<GroupName, Group> =
                 GROUPS.iter().map(|name| GroupName::new(name).unwrap()).zip(groups).collect();
+            let credentials = CREDENTIALS.iter().map(|name| CredentialName::new(name).unwrap());
+            let credentials = credentials.zip(binds.map(credential)).collect();
+            let parts = PolicySpec { groups, credentials, ..PolicySpec::default() };
             let named = |(rule, priority): (Rule, i64)| Rule {
                 name: values::RuleName::new(&format!("r{priority}")).unwrap(),
                 priority,
-                ..possible(rule, &groups)
+                ..possible(rule, &parts)
             };
             let rules: Vec<Rule> = rules.into_iter().zip(priorities).map(named).collect();
             let pypi = ManagedHosts { toggle: "pypi".to_owned(), hosts: registries, ports: Vec::new() };
@@ -234,9 +265,8 @@ pub fn policy() -> impl Strategy<Value = (PolicySpec, Lists)> {
                     ..ManagedPath::default()
                 },
                 routes: BTreeMap::from([(side, Route::default())]),
-                groups,
                 rules,
-                ..PolicySpec::default()
+                ..parts
             };
             let feeds = FEEDS.iter().map(|path| (*path).to_owned()).zip(lists).collect();
             (spec, Lists { feeds, ..Lists::default() })
@@ -244,16 +274,19 @@ pub fn policy() -> impl Strategy<Value = (PolicySpec, Lists)> {
     )
 }
 
-/// `tls: passthrough` can't go to URLs inside TLS.
-pub fn possible(rule: Rule, groups: &BTreeMap<GroupName, Group>) -> Rule {
+/// `tls: passthrough` can't go to URLs inside TLS, and a credential not to what it is not bound to.
+pub fn possible(rule: Rule, spec: &PolicySpec) -> Rule {
     let group = match &rule.to {
         To::Any => None,
-        To::Group(name) => groups.get(name),
+        To::Group(name) => spec.groups.get(name),
         To::Inline(group) => Some(group),
     };
     let inside = group.is_some_and(|group| group.urls.iter().any(|url| url.tls));
     let tls = if inside && rule.tls == TlsMode::Passthrough { TlsMode::AsNeeded } else { rule.tls };
-    Rule { tls, ..rule }
+    let rule = Rule { tls, ..rule };
+    let fits = |name: &CredentialName| spec.credential_misuse(&rule, &spec.credentials[name]).is_none();
+    let credential = rule.credential.clone().filter(fits);
+    Rule { credential, ..rule }
 }
 
 fn list() -> impl Strategy<Value = ListContent> {

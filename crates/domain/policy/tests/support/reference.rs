@@ -10,7 +10,7 @@ use policy::{
     http_query::{self, Parameter},
     model::{
         Action, EchMode, From, Group, HttpMatch, Lists, Mode, PolicySpec, ProcessMatch, Rule, RuleEnforcement, TlsMode,
-        To, UrlPattern,
+        To, UrlPattern, credential::Bind,
     },
 };
 use values::Labels;
@@ -270,6 +270,15 @@ impl Flow<'_> {
         if rule.action != Action::Deny && self.guarded() && !self.names_guarded(rule) {
             return vec![Match::No];
         }
+        if !self.may_attach(rule) {
+            // Where the destination itself is pending, that is found out first.
+            let nameless = self.facts.name.known().is_none();
+            outcomes.retain(|outcome| match outcome {
+                Match::Maybe(Missing::Name) => true,
+                Match::Maybe(Missing::Address) => nameless,
+                _ => false,
+            });
+        }
         if outcomes.contains(&Match::Yes) {
             return vec![self.closer(rule)];
         }
@@ -278,6 +287,26 @@ impl Flow<'_> {
         }
         outcomes.dedup();
         outcomes
+    }
+
+    fn bind<'r>(&'r self, rule: &Rule) -> Option<&'r Bind> {
+        rule.credential.as_ref().map(|name| &self.spec.credentials[name].bind)
+    }
+
+    /// Whether nothing that is known says that the rule's credential is not bound to the flow.
+    fn may_attach(&self, rule: &Rule) -> bool {
+        let Some(bind) = self.bind(rule) else { return true };
+        let host = match &self.facts.name {
+            Fact::Known(named) => bind.hosts.iter().any(|host| host.matches(&named.name)),
+            Fact::Pending => true,
+            Fact::Absent => false,
+        };
+        let inside = match self.facts.tls {
+            Fact::Known(_) => true,
+            Fact::Pending => self.facts.http == Fact::Pending,
+            Fact::Absent => false,
+        };
+        host && inside && bind.sandboxes.as_ref().is_none_or(|selector| selector.matches(self.labels))
     }
 
     fn from(&self, rule: &Rule) -> bool {
@@ -391,6 +420,7 @@ impl Flow<'_> {
         };
         let denies = rule.action == Action::Deny;
         let needs = !rule.http.is_empty()
+            || rule.credential.is_some()
             || rule.max_body.is_some()
             || rule.max_response.is_some()
             || (rule.tls == TlsMode::Inspect && !denies);
@@ -404,7 +434,13 @@ impl Flow<'_> {
             _ if !needs => Match::Yes,
             (_, true) if !looks_inside => yes(denies),
             (Fact::Known(http), _) => {
-                yes(rule.http.is_empty() || rule.http.iter().any(|one| request_matches(one, http, rule.action)))
+                let bound = self.bind(rule).is_none_or(|bind| {
+                    let entry =
+                        HttpMatch { methods: bind.methods.clone(), paths: bind.paths.clone(), ..HttpMatch::default() };
+                    request_matches(&entry, http, Action::Allow)
+                });
+                let own = rule.http.is_empty() || rule.http.iter().any(|one| request_matches(one, http, rule.action));
+                yes(bound && own)
             }
             (Fact::Pending | Fact::Absent, true) if rule.enforcement == RuleEnforcement::Watch => Match::Hidden,
             (Fact::Pending, _) => Match::Maybe(Missing::Http),
@@ -413,6 +449,9 @@ impl Flow<'_> {
         let both = [process, request];
         if both.contains(&Match::No) {
             return Match::No;
+        }
+        if rule.credential.is_some() && self.facts.name == Fact::Pending {
+            return Match::Maybe(Missing::Name);
         }
         *both
             .iter()

@@ -38,6 +38,9 @@ fn unread(spec: &PolicySpec, rule: &Rule) -> Option<CompileError> {
     }
     let what = if !rule.http.is_empty() {
         "`http`"
+    } else if rule.credential.is_some() {
+        // Said of the credential, which port 80 alone can't have either.
+        return None;
     } else if rule.max_body.is_some() {
         "`maxBody`"
     } else if rule.max_response.is_some() {
@@ -49,24 +52,37 @@ fn unread(spec: &PolicySpec, rule: &Rule) -> Option<CompileError> {
     rule.may_meet_tls().then(|| error(None, what.to_owned(), remedy))
 }
 
-/// The names at which TLS may be opened: those of every enforced rule that looks into it. `*` where such a rule covers
-/// destinations whatever their name.
+/// The names at which TLS may be opened: those of every enforced rule that looks into it, of one that attaches a
+/// credential only those that it is bound to. `*` where such a rule covers destinations whatever their name.
 pub(super) fn names(spec: &PolicySpec, lists: &Lists) -> Vec<HostPattern> {
     let mut names = BTreeSet::new();
     for rule in spec.inspecting_rules() {
-        names.extend(spec.inspected_urls(rule).map(|url| url.host.clone()));
-        if !spec.inspects_whole(rule) {
+        let bound = rule.credential.as_ref().and_then(|name| spec.credentials.get(name)).map(|found| &found.bind.hosts);
+        let Some(bound) = bound else {
+            names.extend(of_rule(spec, rule, lists));
             continue;
+        };
+        for own in of_rule(spec, rule, lists) {
+            names.extend(bound.iter().filter_map(|host| own.meet(host)));
         }
-        let Some(group) = spec.group_of(rule) else { return vec![HostPattern::Any] };
-        let feed = group.feed.as_ref().and_then(|feed| lists.feeds.get(&feed.path));
-        let tag = group.service_tag.as_ref().and_then(|tag| lists.service_tags.get(tag));
-        let listed = || feed.into_iter().chain(tag);
-        // A rule by address matches whatever name the client gives.
-        if !group.cidrs.is_empty() || listed().any(|list| !list.cidrs.is_empty()) {
-            return vec![HostPattern::Any];
-        }
-        names.extend(group.hosts.iter().chain(listed().flat_map(|list| &list.hosts)).cloned());
     }
     if names.contains(&HostPattern::Any) { vec![HostPattern::Any] } else { names.into_iter().collect() }
+}
+
+/// The names at which one rule looks into TLS.
+fn of_rule(spec: &PolicySpec, rule: &Rule, lists: &Lists) -> Vec<HostPattern> {
+    let mut names: Vec<HostPattern> = spec.inspected_urls(rule).map(|url| url.host.clone()).collect();
+    if !spec.inspects_whole(rule) {
+        return names;
+    }
+    let Some(group) = spec.group_of(rule) else { return vec![HostPattern::Any] };
+    let feed = group.feed.as_ref().and_then(|feed| lists.feeds.get(&feed.path));
+    let tag = group.service_tag.as_ref().and_then(|tag| lists.service_tags.get(tag));
+    let listed = || feed.into_iter().chain(tag);
+    // A rule by address matches whatever name the client gives.
+    if !group.cidrs.is_empty() || listed().any(|list| !list.cidrs.is_empty()) {
+        return vec![HostPattern::Any];
+    }
+    names.extend(group.hosts.iter().chain(listed().flat_map(|list| &list.hosts)).cloned());
+    names
 }

@@ -1,0 +1,35 @@
+//! Credentials and the rules that attach them.
+
+use std::sync::Arc;
+
+use crate::{
+    compile::{CompileError, binding::Binding, builder::Builder},
+    model::Rule,
+};
+
+impl<'a> Builder<'a> {
+    /// Checks every credential, and keeps what each is bound to.
+    pub(super) fn add_credentials(&mut self) {
+        for (name, credential) in &self.spec.credentials {
+            let problems = credential.problems().into_iter();
+            self.errors.extend(problems.map(|problem| CompileError::Credential { credential: name.clone(), problem }));
+            if let Some(binding) = Binding::new(name, &credential.bind) {
+                self.bindings.insert(name, Arc::new(binding));
+            }
+        }
+    }
+
+    /// What the rule's credential is bound to. Where that is not known there is an error, and no policy.
+    pub(super) fn binding(&mut self, rule: &'a Rule) -> Option<Arc<Binding>> {
+        let name = rule.credential.as_ref()?;
+        let (rule_name, credential) = (rule.name.clone(), name.clone());
+        let Some(found) = self.spec.credentials.get(name) else {
+            self.errors.push(CompileError::UnknownCredential { rule: rule_name, credential });
+            return None;
+        };
+        if let Some(problem) = self.spec.credential_misuse(rule, found) {
+            self.errors.push(CompileError::CredentialMisuse { rule: rule_name, credential, problem });
+        }
+        self.bindings.get(name).cloned()
+    }
+}
