@@ -1,4 +1,4 @@
-# packages.sh KIND: a package manager as people run it, with a registry of the lab; exit 0 where the package came.
+# packages.sh KIND [CARGO]: a package manager as people run it, with a registry of the lab; exit 0 where the package came.
 set -eu
 base=https://git.test/files
 folder=$PWD/packages-$CANARY
@@ -10,7 +10,7 @@ pip)
   /usr/bin/python3 -m pip install -q --disable-pip-version-check --index-url $base/simple --target there lab-thing
   grep -q 'from pip' there/lab_thing.py ;;
 npm)
-  npm install --cafile "$LAB_CA_FILE" --fetch-retries 0 --loglevel error --no-audit --no-fund --no-update-notifier --registry $base/npm/ lab-thing
+  npm install ${LAB_CA_FILE:+--cafile "$LAB_CA_FILE"} --fetch-retries 0 --loglevel error --no-audit --no-fund --no-update-notifier --registry $base/npm/ lab-thing
   grep -q 'from npm' node_modules/lab-thing/index.js ;;
 cargo)
   mkdir src
@@ -25,7 +25,7 @@ apt | apt-https)
   touch status
   options="-o Dir::State=$folder/state -o Dir::State::status=$folder/status -o Dir::Cache=$folder/cache"
   options="$options -o Dir::Etc::SourceList=$folder/sources.list -o Dir::Etc::SourceParts=- -o Dir::Etc::Parts=-"
-  options="$options -o APT::Sandbox::User= -o Acquire::https::CAInfo=$LAB_CA_FILE -o Acquire::Languages=none"
+  options="$options -o APT::Sandbox::User= ${LAB_CA_FILE:+-o Acquire::https::CAInfo=$LAB_CA_FILE} -o Acquire::Languages=none"
   apt-get -q $options update
   apt-get -q $options download lab-thing
   grep -q 'from apt' lab-thing_1.0.0_all.deb ;;
@@ -40,7 +40,7 @@ terraform)
   TF_CLI_CONFIG_FILE=$folder/terraform.rc CHECKPOINT_DISABLE=1 terraform init -input=false -no-color >/dev/null
   find .terraform -name 'terraform-provider-thing_v1.0.0' | grep -q . ;;
 kubectl)
-  kubectl --server https://git.test --certificate-authority "$LAB_CA_FILE" --token x get --raw /files/cluster/version | grep -q '"30"' ;;
+  kubectl --server https://git.test ${LAB_CA_FILE:+--certificate-authority "$LAB_CA_FILE"} --token x get --raw /files/cluster/version | grep -q '"30"' ;;
 *)
   echo "no such manager: $1" >&2
   exit 2 ;;

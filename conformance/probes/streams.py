@@ -1,4 +1,4 @@
-"""streams.py ACTION HOST PORT: exit 0 where the stream behaved.
+"""streams.py ACTION HOST PORT [--tls]: exit 0 where the stream behaved.
 
   echo         100 MB up and down at once through a plain echo service
   half-close   sends, ends its half, then gets everything back
@@ -13,6 +13,8 @@ import threading
 import time
 
 import net
+
+TLS = "--tls" in sys.argv
 
 
 def echo(host, port):
@@ -38,6 +40,11 @@ def half_close(host, port):
         raise OSError("bytes missing behind a half-close")
 
 
+def dial(host, port):
+    sock = net.dial(host, port)
+    return net.checked().wrap_socket(sock, server_hostname=host) if TLS else sock
+
+
 def get(sock, host, path="/"):
     sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
     answer = net.read_until(sock, b"\r\n\r\n")
@@ -51,7 +58,7 @@ def get(sock, host, path="/"):
 
 def many(host, port):
     def one(_):
-        sock = net.dial(host, port)
+        sock = dial(host, port)
         for _ in range(10):
             get(sock, host)
         sock.close()
@@ -61,7 +68,7 @@ def many(host, port):
 
 
 def upload(host, port):
-    sock = net.dial(host, port)
+    sock = dial(host, port)
     sock.settimeout(30)
     sock.sendall(f"POST /up HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n".encode())
     block = b"z" * 65536
@@ -73,14 +80,14 @@ def upload(host, port):
 
 
 def idle(host, port):
-    sock = net.dial(host, port)
+    sock = dial(host, port)
     get(sock, host)
     time.sleep(3)
     get(sock, host)
 
 
 def main(arguments):
-    action, host, port = arguments
+    action, host, port = arguments[:3]
     {"echo": echo, "half-close": half_close, "many": many, "upload": upload, "idle": idle}[action](host, port)
     sys.stdout.write("done\n")
 

@@ -1,4 +1,4 @@
-"""tcp.py HOST PORT[,PORT…] [TEXT]: dials, sends TEXT, reads what comes.
+"""tcp.py HOST PORT[,PORT…] [TEXT] [--tls NAME]: dials, sends TEXT (inside TLS to NAME), reads what comes.
 
 HOST `proxy` is the explicit proxy itself. In TEXT, `|` cuts: each part is sent on its own, after the answer to the
 one before. Exit 0 where any answer came.
@@ -7,12 +7,19 @@ import net
 
 
 def main(arguments):
+    name = None
+    if "--tls" in arguments:
+        at = arguments.index("--tls")
+        name = arguments[at + 1]
+        arguments = arguments[:at] + arguments[at + 2 :]
     host, ports, *rest = arguments
     parts = rest[0].split("|") if rest else [""]
     came = b""
     for port in ports.split(","):
         try:
             sock = net.proxy() if host == "proxy" else net.dial(host, port)
+            if name is not None:
+                sock = net.unchecked().wrap_socket(sock, server_hostname=name)
         except OSError as error:
             print(f"{port}: {error}")
             continue

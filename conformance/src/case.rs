@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
-use network_lab::{Reached, What};
 use serde::{Deserialize, Serialize};
+
+use crate::mark::Mark;
 
 /// One case.
 #[derive(Debug, Clone, Deserialize)]
@@ -16,6 +17,8 @@ pub(crate) struct Case {
     pub(crate) title: String,
     /// Where the class was seen.
     pub(crate) source: String,
+    /// What it does to a system around a language model, by OWASP's list.
+    pub(crate) owasp: Owasp,
     /// An attack, or what must simply work.
     #[serde(default)]
     pub(crate) kind: Option<Purpose>,
@@ -25,6 +28,9 @@ pub(crate) struct Case {
     /// Fills `{each}`; one run each.
     #[serde(default)]
     pub(crate) each: Vec<String>,
+    /// Another case, whose `each` and `unproven` it takes.
+    #[serde(default)]
+    pub(crate) each_of: Option<String>,
     /// The command: a script of `probes/` or a program.
     pub(crate) probe: Vec<String>,
     /// An attack got out where any of these was seen; a benign case needs all of them.
@@ -38,6 +44,12 @@ pub(crate) struct Case {
     /// Programs without which the case does not apply.
     #[serde(default)]
     pub(crate) needs: Vec<String>,
+    /// Under which of the settings' policies it runs; one run each.
+    #[serde(default = "plain_only")]
+    pub(crate) under: Vec<Family>,
+    /// What the record of its denial must say.
+    #[serde(default)]
+    pub(crate) says: Option<String>,
     /// Another policy than the settings': the case then runs in `limited` alone.
     #[serde(default)]
     pub(crate) policy: Option<String>,
@@ -76,6 +88,55 @@ pub(crate) enum Purpose {
     Attack,
     /// It must work.
     Benign,
+}
+
+/// The policies of a setting: the same list, with more done to what it lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Family {
+    /// TLS passes through.
+    Plain,
+    /// TLS is opened.
+    Inspected,
+    /// TLS is opened, and one host's requests carry a credential.
+    Credentials,
+}
+
+/// A class of the OWASP Top 10 for LLM applications, 2025.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Owasp {
+    /// Prompt injection.
+    #[serde(rename = "LLM01")]
+    PromptInjection,
+    /// Sensitive information disclosure.
+    #[serde(rename = "LLM02")]
+    Disclosure,
+    /// Supply chain.
+    #[serde(rename = "LLM03")]
+    SupplyChain,
+    /// Improper output handling.
+    #[serde(rename = "LLM05")]
+    OutputHandling,
+    /// Excessive agency.
+    #[serde(rename = "LLM06")]
+    Agency,
+    /// Unbounded consumption.
+    #[serde(rename = "LLM10")]
+    Consumption,
+}
+
+impl Owasp {
+    /// Its number in the list.
+    pub(crate) fn number(self) -> &'static str {
+        match self {
+            Owasp::PromptInjection => "LLM01",
+            Owasp::Disclosure => "LLM02",
+            Owasp::SupplyChain => "LLM03",
+            Owasp::OutputHandling => "LLM05",
+            Owasp::Agency => "LLM06",
+            Owasp::Consumption => "LLM10",
+        }
+    }
 }
 
 /// How a probe dials.
@@ -149,58 +210,16 @@ pub(crate) enum Recorded {
     None,
 }
 
-/// What proves that something arrived. All conditions that are given must hold.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Mark {
-    server: Option<String>,
-    address: Option<String>,
-    port: Option<u16>,
-    /// The address it came from.
-    peer: Option<String>,
-    what: Option<Kind>,
-    sni: Option<String>,
-    host: Option<String>,
-    method: Option<String>,
-    version: Option<String>,
-    /// A part of a request's target.
-    target: Option<String>,
-    /// A request has this field.
-    header: Option<String>,
-    /// The end of a name asked for in DNS.
-    query: Option<String>,
-    protocol: Option<u8>,
-    /// A connection over which bytes came: a connection alone carries nothing.
-    #[serde(default)]
-    bytes: bool,
-    /// The run's canary is in it.
-    #[serde(default)]
-    canary: bool,
-    /// Only from so many on.
-    #[serde(default = "one")]
-    pub(crate) at_least: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Kind {
-    Accepted,
-    Request,
-    Query,
-    Packet,
-    Carried,
-}
-
 fn direct_only() -> Vec<Via> {
     vec![Via::Direct]
 }
 
-fn half_a_minute() -> u64 {
-    30
+fn plain_only() -> Vec<Family> {
+    vec![Family::Plain]
 }
 
-fn one() -> usize {
-    1
+fn half_a_minute() -> u64 {
+    30
 }
 
 /// Every case of every file in a folder, in the files' order.
@@ -222,7 +241,22 @@ pub(crate) fn read_all(folder: &Path) -> Result<Vec<Case>> {
             cases.push(case);
         }
     }
+    take_from_others(&mut cases)?;
     Ok(cases)
+}
+
+/// Fills in what `each_of` refers to.
+fn take_from_others(cases: &mut [Case]) -> Result<()> {
+    let known: BTreeMap<String, (Vec<String>, Vec<String>)> =
+        cases.iter().map(|case| (case.id.clone(), (case.each.clone(), case.unproven.clone()))).collect();
+    for case in cases {
+        if let Some(other) = &case.each_of {
+            let (each, unproven) = known.get(other).with_context(|| format!("{}: no case {other}", case.id))?;
+            case.each.clone_from(each);
+            case.unproven.extend(unproven.iter().cloned());
+        }
+    }
+    Ok(())
 }
 
 impl Case {
@@ -246,84 +280,6 @@ impl Case {
             }),
             (Some(Expect::Each(each)), _) => each.get(&setting).copied(),
         }
-    }
-}
-
-impl Mark {
-    /// With the placeholders of one run filled in.
-    pub(crate) fn filled(&self, fill: impl Fn(&str) -> String) -> Mark {
-        let fill = |text: &Option<String>| text.as_deref().map(&fill);
-        Mark {
-            address: fill(&self.address),
-            peer: fill(&self.peer),
-            target: fill(&self.target),
-            query: fill(&self.query),
-            sni: fill(&self.sni),
-            host: fill(&self.host),
-            ..self.clone()
-        }
-    }
-
-    /// Whether this is it.
-    pub(crate) fn matches(&self, reached: &Reached, canary: &str) -> bool {
-        let same = |wanted: &Option<String>, have: Option<&str>| {
-            wanted.as_deref().is_none_or(|wanted| have.is_some_and(|have| have.eq_ignore_ascii_case(wanted)))
-        };
-        let address = reached.local.map(|local| local.ip());
-        same(&self.server, Some(&reached.server))
-            && self.address.as_deref().is_none_or(|wanted| address.is_some() && wanted.parse().ok() == address)
-            && self.port.is_none_or(|wanted| reached.port() == Some(wanted))
-            && self
-                .peer
-                .as_deref()
-                .is_none_or(|wanted| reached.peer.is_some_and(|peer| wanted.parse() == Ok(peer.ip().to_canonical())))
-            && (!self.canary || reached.holds(canary))
-            && (!self.bytes || matches!(reached.what, What::Carried { received: 1.., .. }))
-            && self.what_matches(&reached.what)
-    }
-
-    fn what_matches(&self, what: &What) -> bool {
-        let kind = match what {
-            What::Accepted => Some(Kind::Accepted),
-            What::Request { .. } => Some(Kind::Request),
-            What::Query { .. } => Some(Kind::Query),
-            What::Packet { .. } => Some(Kind::Packet),
-            What::Carried { .. } => Some(Kind::Carried),
-            What::Hello { .. } | What::Handshake | What::Datagram { .. } | What::Local { .. } => None,
-        };
-        let text = |wanted: &Option<String>, have: Option<&String>| {
-            wanted.as_ref().is_none_or(|wanted| have.is_some_and(|have| have.eq_ignore_ascii_case(wanted)))
-        };
-        let (mut sni, mut host, mut method, mut version, mut target) = (None, None, None, None, None);
-        let mut headers: &[(String, String)] = &[];
-        let mut query = None;
-        let mut protocol = None;
-        match what {
-            What::Hello { sni: said, .. } => sni = said.as_ref(),
-            What::Request { sni: said, version: spoken, method: used, target: asked, host: named, headers: sent } => {
-                (sni, host, method, version, target) =
-                    (said.as_ref(), named.as_ref(), Some(used), Some(spoken), Some(asked));
-                headers = sent;
-            }
-            What::Query { name, .. } => query = Some(name),
-            What::Packet { protocol: number, .. } => protocol = Some(*number),
-            What::Accepted | What::Handshake | What::Carried { .. } | What::Datagram { .. } | What::Local { .. } => {}
-        }
-        self.what.is_none_or(|wanted| kind == Some(wanted))
-            && text(&self.sni, sni)
-            && text(&self.host, host)
-            && text(&self.method, method)
-            && text(&self.version, version)
-            && self.target.as_ref().is_none_or(|wanted| target.is_some_and(|target| target.contains(wanted.as_str())))
-            && self
-                .header
-                .as_ref()
-                .is_none_or(|wanted| headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted)))
-            && self
-                .query
-                .as_ref()
-                .is_none_or(|wanted| query.is_some_and(|query| query.ends_with(&wanted.to_ascii_lowercase())))
-            && self.protocol.is_none_or(|wanted| protocol == Some(wanted))
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct Asked {
 impl Asked {
     /// Makes the pipe; whoever the probe runs as may write to it.
     pub(crate) fn new(places: &Places, instance: &Instance<'_>) -> Result<Self> {
-        let path = places.work.join(format!("ready-{}", instance.canary));
+        let path = places.work.join(format!("ready-{}", instance.words.canary));
         rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o666), 0)
             .with_context(|| format!("make the pipe {}", path.display()))?;
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
@@ -64,7 +64,7 @@ pub(crate) fn when_asked(
         Adapter::Cofferdam { .. } => act(action, adapter, lab, places)?,
         Adapter::None | Adapter::Squid | Adapter::Tinyproxy => "nothing".to_owned(),
     };
-    fs::write(places.work.join(format!("acted-{}", instance.canary)), &done).context("tell the probe")?;
+    fs::write(places.work.join(format!("acted-{}", instance.words.canary)), &done).context("tell the probe")?;
     Ok(done)
 }
 

@@ -6,7 +6,8 @@ use network_lab::{Lab, addresses};
 
 use crate::{
     adapter::Kind,
-    case::{Case, Mark, Purpose, Setting, Via},
+    case::{Case, Family, Purpose, Setting, Via},
+    mark::{Mark, Words},
 };
 
 /// One run.
@@ -20,8 +21,10 @@ pub(crate) struct Instance<'case> {
     pub(crate) each: Option<String>,
     /// In which setting.
     pub(crate) setting: Setting,
-    /// A word that only this run sends.
-    pub(crate) canary: String,
+    /// Under which of its policies.
+    pub(crate) family: Family,
+    /// What only this run sends.
+    pub(crate) words: Words,
     /// The command.
     pub(crate) command: Vec<String>,
     /// What proves it.
@@ -39,6 +42,15 @@ pub(crate) struct Places {
     pub(crate) state: PathBuf,
     /// The Python to use.
     pub(crate) python: PathBuf,
+}
+
+/// Whose certificates a probe meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// The servers' own.
+    Servers,
+    /// Those of the gateway, where its policy opens TLS.
+    Gateway,
 }
 
 impl<'case> Instance<'case> {
@@ -63,11 +75,15 @@ impl<'case> Instance<'case> {
         let each: Vec<Option<String>> =
             if case.each.is_empty() { vec![None] } else { case.each.iter().cloned().map(Some).collect() };
         let mut instances = Vec::new();
+        let ways = case.under.iter().flat_map(|family| ways.iter().map(move |via| (*family, *via)));
+        let ways: Vec<(Family, Via)> = ways.filter(|(family, _)| exists(case, *family, adapter)).collect();
         for each in &each {
-            for via in &ways {
+            for (family, via) in &ways {
                 *run += 1;
-                let canary = format!("canary{run:05}x");
-                let values = values(case, setting, lab, places, &canary);
+                let words =
+                    Words { canary: format!("canary{run:05}x"), secret: format!("s3cr3t{run:05}Qx8Lm2Vt9Kw4Zr") };
+                let mut values = values(lab, places, &words);
+                values.insert("policy", policy(case, *family, setting, places).display().to_string());
                 let inner = each.as_deref().map(|text| fill(text, &values));
                 let fill_all = |text: &str| {
                     let text = inner.as_deref().map_or_else(|| text.to_owned(), |each| text.replace("{each}", each));
@@ -76,11 +92,12 @@ impl<'case> Instance<'case> {
                 instances.push(Instance {
                     case,
                     via: *via,
+                    family: *family,
                     each: each.clone(),
                     setting,
                     command: command(case.probe.iter().map(|part| fill_all(part)).collect(), places),
                     marks: case.reaches.iter().map(|mark| mark.filled(fill_all)).collect(),
-                    canary,
+                    words,
                 });
             }
         }
@@ -98,24 +115,36 @@ impl<'case> Instance<'case> {
             let shown: String = each.escape_debug().take(60).collect();
             format!(" [{shown}]")
         });
-        format!("{}{via}{}", self.case.id, each.unwrap_or_default())
+        let family = match self.family {
+            Family::Plain => "",
+            Family::Inspected => " inspected",
+            Family::Credentials => " credentials",
+        };
+        format!("{}{family}{via}{}", self.case.id, each.unwrap_or_default())
     }
 
     /// The file of its policy.
     pub(crate) fn policy(&self, places: &Places) -> PathBuf {
-        policy(self.case, self.setting, places)
+        policy(self.case, self.family, self.setting, places)
     }
 
     /// What the probe finds in its environment, besides what the adapter adds.
-    pub(crate) fn environment(&self, places: &Places) -> Vec<(String, String)> {
+    ///
+    /// Where TLS is opened the sandbox is told by cofferdam whom to trust, and nothing else may.
+    pub(crate) fn environment(&self, places: &Places, trust: Trust) -> Vec<(String, String)> {
         let via = match self.via {
             Via::Direct => "direct",
             Via::Connect => "connect",
             Via::Socks => "socks",
         };
-        let mut environment = network_lab::Certificates::environment(&places.work.join("ca.pem"));
+        let mut environment = match (trust, self.family) {
+            (Trust::Servers, _) | (_, Family::Plain) => {
+                network_lab::Certificates::environment(&places.work.join("ca.pem"))
+            }
+            (Trust::Gateway, Family::Inspected | Family::Credentials) => Vec::new(),
+        };
         environment.push(("VIA".to_owned(), via.to_owned()));
-        environment.push(("CANARY".to_owned(), self.canary.clone()));
+        environment.push(("CANARY".to_owned(), self.words.canary.clone()));
         environment.push(("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()));
         // Nothing that git could ask for.
         environment.push(("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned()));
@@ -123,19 +152,35 @@ impl<'case> Instance<'case> {
     }
 }
 
-fn policy(case: &Case, setting: Setting, places: &Places) -> PathBuf {
-    let name = case.policy.as_deref().unwrap_or(match setting {
+/// What only ours does is asked of nobody else, but that its attacks work unhindered.
+fn exists(case: &Case, family: Family, adapter: Kind) -> bool {
+    match (adapter, family) {
+        (Kind::Cofferdam, _) | (_, Family::Plain) => true,
+        (Kind::None, Family::Inspected | Family::Credentials) => case.under.first() == Some(&family),
+        (Kind::Squid | Kind::Tinyproxy, Family::Inspected | Family::Credentials) => false,
+    }
+}
+
+fn policy(case: &Case, family: Family, setting: Setting, places: &Places) -> PathBuf {
+    let setting = match setting {
         Setting::Unrestricted => "unrestricted",
         Setting::Limited => "limited",
         Setting::Watched => "watched",
         Setting::Routed => "routed",
-    });
+    };
+    let name = match (&case.policy, family) {
+        (Some(name), _) => name.clone(),
+        (None, Family::Plain) => setting.to_owned(),
+        (None, Family::Inspected) => format!("inspected-{setting}"),
+        (None, Family::Credentials) => format!("credentials-{setting}"),
+    };
     places.policies.join(format!("{name}.yaml"))
 }
 
-fn values(case: &Case, setting: Setting, lab: &Lab, places: &Places, canary: &str) -> BTreeMap<&'static str, String> {
+fn values(lab: &Lab, places: &Places, words: &Words) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
-        ("canary", canary.to_owned()),
+        ("canary", words.canary.clone()),
+        ("secret", words.secret.clone()),
         ("allowed", addresses::ALLOWED.to_owned()),
         ("denied", addresses::DENIED.to_owned()),
         ("cdn", addresses::CDN.to_owned()),
@@ -147,7 +192,6 @@ fn values(case: &Case, setting: Setting, lab: &Lab, places: &Places, canary: &st
         ("python", places.python.display().to_string()),
         ("work", places.work.display().to_string()),
         ("folder", lab.folder().display().to_string()),
-        ("policy", policy(case, setting, places).display().to_string()),
     ])
 }
 

@@ -19,6 +19,10 @@ mod change;
 mod crosscheck;
 /// One run of one case, with everything filled in.
 mod instance;
+/// What proves that something arrived.
+mod mark;
+/// A secret that must be nowhere.
+mod secret;
 /// What came of a run, and whether that is good.
 mod outcome;
 /// What our own record says of a run.

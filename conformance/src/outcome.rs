@@ -77,6 +77,14 @@ impl Verdict {
         }
     }
 
+    /// The same, unless a secret came to where it must not be.
+    pub(crate) fn unless_leaked(self, leak: Option<String>) -> Self {
+        match leak {
+            Some(where_to) => Self::new(Outcome::Escaped, false, where_to),
+            None => self,
+        }
+    }
+
     /// Judges a run.
     pub(crate) fn judge(instance: &Instance<'_>, evidence: &Evidence<'_>) -> Self {
         let code = evidence.output.status.and_then(|status| status.code());
@@ -93,7 +101,7 @@ impl Verdict {
 
 fn attack(instance: &Instance<'_>, evidence: &Evidence<'_>) -> Verdict {
     let seen = instance.marks.iter().find(|mark| {
-        evidence.reached.iter().filter(|reached| mark.matches(reached, &instance.canary)).count() >= mark.at_least
+        evidence.reached.iter().filter(|reached| mark.matches(reached, &instance.words)).count() >= mark.at_least
     });
     let denial_needed = instance.case.record == Recorded::Denied;
     match (evidence.adapter, seen) {
@@ -109,6 +117,9 @@ fn attack(instance: &Instance<'_>, evidence: &Evidence<'_>) -> Verdict {
             (Expected::Held, Some(mark)) => Verdict::new(Outcome::Escaped, false, format!("reached {mark:?}")),
             (Expected::Held, None) if denial_needed && evidence.record.denied == 0 => {
                 Verdict::new(Outcome::Unrecorded, false, "held, but no denial is recorded")
+            }
+            (Expected::Held, None) if !evidence.record.says(instance.case.says.as_deref()) => {
+                Verdict::new(Outcome::Unrecorded, false, "held, but the record does not say why as it should")
             }
             (Expected::Held, None) => Verdict::new(Outcome::Held, true, ""),
             (Expected::Passes | Expected::Watched, None) => {
@@ -132,7 +143,7 @@ fn attack(instance: &Instance<'_>, evidence: &Evidence<'_>) -> Verdict {
 
 fn benign(instance: &Instance<'_>, evidence: &Evidence<'_>, code: Option<i32>) -> Verdict {
     let missing = instance.marks.iter().find(|mark| {
-        evidence.reached.iter().filter(|reached| mark.matches(reached, &instance.canary)).count() < mark.at_least
+        evidence.reached.iter().filter(|reached| mark.matches(reached, &instance.words)).count() < mark.at_least
     });
     match (code, missing) {
         (Some(0), None) => Verdict::new(Outcome::Passed, true, ""),

@@ -42,6 +42,11 @@ impl Record {
         record
     }
 
+    /// Whether one of its lines says this.
+    pub(crate) fn says(&self, text: Option<&str>) -> bool {
+        text.is_none_or(|text| self.lines.iter().any(|line| line.contains(text)))
+    }
+
     fn add(&mut self, event: &Value) {
         let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
         let kind = text("/event");
@@ -64,6 +69,7 @@ impl Record {
             self.would += 1;
         }
         let to = event.get("destination").or(event.get("name")).map(ToString::to_string).unwrap_or_default();
-        self.lines.push(format!("{kind} {verdict} {} {} {to} {}", text("/rule"), text("/layer"), text("/reason")));
+        let (rule, layer, reason, error) = (text("/rule"), text("/layer"), text("/reason"), text("/error"));
+        self.lines.push(format!("{kind} {verdict} {rule} {layer} {to} {reason} {error}"));
     }
 }

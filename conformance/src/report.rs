@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     adapter::Kind,
     arguments::Arguments,
-    case::{Case, Setting},
+    case::{Case, Owasp, Setting},
     instance::Instance,
     outcome::{Outcome, Verdict},
 };
@@ -19,6 +19,7 @@ pub(crate) struct Run {
     #[serde(skip)]
     place: usize,
     case: String,
+    owasp: Owasp,
     run: String,
     adapter: &'static str,
     setting: Setting,
@@ -30,11 +31,25 @@ pub(crate) struct Run {
     details: Vec<String>,
 }
 
+/// What stands before a row.
+#[derive(Debug)]
+struct Title {
+    id: String,
+    owasp: Owasp,
+    title: String,
+}
+
+impl Title {
+    fn of(case: &Case) -> Self {
+        Self { id: case.id.clone(), owasp: case.owasp, title: case.title.clone() }
+    }
+}
+
 /// Everything that was run.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     runs: Vec<Run>,
-    titles: BTreeMap<usize, (String, String)>,
+    titles: BTreeMap<usize, Title>,
     json: Option<PathBuf>,
     verbose: bool,
     ours_failed: bool,
@@ -52,6 +67,7 @@ impl Run {
         Self {
             place,
             case: instance.case.id.clone(),
+            owasp: instance.case.owasp,
             run: instance.name(),
             adapter: kind.name(),
             setting: instance.setting,
@@ -86,7 +102,7 @@ impl Report {
         self.ours_failed |= bound && runs.iter().any(|run| !run.verdict.good);
         for run in &runs {
             if let Some(case) = cases.get(run.place) {
-                self.titles.entry(run.place).or_insert_with(|| (case.id.clone(), case.title.clone()));
+                self.titles.entry(run.place).or_insert_with(|| Title::of(case));
             }
         }
         self.runs.extend(runs);
@@ -138,14 +154,14 @@ impl Report {
         let mut table = Table::new();
         table.load_style(UTF8_HORIZONTAL_ONLY);
         let names = columns.iter().map(|(adapter, setting)| format!("{adapter}\n{setting:?}").to_lowercase());
-        table.set_header(["case".to_owned(), "what".to_owned()].into_iter().chain(names));
-        for (place, (id, title)) in &self.titles {
+        table.set_header(["case".to_owned(), "owasp".to_owned(), "what".to_owned()].into_iter().chain(names));
+        for (place, Title { id, owasp, title }) in &self.titles {
             let cells = columns.iter().map(|column| {
                 let of = self.runs.iter().filter(|run| run.place == *place && (run.adapter, run.setting) == *column);
                 counted(of)
             });
             let title: String = title.chars().take(60).collect();
-            table.add_row([id.clone(), title].into_iter().chain(cells));
+            table.add_row([id.clone(), owasp.number().to_owned(), title].into_iter().chain(cells));
         }
         table
     }

@@ -8,7 +8,7 @@ use std::{
     process::Command,
     sync::{Mutex, PoisonError},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -24,6 +24,7 @@ use crate::{
     outcome::{Evidence, Verdict},
     record::Record,
     report::{Report, Run},
+    secret,
 };
 
 /// Labs beyond one for each processor: most runs wait for something.
@@ -43,7 +44,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     }
     if arguments.list {
         for case in &cases {
-            println!("{:<22} {} ({})", case.id, case.title, case.source);
+            println!("{:<22} {} {} ({})", case.id, case.owasp.number(), case.title, case.source);
         }
         return Ok(Report::empty());
     }
@@ -130,11 +131,11 @@ fn run_one(
         lab.script_name(Place::Internet, name, script(spec, name)?)?;
         lab.script_name(Place::Corporate, name, script(spec, name)?)?;
     }
-    let record_path = places.state.join(format!("{}.jsonl", instance.canary));
+    let record_path = places.state.join(format!("{}.jsonl", instance.words.canary));
     let command = adapter.command(lab, places, instance, &record_path)?;
     // What came late from the run before is not this one's.
     lab.reached()?;
-    let begun = Instant::now();
+    let (begun, since) = (Instant::now(), SystemTime::now());
     let time = Duration::from_secs(instance.case.time) + GRACE;
     let asked = match &instance.case.action {
         Some(action) => Some((action, Asked::new(places, instance)?)),
@@ -156,6 +157,13 @@ fn run_one(
         Some(Err(error)) => Verdict::broken(format!("{error:#}")),
         Some(Ok(_)) | None => Verdict::judge(instance, &evidence),
     };
+    let leak = match kind {
+        Kind::Cofferdam if instance.family == case::Family::Credentials => {
+            secret::found(&instance.words.secret, &output, places, since)
+        }
+        Kind::Cofferdam | Kind::None | Kind::Squid | Kind::Tinyproxy => None,
+    };
+    let verdict = verdict.unless_leaked(leak);
     let verdict = match kind {
         Kind::Cofferdam if verdict.good => {
             let killed = instance.case.action == Some(case::Action::KillGateway);
@@ -205,6 +213,9 @@ fn furnish(lab: &Lab, arguments: &Arguments) -> Result<Places> {
     copy(&home.join("probes"), &work.join("probes"))?;
     copy(&home.join("policies"), &policies)?;
     fs::copy(lab.certificates().bundle(), work.join("ca.pem")).context("copy the CA")?;
+    for name in ["client.pem", "client.key"] {
+        fs::copy(lab.folder().join(name), work.join(name)).with_context(|| format!("copy {name}"))?;
+    }
     fs::write(lab.folder().join("outside.txt"), "not for the sandbox\n")?;
     let repository = lab.folder().join("git/one.git");
     let git = |arguments: &[&str]| -> Result<()> {

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use network_lab::Lab;
 
-use crate::instance::{Instance, Places};
+use crate::instance::{Instance, Places, Trust};
 
 /// Where the explicit proxy listens inside (init-protocol's `GatewayPorts`).
 const PROXY: &str = "127.0.0.1:3128";
@@ -35,12 +35,14 @@ pub(super) fn command(
     record: &Path,
 ) -> Result<Command> {
     let mut command = own_command(program, user, lab, places)?;
+    // Whom the gateway trusts, and where the policies' credential comes from: the caller's alone.
+    command.env("SSL_CERT_FILE", lab.certificates().bundle()).env("LAB_SECRET", &instance.words.secret);
     command.args(["run", "--quiet", "--policy"]).arg(instance.policy(places));
     command.arg("--events").arg(record);
     command.arg("--workdir").arg(&places.work);
     // The runner's own clock is the second, later one.
     command.arg("--timeout").arg(format!("{}s", instance.case.time));
-    for (name, value) in instance.environment(places) {
+    for (name, value) in instance.environment(places, Trust::Gateway) {
         command.arg("--env").arg(format!("{name}={value}"));
     }
     command.arg("--env").arg(format!("LAB_PROXY={PROXY}"));

@@ -25,7 +25,7 @@ use network_lab::{Lab, addresses};
 use crate::{
     arguments::Arguments,
     case::Setting,
-    instance::{Instance, Places},
+    instance::{Instance, Places, Trust},
 };
 
 /// The names that the allow-list proxies let through: the policies' list, as far as such a proxy can say it.
@@ -123,7 +123,9 @@ impl Adapter {
             Adapter::None => {
                 let (program, rest) = split(instance)?;
                 let mut command = lab.host().command_in(&places.work, program);
-                command.args(rest).envs(instance.environment(places));
+                command.args(rest).envs(instance.environment(places, Trust::Servers));
+                // What a sandbox holds a placeholder for.
+                command.env("LAB_TOKEN", &instance.words.secret).env("LAB_UNHINDERED", "yes");
                 command.env("LAB_PROXY", format!("127.0.0.1:{}", addresses::OPEN_PROXY_PORT));
                 Ok(command)
             }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use network_lab::Lab;
 
 use super::{LISTED, proxy_environment, split};
-use crate::instance::{Instance, Places};
+use crate::instance::{Instance, Places, Trust};
 
 /// Where Squid listens on the host, and where it seems to inside.
 const PORT: u16 = 3128;
@@ -91,6 +91,6 @@ pub(super) fn command(lab: &Lab, places: &Places, instance: &Instance<'_>) -> Re
         places.work.display()
     ));
     command.arg("sandbox").arg(program).args(rest);
-    command.envs(instance.environment(places)).envs(proxy_environment(&format!("127.0.0.1:{PORT}")));
+    command.envs(instance.environment(places, Trust::Servers)).envs(proxy_environment(&format!("127.0.0.1:{PORT}")));
     Ok(command)
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use network_lab::Lab;
 
 use super::{LISTED, proxy_environment, split};
-use crate::instance::{Instance, Places};
+use crate::instance::{Instance, Places, Trust};
 
 /// The proxy's end of the link.
 const PROXY: &str = "10.99.0.1";
@@ -72,6 +72,6 @@ pub(super) fn command(lab: &Lab, places: &Places, instance: &Instance<'_>) -> Re
     // A plain namespace keeps whoever has no privilege: root could just leave it.
     command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--bounding-set", "-all", "--"]);
     command.arg(program).args(rest);
-    command.envs(instance.environment(places)).envs(proxy_environment(&format!("{PROXY}:{PORT}")));
+    command.envs(instance.environment(places, Trust::Servers)).envs(proxy_environment(&format!("{PROXY}:{PORT}")));
     Ok(command)
 }

@@ -5,7 +5,8 @@ use std::{net::SocketAddr, path::Path};
 use anyhow::{Result, ensure};
 use network_lab::{Place, Reached, What};
 
-use super::{Expected, Mark, Purpose, Setting, read_all};
+use super::{Expected, Purpose, Setting, read_all};
+use crate::mark::{Mark, Words};
 
 fn cases() -> Result<Vec<super::Case>> {
     read_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("cases"))
@@ -141,10 +142,12 @@ fn marks_match_what_they_say() {
         ("{ query: denied.test }", &query, false),
         ("{ canary: true }", &request, true),
         ("{ canary: true }", &query, false),
+        ("{ secret: true }", &request, false),
         ("{ bytes: true }", &empty, false),
     ];
     for (text, reached, expected) in table {
         let mark: Mark = serde_saphyr::from_str(text).expect(text);
-        assert_eq!(mark.matches(reached, "canary7"), expected, "{text} {reached}");
+        let words = Words { canary: "canary7".to_owned(), secret: "s3cr3t".to_owned() };
+        assert_eq!(mark.matches(reached, &words), expected, "{text} {reached}");
     }
 }

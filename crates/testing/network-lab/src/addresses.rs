@@ -38,6 +38,12 @@ pub const PLAIN: &str = "203.0.113.40";
 pub const GIT: &str = "203.0.113.50";
 /// `relay.test`: a proxy on the internet that anyone may use, ports 80, 443 and 3128.
 pub const RELAY: &str = "203.0.113.60";
+/// An API that wants a credential, `api.test`, and another tenant beside it, `tenant.test`.
+pub const API: &str = "203.0.113.70";
+/// `mutual.test`, whose clients show a certificate.
+pub const MUTUAL: &str = "203.0.113.71";
+/// `login.test`, where tokens are given out.
+pub const LOGIN: &str = "203.0.113.72";
 /// The attacker, who answers to everything and records it.
 pub const ATTACKER: &str = "198.51.100.66";
 /// The attacker, IPv6.

@@ -37,13 +37,15 @@ impl Certificates {
         names.map(|name| (name.to_owned(), bundle.display().to_string())).to_vec()
     }
 
-    /// Makes both CAs, issues what `spec` asks for, writes the trusted one to `folder`.
+    /// Makes both CAs, issues what `spec` asks for, writes the trusted one and a client's certificate to `folder`.
     pub(crate) fn issue(spec: &mut LabSpec, folder: &Path) -> Result<Self> {
         let trusted = authority("Cofferdam network lab")?;
         let untrusted = authority("Nobody trusts this")?;
         let servers = spec.host.iter_mut().chain(&mut spec.internet).chain(&mut spec.corporate);
         for server in servers {
-            if let Service::Web(identity) | Service::WebHttp1(identity) = &mut server.service {
+            if let Service::Web(identity) | Service::WebHttp1(identity) | Service::WebMutual(identity) =
+                &mut server.service
+            {
                 *identity = match identity {
                     Identity::Trusted(names) => leaf(names, &trusted)?,
                     Identity::Untrusted(names) => leaf(names, &untrusted)?,
@@ -53,6 +55,10 @@ impl Certificates {
         }
         let bundle = folder.join("ca.pem");
         std::fs::write(&bundle, trusted.pem()).with_context(|| format!("write {}", bundle.display()))?;
+        if let Identity::Issued { certificate, key } = leaf(&["client.test".to_owned()], &trusted)? {
+            std::fs::write(folder.join("client.pem"), certificate).context("write a client's certificate")?;
+            std::fs::write(folder.join("client.key"), key).context("write a client's key")?;
+        }
         Ok(Self { bundle })
     }
 }

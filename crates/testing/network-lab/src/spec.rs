@@ -40,6 +40,9 @@ pub enum Service {
     Web(Identity),
     /// The same without HTTP/2, which git's back end does not speak here.
     WebHttp1(Identity),
+    /// The same, and its clients show a certificate that the lab's CA signed; `client.pem` and `client.key` in the lab's
+    /// folder are such a one.
+    WebMutual(Identity),
     /// Sends back what it gets.
     Echo,
     /// Speaks first, then echoes.
@@ -62,6 +65,7 @@ impl Service {
             Service::Dns(names) => Some(names),
             Service::Web(_)
             | Service::WebHttp1(_)
+            | Service::WebMutual(_)
             | Service::Echo
             | Service::Banner(_)
             | Service::UdpEcho

@@ -7,7 +7,10 @@
 //! | `denied.test` | a web server nobody should need |
 //! | `cdn-a.test`, `cdn-b.test` | two tenants of one CDN on one address |
 //! | `*.wild.test` | the CDN too; `wild.test` and `notwild.test` are the attacker's |
-//! | `paths.test`, `methods.test` | `second.test`'s server |
+//! | `paths.test`, `methods.test`, `pinned.test` | `second.test`'s server |
+//! | `api.test`, `*.api.test`, `tenant.test` | an API that wants a credential, and another tenant of its address |
+//! | `mutual.test`, `own.mutual.test` | a web server whose clients show a certificate |
+//! | `login.test` | `/token` gives out tokens |
 //! | `relay.test` | an open proxy on the internet |
 //! | `git.test` | git over HTTPS |
 //! | `plain.test` | TCP echo 7, UDP echo 7, an SSH-like banner on 22 and 443 |
@@ -72,7 +75,12 @@ fn internet() -> Vec<Server> {
         server("dns", &[at::DNS], &[53], Service::Dns(public_names())),
         server("other-dns", &[at::OTHER_DNS], &[53], Service::Dns(public_names())),
         web("allowed", &[at::ALLOWED, at::ALLOWED_V6], &WEB, &["allowed.test", "*.allowed.test", "dual.test"]),
-        web("second", &[at::SECOND], &WEB, &["second.test", "second.allowed.test", "paths.test", "methods.test"]),
+        web(
+            "second",
+            &[at::SECOND],
+            &WEB,
+            &["second.test", "second.allowed.test", "paths.test", "methods.test", "pinned.test"],
+        ),
         web("denied", &[at::DENIED], &WEB, &["denied.test", "*.denied.test"]),
         web(
             "cdn",
@@ -81,6 +89,14 @@ fn internet() -> Vec<Server> {
             &["cdn-a.test", "cdn-b.test", "*.wild.test", "a.b.c.wild.test", "cloudflare-ech.com"],
         ),
         server("git", &[at::GIT], &[80, 443], Service::WebHttp1(Identity::Trusted(vec!["git.test".to_owned()]))),
+        web("api", &[at::API], &[80, 443], &["api.test", "*.api.test", "tenant.test"]),
+        web("login", &[at::LOGIN], &[80, 443], &["login.test"]),
+        server(
+            "mutual",
+            &[at::MUTUAL],
+            &[443],
+            Service::WebMutual(Identity::Trusted(vec!["mutual.test".to_owned(), "own.mutual.test".to_owned()])),
+        ),
         server("relay", &[at::RELAY], &[80, 443, 3128], Service::OpenProxy),
         server("plain", &[at::PLAIN], &[7], Service::Echo),
         server("plain", &[at::PLAIN], &[7, 443], Service::UdpEcho),
@@ -130,6 +146,13 @@ fn public_names() -> BTreeMap<String, DnsName> {
         ("relay.test", vec![at::RELAY]),
         ("paths.test", vec![at::SECOND]),
         ("methods.test", vec![at::SECOND]),
+        ("pinned.test", vec![at::SECOND]),
+        ("api.test", vec![at::API]),
+        ("*.api.test", vec![at::API]),
+        ("tenant.test", vec![at::API]),
+        ("mutual.test", vec![at::MUTUAL]),
+        ("own.mutual.test", vec![at::MUTUAL]),
+        ("login.test", vec![at::LOGIN]),
         // Beside `*.wild.test`: its apex, a name that only ends alike, one that goes on. The sub-names are the CDN's.
         ("wild.test", vec![at::ATTACKER]),
         ("notwild.test", vec![at::ATTACKER]),
@@ -140,6 +163,8 @@ fn public_names() -> BTreeMap<String, DnsName> {
         ("allowed.test.attacker.test", vec![at::ATTACKER]),
         ("blackhole.allowed.test", vec![at::BLACKHOLE]),
         ("internal.allowed.test", vec!["10.0.0.8"]),
+        // Its certificate is for other names.
+        ("blind.allowed.test", vec![at::DENIED]),
         ("intranet.allowed.test", vec![at::INTRANET]),
         ("loopback.allowed.test", vec!["127.0.0.1"]),
         ("loopback6.allowed.test", vec!["::1"]),

@@ -6,13 +6,13 @@
 //! | `/bytes/N` | N bytes |
 //! | `/chunked/N` | N bytes in chunks |
 //! | `/events/N` | N server-sent events |
-//! | `/redirect?to=URL` | 302 |
 //! | `/status/N` | that status |
 //! | `/websocket` | WebSocket echo |
 //! | `/hold` | a head, then nothing until the client goes |
 //! | `/switch` | 101 though nobody asked, then HTTP/1.1 as before |
 //! | `/git/…` | git's smart HTTP |
 //! | `/files/…` | that file of the lab's folder |
+//! | `/reflect`, `/redirect?to=URL`, `/token` | see `reflect` |
 //! | any other | the method, host, target and the body sent |
 //!
 //! A body with both Content-Length and Transfer-Encoding is chunked, unless the target says `prefer=length`.

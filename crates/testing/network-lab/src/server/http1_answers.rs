@@ -8,7 +8,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{carried::Stream, http1::Request};
+use super::{
+    carried::Stream,
+    http1::Request,
+    reflect::{Reflection, Told},
+};
 
 /// The most that `/bytes/N` gives: 4 GiB.
 const MOST: u64 = 4 << 30;
@@ -16,16 +20,16 @@ const MOST: u64 = 4 << 30;
 const HOLD: Duration = Duration::from_secs(600);
 
 pub(super) async fn answer(stream: &mut impl Stream, request: &Request) -> Result<()> {
+    let told = Told { target: &request.target, headers: &request.headers, body: &request.body };
+    if let Some(reflection) = told.answer() {
+        return reflect(stream, &reflection, request.method == "HEAD").await;
+    }
     let path = request.path();
     let (first, rest) = path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
     match first {
         "bytes" => body(stream, rest.parse()?).await,
         "chunked" => chunked(stream, rest.parse()?).await,
         "events" => events(stream, rest.parse()?, request.query("every").and_then(|ms| ms.parse().ok())).await,
-        "redirect" => {
-            let to = request.query("to").unwrap_or("/");
-            respond(stream, "302 Found", &format!("Location: {}\r\n", decode(to)), b"").await
-        }
         "status" => respond(stream, &format!("{rest} Asked For"), "", rest.as_bytes()).await,
         "hold" => hold(stream).await,
         "switch" => {
@@ -55,6 +59,23 @@ pub(super) async fn respond(stream: &mut impl Stream, status: &str, fields: &str
     stream.write_all(&[head.as_bytes(), body].concat()).await?;
     stream.flush().await?;
     Ok(())
+}
+
+async fn reflect(stream: &mut impl Stream, reflection: &Reflection, is_head: bool) -> Result<()> {
+    let mut head = format!("HTTP/1.1 {} Reflected\r\nTransfer-Encoding: chunked\r\n", reflection.status);
+    for (name, value) in &reflection.fields {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    stream.write_all((head + "\r\n").as_bytes()).await?;
+    if is_head {
+        return Ok(stream.flush().await?);
+    }
+    for piece in reflection.body.chunks(reflection.pieces) {
+        stream.write_all(&[format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat()).await?;
+        stream.flush().await?;
+    }
+    stream.write_all(b"0\r\n\r\n").await?;
+    Ok(stream.flush().await?)
 }
 
 async fn body(stream: &mut impl Stream, length: u64) -> Result<()> {
@@ -104,19 +125,4 @@ async fn hold(stream: &mut impl Stream) -> Result<()> {
     let mut rest = Vec::new();
     timeout(HOLD, stream.read_to_end(&mut rest)).await??;
     Ok(())
-}
-
-/// Percent-decodes a query's value.
-fn decode(text: &str) -> String {
-    let mut decoded = Vec::new();
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let digits: String = bytes.by_ref().take(2).map(char::from).collect();
-            decoded.push(u8::from_str_radix(&digits, 16).unwrap_or(b'%'));
-        } else {
-            decoded.push(byte);
-        }
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
 }

@@ -1,4 +1,4 @@
-//! HTTP/2: `/bytes/N` gives N bytes; a gRPC request (by its content type) gets its messages back and a
+//! HTTP/2: `/bytes/N` gives N bytes, `/reflect`, `/redirect` and `/token` what `reflect` says; a gRPC request (by its content type) gets its messages back and a
 //! `grpc-status` trailer; any other is answered with what was asked and the body sent.
 
 use std::future::poll_fn;
@@ -6,9 +6,13 @@ use std::future::poll_fn;
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use h2::{RecvStream, SendStream, server::SendResponse};
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 
-use super::{carried::Stream, recorder::Visit};
+use super::{
+    carried::Stream,
+    recorder::Visit,
+    reflect::{Reflection, Told},
+};
 use crate::reached::What;
 
 pub(super) async fn serve<S: Stream + 'static>(stream: S, visit: &Visit, sni: Option<String>) -> Result<()> {
@@ -21,11 +25,7 @@ pub(super) async fn serve<S: Stream + 'static>(stream: S, visit: &Visit, sni: Op
             method: request.method().to_string(),
             target: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
             host: request.uri().authority().map(ToString::to_string),
-            headers: request
-                .headers()
-                .iter()
-                .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
-                .collect(),
+            headers: texts(request.headers()),
         });
         tokio::spawn(async move {
             // A client that breaks off one stream is no fault of the lab.
@@ -36,13 +36,17 @@ pub(super) async fn serve<S: Stream + 'static>(stream: S, visit: &Visit, sni: Op
 }
 
 async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> Result<()> {
+    let target = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
+    if ["/reflect", "/redirect", "/token"].iter().any(|own| target.starts_with(own)) {
+        return reflected(request, &target, respond).await;
+    }
     let content_type = request.headers().get("content-type").cloned();
     let grpc = content_type.as_ref().is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
     let line = format!(
         "{} {} {}\n",
         request.method(),
         request.uri().authority().map(ToString::to_string).unwrap_or_default(),
-        request.uri().path()
+        target
     );
     let response = Response::builder()
         .status(200)
@@ -50,6 +54,9 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) 
     let mut send = respond.send_response(response.body(())?, false)?;
     if let Some(length) = request.uri().path().strip_prefix("/bytes/") {
         return give(send, length.parse()?).await;
+    }
+    if request.method() == Method::HEAD {
+        return Ok(send.send_data(Bytes::new(), true)?);
     }
     if !grpc {
         send.send_data(Bytes::from(line), false)?;
@@ -68,6 +75,33 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) 
         send.send_data(Bytes::new(), true)?;
     }
     Ok(())
+}
+
+fn texts(fields: &HeaderMap) -> Vec<(String, String)> {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    fields.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
+}
+
+async fn reflected(request: Request<RecvStream>, target: &str, mut respond: SendResponse<Bytes>) -> Result<()> {
+    let (parts, mut stream) = request.into_parts();
+    let headers = texts(&parts.headers);
+    let mut body = Vec::new();
+    while let Some(data) = stream.data().await {
+        let data = data?;
+        stream.flow_control().release_capacity(data.len())?;
+        body.extend_from_slice(&data);
+    }
+    let (is_head, told) = (parts.method == Method::HEAD, Told { target, headers: &headers, body: &body });
+    let Some(Reflection { status, fields, body, pieces }) = told.answer() else { return Ok(()) };
+    let mut response = Response::builder().status(status);
+    for (name, value) in &fields {
+        response = response.header(name, value);
+    }
+    let mut send = respond.send_response(response.body(())?, false)?;
+    for piece in body.chunks(pieces).filter(|_| !is_head) {
+        send.send_data(Bytes::copy_from_slice(piece), false)?;
+    }
+    Ok(send.send_data(Bytes::new(), true)?)
 }
 
 /// Gives `length` bytes as the client's window allows.

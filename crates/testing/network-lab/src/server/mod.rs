@@ -30,6 +30,8 @@ mod packets;
 mod proxy;
 /// What reached them, told to the test.
 mod recorder;
+/// Servers that say back what they were told.
+mod reflect;
 /// One namespace's servers.
 mod serve;
 /// Web servers: TLS or not, HTTP/2 or HTTP/1.1.

@@ -71,9 +71,10 @@ async fn start(server: &Server, plan: &Plan, recorder: &Recorder, scripts: &mut 
         .flat_map(|address: &IpAddr| server.ports.iter().map(|port| SocketAddr::new(*address, *port)))
         .collect();
     match &server.service {
-        Service::Web(identity) | Service::WebHttp1(identity) => {
-            let http2 = matches!(server.service, Service::Web(_));
-            let web = Arc::new(Web::new(identity, http2, &plan.folder)?);
+        Service::Web(identity) | Service::WebHttp1(identity) | Service::WebMutual(identity) => {
+            let http2 = !matches!(server.service, Service::WebHttp1(_));
+            let mutual = matches!(server.service, Service::WebMutual(_));
+            let web = Arc::new(Web::new(identity, http2, mutual, &plan.folder)?);
             listen(&places, &name, recorder, move |stream| {
                 let web = web.clone();
                 async move { web.visit(stream).await }

@@ -8,9 +8,9 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use rustls::{
-    ServerConfig,
+    RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    server::Acceptor,
+    server::{Acceptor, WebPkiClientVerifier},
 };
 use tokio::{io::AsyncReadExt as _, time::timeout};
 use tokio_rustls::LazyConfigAcceptor;
@@ -40,15 +40,21 @@ pub(super) struct Web {
 }
 
 impl Web {
-    pub(super) fn new(identity: &Identity, http2: bool, folder: &Path) -> Result<Self> {
+    pub(super) fn new(identity: &Identity, http2: bool, mutual: bool, folder: &Path) -> Result<Self> {
         let Identity::Issued { certificate, key } = identity else { bail!("no certificate was issued") };
         let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut tls = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)?;
+        let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+        let builder = if mutual {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_file(folder.join("ca.pem"))?)?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
+            builder.with_client_cert_verifier(verifier)
+        } else {
+            builder.with_no_client_auth()
+        };
+        let mut tls = builder.with_single_cert(chain, key)?;
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()].split_off(usize::from(!http2));
         Ok(Self { tls: Arc::new(tls), folder: folder.to_owned() })
     }
