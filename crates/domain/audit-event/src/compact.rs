@@ -120,6 +120,11 @@ impl Line {
             Event::FlowDecided(flow) => self.flow_decided(flow),
             Event::FlowEnded(flow) => self.flow_ended(flow),
             Event::DnsDecided(dns) => self.dns_decided(dns),
+            Event::CredentialUsed(used) => {
+                self.headline(Colour::Green, "attached", "secret");
+                self.word(&format!("{} ({}) → {}", used.credential, used.attach, used.host));
+                self.word(&format!(" flow {} token {} revision {}", used.flow, used.token, used.revision));
+            }
             Event::PolicyApplied(policy) => {
                 self.headline(Colour::Green, "applied", "policy");
                 self.word(&format!("{} revision {}", policy.name, policy.revision));

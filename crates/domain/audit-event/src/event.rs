@@ -238,6 +238,24 @@ pub struct PolicyRefused {
     pub reason: String,
 }
 
+/// A secret is about to be attached to a request: written before it is. No value is in here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CredentialUsed {
+    /// The number of the request's decision.
+    pub flow: u64,
+    /// The policy revision that binds it, as text.
+    pub revision: String,
+    /// The credential's name.
+    pub credential: String,
+    /// The host that it is sent to.
+    pub host: String,
+    /// How it is attached: `bearer`, `basic`, `header`, `query`, `cookie`, `sigv4`, `client-certificate` or
+    /// `placeholder`.
+    pub attach: String,
+    /// Stands for the secret: in one run the same exactly where the secret is, and of no use for guessing it.
+    pub token: String,
+}
+
 /// The sandbox started or ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SandboxChanged {
@@ -271,6 +289,9 @@ pub enum Event {
     /// A DNS question was judged.
     #[serde(rename = "dns.decided")]
     DnsDecided(Box<DnsDecided>),
+    /// A secret is about to be attached to a request.
+    #[serde(rename = "credential.used")]
+    CredentialUsed(CredentialUsed),
     /// A policy revision is in force.
     #[serde(rename = "policy.applied")]
     PolicyApplied(PolicyApplied),
@@ -329,7 +350,8 @@ impl Event {
             Event::FlowDecided(flow) => Some(Traffic::Decided(flow)),
             Event::FlowEnded(flow) => Some(Traffic::Ended(flow)),
             Event::DnsDecided(question) => Some(Traffic::Question(question)),
-            Event::PolicyApplied(_)
+            Event::CredentialUsed(_)
+            | Event::PolicyApplied(_)
             | Event::PolicyRefused(_)
             | Event::SandboxStarted(_)
             | Event::SandboxEnded(_)

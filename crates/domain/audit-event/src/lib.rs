@@ -35,8 +35,8 @@ pub use compact::{Style, compact_line};
 pub use encode::EncodeError;
 pub use erasable::SaltKey;
 pub use event::{
-    Destination, DnsDecided, EndedBy, Event, FlowDecided, FlowEnded, HttpRequest, PolicyApplied, PolicyRefused,
-    Process, RunContext, SandboxChanged, TlsSeen, Traffic, Transfer, WouldRecord, microseconds,
+    CredentialUsed, Destination, DnsDecided, EndedBy, Event, FlowDecided, FlowEnded, HttpRequest, PolicyApplied,
+    PolicyRefused, Process, RunContext, SandboxChanged, TlsSeen, Traffic, Transfer, WouldRecord, microseconds,
 };
 pub use filter::{Condition, Filter, FilterError, Flag};
 pub use ocsf::{OCSF_VERSION, to_ocsf};

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `flow.decided`, `flow.ended` | Network Activity (4001); HTTP Activity (4002) where a plain HTTP request was seen |
 //! | `dns.decided` | DNS Activity (4003) |
-//! | `policy.*`, `approval.*` | Entity Management (3004) |
+//! | `policy.*`, `approval.*`, `credential.used` | Entity Management (3004) |
 //! | `sandbox.*` | Application Lifecycle (6002) |
 //! | `audit.*` | Event Log Activity (1008) |
 //! | anything newer | Base Event (0) |
@@ -55,6 +55,7 @@ fn known(event: &Event, envelope: &Envelope) -> Class {
         Event::FlowDecided(decided) => flow::decided(decided, envelope),
         Event::FlowEnded(ended) => flow::ended(ended, envelope),
         Event::DnsDecided(decided) => dns::decided(decided, envelope),
+        Event::CredentialUsed(used) => other::credential(used),
         Event::PolicyApplied(applied) => other::policy_applied(applied),
         Event::PolicyRefused(refused) => other::policy_refused(refused),
         Event::SandboxStarted(sandbox) => other::sandbox(sandbox, envelope, true),

@@ -17,10 +17,11 @@ use crate::{
 pub const ERASED: &str = "[erased]";
 
 /// Every kind of event this version knows, as the `event` field has it.
-pub const EVENT_KINDS: [&str; 10] = [
+pub const EVENT_KINDS: [&str; 11] = [
     "approval.answered",
     "audit.checkpoint",
     "audit.recovered",
+    "credential.used",
     "dns.decided",
     "flow.decided",
     "flow.ended",

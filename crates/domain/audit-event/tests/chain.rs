@@ -92,7 +92,7 @@ fn every_kind_of_event_is_written_verified_and_read_back() {
     let events = one_of_each();
     let text = lines(&events);
     let verified = verify(text.as_bytes()).unwrap();
-    assert_eq!((verified.events, verified.follows, verified.ending), (11, Position::START, Ending::SandboxEnded));
+    assert_eq!((verified.events, verified.follows, verified.ending), (12, Position::START, Ending::SandboxEnded));
     for (line, event) in text.lines().zip(&events) {
         let entry = parse(line).unwrap();
         assert_eq!(entry.body, Body::Known(event.clone()));
@@ -236,7 +236,7 @@ fn a_line_of_another_chain_is_refused() {
 fn a_torn_tail_is_told_apart() {
     let text = lines(&one_of_each());
     let verified = verify(&text.as_bytes()[..text.len() - 5]).unwrap();
-    assert_eq!((verified.events, verified.ending), (10, Ending::Checkpoint));
+    assert_eq!((verified.events, verified.ending), (11, Ending::Checkpoint));
     assert!(verified.torn_tail.is_some_and(|bytes| bytes > 100));
     let mut verifier = Verifier::default();
     verifier.read(&text.as_bytes()[..text.len() - 5]).unwrap();
@@ -253,7 +253,7 @@ fn a_chain_goes_through_files_and_may_begin_late() {
     verifier.read(&text.as_bytes()[at..]).unwrap();
     assert_eq!(verifier.finish(), verify(text.as_bytes()).unwrap());
     let late = verify(&text.as_bytes()[at..]).unwrap();
-    assert_eq!((late.events, late.follows.seq, late.last.seq), (6, 5, 11));
+    assert_eq!((late.events, late.follows.seq, late.last.seq), (7, 5, 12));
 }
 
 #[test]

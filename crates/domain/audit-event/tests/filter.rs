@@ -54,10 +54,11 @@ fn entries() -> Vec<Entry> {
 
 // 1 sandbox.started  2 policy.applied  3 policy.refused  4 dns.decided (allowed, api.example.com)
 // 5 flow.decided (denied, db.internal:80, would-deny)  6 flow.decided (allowed, POST api.example.com:8080)
-// 7 approval.answered  8 flow.ended (db.internal:80)  9 audit.recovered  10 audit.checkpoint  11 sandbox.ended
+// 7 approval.answered  8 credential.used (api.example.com)  9 flow.ended (db.internal:80)  10 audit.recovered
+// 11 audit.checkpoint  12 sandbox.ended
 #[test]
 fn flags_select_events() {
-    let all: Vec<u64> = (1..=11).collect();
+    let all: Vec<u64> = (1..=12).collect();
     let cases: &[(&str, &[u64])] = &[
         ("", &all),
         ("--verdict denied", &[5]),
@@ -67,31 +68,31 @@ fn flags_select_events() {
         ("--verdict would-deny", &[5]),
         ("--verdict would-ask", &[]),
         ("--verdict denied --verdict allowed", &[4, 5, 6]),
-        ("--host db.internal", &[5, 8]),
-        ("--host DB.Internal.", &[5, 8]),
-        ("--host *.example.com", &[4, 6]),
+        ("--host db.internal", &[5, 9]),
+        ("--host DB.Internal.", &[5, 9]),
+        ("--host *.example.com", &[4, 6, 8]),
         ("--host example.com", &[]),
-        ("--host a*.ex*e.com", &[4, 6]),
-        ("--host *", &[4, 5, 6, 8]),
-        ("--ip 10.0.0.8", &[5, 8]),
-        ("--ip 10.0.0.0/8 --ip 192.0.2.0/24", &[4, 5, 8]),
+        ("--host a*.ex*e.com", &[4, 6, 8]),
+        ("--host *", &[4, 5, 6, 8, 9]),
+        ("--ip 10.0.0.8", &[5, 9]),
+        ("--ip 10.0.0.0/8 --ip 192.0.2.0/24", &[4, 5, 9]),
         ("--ip 2001:db8::/32", &[6]),
-        ("--port 80", &[5, 8]),
+        ("--port 80", &[5, 9]),
         ("--port 8000-9000", &[6]),
-        ("--protocol tcp", &[5, 6, 8]),
+        ("--protocol tcp", &[5, 6, 9]),
         ("--protocol dns", &[4]),
         ("--protocol HTTP", &[6]),
-        ("--process curl", &[4, 5, 6, 8]),
-        ("--process /usr/bin/*", &[4, 5, 6, 8]),
-        ("--process 4711 --type flow.ended", &[8]),
+        ("--process curl", &[4, 5, 6, 9]),
+        ("--process /usr/bin/*", &[4, 5, 6, 9]),
+        ("--process 4711 --type flow.ended", &[9]),
         ("--process wget", &[]),
         ("--rule allow-*", &[4, 6]),
         ("--rule deny-new-domains", &[5]),
-        ("--type flow", &[5, 6, 8]),
+        ("--type flow", &[5, 6, 9]),
         ("--type flow.decided", &[5, 6]),
         ("--verdict block", &[5]),
-        ("--type audit.checkpoint", &[10]),
-        ("--type policy --type audit", &[2, 3, 9, 10]),
+        ("--type audit.checkpoint", &[11]),
+        ("--type policy --type audit", &[2, 3, 10, 11]),
         ("--http-method post", &[6]),
         ("--http-path ^/v1/users/[a-z]+$", &[6]),
         ("--http-path ^/v2", &[]),
@@ -104,9 +105,9 @@ fn flags_select_events() {
         ("--until 1d", &[]),
         ("--verdict denied --host *.example.com", &[]),
         ("--verdict allowed --host *.example.com --protocol http", &[6]),
-        ("--type flow --not --verdict denied", &[6, 8]),
+        ("--type flow --not --verdict denied", &[6, 9]),
         ("--type flow --not --verdict denied --not --type flow.ended", &[6]),
-        ("--not --type flow --not --type sandbox", &[2, 3, 4, 7, 9, 10]),
+        ("--not --type flow --not --type sandbox", &[2, 3, 4, 7, 8, 10, 11]),
         ("--type flow --not --port 80 --verdict allowed", &[6]),
     ];
     for (words, expected) in cases {

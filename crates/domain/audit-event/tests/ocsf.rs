@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use audit_event::{Event, parse, to_ocsf};
 use proptest::{prop_assert, proptest};
-use samples::{any_event, dns, ended, flow, http_flow, lines, one_of_each, sandbox};
+use samples::{any_event, credential, dns, ended, flow, http_flow, lines, one_of_each, sandbox};
 use serde_json::{Map, Value};
 
 fn facts() -> Value {
@@ -190,6 +190,7 @@ fn events_have_the_classes_and_activities_that_were_chosen() {
         (ended_by(audit_event::EndedBy::Finished), 400_102, 1),
         (ended_by(audit_event::EndedBy::Policy), 400_103, 2),
         (ended_by(audit_event::EndedBy::Unreachable), 400_104, 1),
+        (Event::CredentialUsed(credential()), 300_499, 1),
         (Event::ApprovalAnswered { flow: 1, answer: "expired".into(), by: None }, 300_499, 2),
     ];
     for (event, type_uid, action) in cases {

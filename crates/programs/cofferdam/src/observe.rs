@@ -305,6 +305,14 @@ fn columns(entry: &Entry) -> Vec<String> {
         Body::Known(Event::ApprovalAnswered { answer, flow, .. }) => {
             [answer.clone(), String::new(), format!("flow {flow}"), String::new(), String::new(), String::new()]
         }
+        Body::Known(Event::CredentialUsed(used)) => [
+            "attached".to_owned(),
+            String::new(),
+            used.host.clone(),
+            String::new(),
+            String::new(),
+            format!("credential {} ({}), token {}, flow {}", used.credential, used.attach, used.token, used.flow),
+        ],
         Body::Known(Event::AuditCheckpoint { .. } | Event::AuditRecovered { .. }) | Body::Unknown(_) => {
             Default::default()
         }

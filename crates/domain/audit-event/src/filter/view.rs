@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use crate::{
-    event::{Destination, HttpRequest, Process, Traffic, WouldRecord},
+    event::{Destination, Event, HttpRequest, Process, Traffic, WouldRecord},
     parse::{Body, Entry},
 };
 
@@ -77,6 +77,9 @@ impl<'a> View<'a> {
             }
             Some(Traffic::Question(dns)) => hosts.push(dns.name.trim_end_matches('.')),
             Some(Traffic::Ended(_)) | None => {}
+        }
+        if let Body::Known(Event::CredentialUsed(used)) = &self.entry.body {
+            hosts.push(&used.host);
         }
         hosts
     }

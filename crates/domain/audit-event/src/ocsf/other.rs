@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Class, Severity, status, together};
 use crate::{
-    event::{PolicyApplied, PolicyRefused, SandboxChanged},
+    event::{CredentialUsed, PolicyApplied, PolicyRefused, SandboxChanged},
     parse::Envelope,
 };
 
@@ -53,6 +53,23 @@ pub(super) fn policy_refused(policy: &PolicyRefused) -> Class {
         format!("a policy was refused, revision {} stays: {}", policy.revision, policy.reason),
         together([status(Some(&policy.reason)), detail]),
         Value::Null,
+    )
+}
+
+pub(super) fn credential(used: &CredentialUsed) -> Class {
+    let detail = json!({
+        "entity": { "name": used.credential, "uid": used.token, "type_id": 99, "type": "Credential" },
+        "action_id": 1,
+        "action": "Allowed",
+        "disposition_id": 1,
+        "disposition": "Allowed",
+    });
+    entity(
+        (99, "Use"),
+        Severity::Informational,
+        format!("credential {} is sent to {}", used.credential, used.host),
+        together([status(None), detail]),
+        json!({ "flow": used.flow, "revision": used.revision, "host": used.host, "attach": used.attach }),
     )
 }
 

@@ -1,8 +1,8 @@
 //! Events for tests: a fixed one of each kind, and any.
 
 use audit_event::{
-    Chain, Destination, DnsDecided, EndedBy, Event, FlowDecided, FlowEnded, HttpRequest, PolicyApplied, PolicyRefused,
-    Position, Process, RunContext, SaltKey, SandboxChanged, TlsSeen, Transfer, WouldRecord,
+    Chain, CredentialUsed, Destination, DnsDecided, EndedBy, Event, FlowDecided, FlowEnded, HttpRequest, PolicyApplied,
+    PolicyRefused, Position, Process, RunContext, SaltKey, SandboxChanged, TlsSeen, Transfer, WouldRecord,
 };
 use jiff::Timestamp;
 use proptest::{
@@ -145,6 +145,17 @@ pub fn sandbox(exit_code: Option<i32>) -> SandboxChanged {
     }
 }
 
+pub fn credential() -> CredentialUsed {
+    CredentialUsed {
+        flow: 9,
+        revision: "3".into(),
+        credential: "pagerduty".into(),
+        host: "api.example.com".into(),
+        attach: "header".into(),
+        token: "9f86d081884c7d65".into(),
+    }
+}
+
 /// One event of each kind.
 pub fn one_of_each() -> Vec<Event> {
     vec![
@@ -161,6 +172,7 @@ pub fn one_of_each() -> Vec<Event> {
         Event::FlowDecided(Box::new(flow())),
         Event::FlowDecided(Box::new(http_flow())),
         Event::ApprovalAnswered { flow: 9, answer: "once".into(), by: Some("jo".into()) },
+        Event::CredentialUsed(credential()),
         Event::FlowEnded(Box::new(ended())),
         Event::AuditRecovered { file: "events.jsonl.torn".into(), bytes: 17 },
         Event::AuditCheckpoint { file: "events.jsonl.000001".into(), events: 10 },
@@ -245,6 +257,9 @@ pub fn any_event() -> impl Strategy<Value = Event> {
             Event::SandboxEnded(SandboxChanged { command, exit_code, enforced, ..sandbox(None) })
         }),
         1 => (any::<u64>(), text(), option::of(text())).prop_map(|(flow, answer, by)| Event::ApprovalAnswered { flow, answer, by }),
+        1 => (text(), text()).prop_map(|(credential, host)| {
+            Event::CredentialUsed(CredentialUsed { credential, host, ..self::credential() })
+        }),
         1 => select(one_of_each()),
         1 => Just(Event::AuditCheckpoint { file: "f".into(), events: u64::MAX }),
     ]
