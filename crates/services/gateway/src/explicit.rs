@@ -16,7 +16,7 @@ use crate::{
     decide::{self, Limits},
     establish::{self, Refusal},
     flow::{Counted, Ends, Flow},
-    forward, late,
+    forward, late, metadata,
     pump::{Gate, Start},
     readings,
     refuse::{self, Status},
@@ -208,6 +208,13 @@ fn new_flow(worker: &Worker, ends: Ends, port: u16, target: &Target, count: Coun
 
 /// CONNECT and SOCKS5: judged by their target first, then held to it by what the tunnel says.
 async fn tunnel(worker: &Rc<Worker>, stream: Socket, bytes: Vec<u8>, flow: Flow, target: Target, asked: Asked) {
+    if let Some(place) = metadata::place(&worker.shared, &target, flow.facts.port) {
+        let mut stream = stream;
+        if stream.write_all(&asked.success()).await.is_ok() {
+            metadata::serve(worker, stream, bytes, None, flow, place).await;
+        }
+        return;
+    }
     match target {
         Target::Name(name) => {
             let named = NamedHost { name, source: NameSource::ProxyTarget };
@@ -308,6 +315,9 @@ async fn tunnel_by_name(
 async fn absolute(worker: &Rc<Worker>, stream: Socket, bytes: Vec<u8>, flow: Flow, head: &RequestHead) {
     let (mut stream, mut flow) = (stream, flow);
     let shared = &worker.shared;
+    if let Some(place) = metadata::place(shared, &head.authority.host, flow.facts.port) {
+        return metadata::serve(worker, stream, bytes, Some(head), flow, place).await;
+    }
     flow.see_request(head);
     let reading = match &head.authority.host {
         Target::Name(name) => decide::by_name(NamedHost { name: name.clone(), source: NameSource::HttpHost }),

@@ -24,6 +24,7 @@ use crate::{
     identify::Processes,
     in_force::{CurrentPolicy, InForce},
     inspect::Inspector,
+    metadata::Metadata,
     rejudge::Share,
     resolve::Names,
     settings::{Question, SandboxSockets, Settings},
@@ -55,6 +56,9 @@ pub enum StartError {
     /// A socket could not be used.
     #[error("the gateway can't use the sandbox's sockets")]
     Socket(#[source] io::Error),
+    /// No placeholder can be made.
+    #[error("the system gives no random bytes")]
+    Random,
 }
 
 /// A rule that asks for what this build, or this run, does not do; nothing of it is let through.
@@ -147,6 +151,7 @@ impl Gateway {
             approvals: Approvals::default(),
             processes,
             inspector,
+            metadata: Metadata::new().map_err(|_| StartError::Random)?,
             next_flow: 1.into(),
         });
         let datagram_ports = ports_of(&sockets.datagrams).map_err(StartError::Socket)?;

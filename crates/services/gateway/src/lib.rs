@@ -51,6 +51,8 @@ mod establish;
 mod refuse;
 /// TLS that is opened, and the requests inside.
 mod inspect;
+/// What a sandbox finds where cloud libraries look for a machine's identity.
+mod metadata;
 /// Hands a flow to the pump.
 mod forward;
 /// Moves the bytes of decided connections.

@@ -87,6 +87,8 @@ pub(crate) enum Status {
     Forbidden,
     /// It is for another host than its connection.
     Misdirected,
+    /// Too many like it came.
+    TooMany,
     /// The server or its name could not be reached.
     BadGateway,
     /// We can't take it now.
@@ -102,6 +104,7 @@ impl Status {
             Status::BadRequest => 400,
             Status::Forbidden => 403,
             Status::Misdirected => 421,
+            Status::TooMany => 429,
             Status::BadGateway => 502,
             Status::Unavailable => 503,
             Status::GatewayTimeout => 504,
@@ -113,6 +116,7 @@ impl Status {
             Status::BadRequest => "Bad Request",
             Status::Forbidden => "Forbidden",
             Status::Misdirected => "Misdirected Request",
+            Status::TooMany => "Too Many Requests",
             Status::BadGateway => "Bad Gateway",
             Status::Unavailable => "Service Unavailable",
             Status::GatewayTimeout => "Gateway Timeout",

@@ -76,6 +76,7 @@ pub(crate) async fn go_over(worker: &Rc<Worker>, told: mpsc::Sender<Share>) {
     let mut events = Vec::new();
     worker.datagrams.go_over(worker, &in_force, &mut share, &mut events);
     inspect::go_over(worker, &in_force, &mut share, &mut events).await;
+    worker.metadata.go_over(&in_force, &mut share, &mut events);
     share.done = Some(Instant::now());
     worker.shared.tally.cut(share.cut);
     worker.record_ends_now(&events).await;

@@ -10,6 +10,7 @@ use crate::{
     identify::Processes,
     in_force::{CurrentPolicy, InForce},
     inspect::Inspector,
+    metadata::Metadata,
     resolve::Names,
     settings::{Question, Settings},
     summary::Tally,
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) processes: Option<Arc<Processes>>,
     /// What TLS is opened with.
     pub(crate) inspector: Option<Inspector>,
+    /// What answers in place of clouds' metadata services have in common.
+    pub(crate) metadata: Metadata,
     /// The number of the next flow.
     pub(crate) next_flow: AtomicU64,
 }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
-use policy::{Fact, Guard, Layer, Step, Verdict};
+use policy::{Fact, Guard, Layer, Step, Target, Verdict};
 use tokio::time::Instant;
 use wire::{
     exchange::Exchange,
@@ -14,7 +14,7 @@ use crate::{
     decide::{Judged, Limits, Reading},
     establish::{self, Established, Refusal},
     flow::{Ends, Flow},
-    forward, inspect,
+    forward, inspect, metadata,
     pump::{Gate, Start},
     readings::{self, Readings},
     refuse::{self, Status},
@@ -59,6 +59,9 @@ pub(crate) async fn serve_address(
     let (mut stream, mut bytes, mut flow) = (stream, bytes, flow);
     let shared = &worker.shared;
     let settings = &shared.settings;
+    if let Some(place) = metadata::place(shared, &Target::Address(original.ip()), original.port()) {
+        return metadata::serve(worker, stream, bytes, None, flow, place).await;
+    }
     let wait = if is_denied_by_address(shared, &mut flow, original) {
         DENIED_WAIT
     } else if CLIENT_FIRST.contains(&original.port()) {

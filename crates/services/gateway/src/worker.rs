@@ -32,6 +32,7 @@ use crate::{
     dns::{self, DnsContext},
     flow::{Live, OpenFlow},
     inspect::Inspected,
+    metadata,
     pump::{self, Bounds, Key, Pump},
     record::{self, End},
     rejected::{self, Rejections},
@@ -78,6 +79,8 @@ pub(crate) struct Worker {
     pub(crate) datagrams: Datagrams,
     /// Its connections whose TLS is opened.
     pub(crate) inspected: Inspected,
+    /// Its connections that are answered in place of a cloud's metadata service.
+    pub(crate) metadata: metadata::Open,
     /// Hears of what the sandbox's own rules reject.
     pub(crate) rejections: Option<Rejections>,
     /// Told when the pump was touched from outside its own turn.
@@ -139,6 +142,7 @@ impl Worker {
             pump: RefCell::new(Pump::new(bounds)?),
             datagrams: Datagrams::default(),
             inspected: Inspected::default(),
+            metadata: metadata::Open::default(),
             rejections: sockets.rejections.map(Rejections::new).transpose()?,
             wake: Notify::new(),
             live: Rc::default(),
@@ -266,6 +270,7 @@ impl Worker {
     /// Ends what is still open.
     async fn end_all(&self) {
         self.record_ends_now(&self.inspected.end_all()).await;
+        self.record_ends_now(&self.metadata.end_all()).await;
         let mut from = Some(0);
         while let Some(start) = from {
             let (keys, next) = self.pump.borrow_mut().slice(start, STOP_SLICE);

@@ -14,6 +14,7 @@ use std::{
 use audit_event::{Event, bounded};
 use jiff::Timestamp;
 use policy::{CompiledPolicy, Guard, HostName, NameAnswer, NameDecision, QueryType, Verdict};
+use smallvec::SmallVec;
 use values::RuleName;
 
 use wire::dns::{
@@ -28,6 +29,7 @@ use super::{
 };
 use crate::{
     in_force::InForce,
+    metadata,
     resolve::{Asked, DnsRecord, Found, Rate, ResolveError, guarded, is_host},
 };
 
@@ -207,6 +209,9 @@ impl DnsContext {
             Err(error) => return First::Answer(Some(self.malformed(case, &error.to_string(), out))),
         };
         let InForce { policy, source } = &**case.in_force;
+        if let Some(address) = metadata::address_of(&policy.spec().metadata_service, &name) {
+            return First::Answer(Some(self.metadata(case, &name, address, out)));
+        }
         let record = question.record();
         let mut decision = policy.judge_name(source, &name, record, Timestamp::now());
         if matches!(record, QueryType::Other(_)) && decision.answer != NameAnswer::Refuse {
@@ -287,6 +292,19 @@ impl DnsContext {
         write(out, case, ResponseCode::NoError, &addresses, &[], LOCAL_TTL);
         self.tally.answered();
         let mut record = case.record(decision, name.as_str(), ResponseCode::NoError);
+        record.answers = &addresses;
+        record.event()
+    }
+
+    /// The name of Google Cloud's metadata service, in place of which the gateway answers.
+    fn metadata(&self, case: &Case<'_>, name: &HostName, address: Ipv4Addr, out: &mut Vec<u8>) -> Event {
+        let is_a = case.question.record() == QueryType::A;
+        let addresses: SmallVec<[IpAddr; 4]> = is_a.then_some(IpAddr::V4(address)).into_iter().collect();
+        write(out, case, ResponseCode::NoError, &addresses, &[], LOCAL_TTL);
+        self.tally.answered();
+        let reason = "the gateway answers there itself";
+        let decision = NameDecision { answer: NameAnswer::Resolve, ..guarded(metadata::name_rule(), reason) };
+        let mut record = case.record(&decision, name.as_str(), ResponseCode::NoError);
         record.answers = &addresses;
         record.event()
     }
