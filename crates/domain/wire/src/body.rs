@@ -24,6 +24,12 @@ const NAME_LIMIT: usize = 24;
 /// The most bytes of all trailer lines.
 const TRAILER_LIMIT: u32 = 64 * 1024;
 
+/// Whether a field of this name may stand behind a body: not one that a recipient would read as a part of the head.
+pub fn may_trail(name: &[u8]) -> bool {
+    let name = name.to_ascii_lowercase();
+    !HEAD_ONLY.contains(&name.as_slice()) && !is_override(&name)
+}
+
 /// What is left of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body {

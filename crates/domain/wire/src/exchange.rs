@@ -10,7 +10,7 @@
 
 use crate::{
     body::Body,
-    http_head::{self, Framing, Head, RequestHead},
+    http_head::{self, Framing, Head, NextLook, RequestHead},
     response::{self, ResponseHead},
 };
 
@@ -28,6 +28,7 @@ pub struct Exchange {
     response: Response,
     /// Client bytes that can't be taken up yet.
     held: Vec<u8>,
+    look: NextLook,
     /// Server bytes of a cut head; already forwarded.
     seen: Vec<u8>,
     to_head: bool,
@@ -82,6 +83,7 @@ impl Exchange {
             request: Request::Judging,
             response: Response::Idle,
             held: Vec::new(),
+            look: NextLook::default(),
             seen: Vec::new(),
             to_head: false,
             upgrade: false,
@@ -126,11 +128,18 @@ impl Exchange {
             Request::Head if self.last => Ok(ClientStep::Kept),
             Request::Head => {
                 self.hold(bytes)?;
-                if self.response != Response::Idle || self.held.is_empty() {
+                if self.response != Response::Idle
+                    || self.held.is_empty()
+                    || !self.look.is_due(&self.held, self.limit)
+                {
                     return Ok(ClientStep::Kept);
                 }
+                self.look = NextLook::default();
                 match http_head::read(&self.held, self.limit, false) {
-                    Head::Incomplete => Ok(ClientStep::Kept),
+                    Head::Incomplete => {
+                        self.look = NextLook::after(self.held.len());
+                        Ok(ClientStep::Kept)
+                    }
                     Head::Malformed(reason) => Err(reason),
                     Head::NotHttp | Head::Http2 => Err("no HTTP/1 request where one is due"),
                     Head::Complete(head, used) => {

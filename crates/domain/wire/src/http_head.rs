@@ -153,6 +153,33 @@ pub fn read(bytes: &[u8], limit: usize, proxy: bool) -> Head {
     }
 }
 
+/// When a head that was not whole is worth another look: one that comes byte by byte costs no more than a few hundred
+/// times its length in all, not its square.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NextLook {
+    /// So many bytes were no whole head.
+    looked: usize,
+}
+
+/// Up to this length each byte is worth a look.
+const SHORT: usize = 256;
+
+impl NextLook {
+    /// Whether these bytes, of which the first were looked at, could be read otherwise than before. A line end always
+    /// could, and a head holds only so many.
+    pub fn is_due(self, bytes: &[u8], limit: usize) -> bool {
+        let new = bytes.get(self.looked..).unwrap_or_default();
+        bytes.len() <= SHORT
+            || bytes.len() >= limit.min(self.looked.saturating_mul(2))
+            || new.contains(&b'\n')
+    }
+
+    /// So many bytes were no whole head.
+    pub fn after(length: usize) -> Self {
+        Self { looked: length }
+    }
+}
+
 /// Whether bytes that are no whole first line could be the start of a request.
 pub fn could_be_http(bytes: &[u8]) -> bool {
     let end = bytes.iter().position(|byte| !is_token(*byte)).unwrap_or(bytes.len());

@@ -365,7 +365,5 @@ async fn refuse_now(worker: &Worker, key: Key, refusal: Refusal, head: Option<&R
 }
 
 fn refusal_of(decision: &Decision, revision: values::Revision, head: &RequestHead) -> Vec<u8> {
-    let misdirected = decision.rule == Guard::Binding.rule_name();
-    let status = if misdirected { Status::Misdirected } else { Status::Forbidden };
-    refuse::denial(decision, revision, status, &head.authority.host.to_string())
+    refuse::denial(decision, revision, refuse::status_of(decision), &head.authority.host.to_string())
 }

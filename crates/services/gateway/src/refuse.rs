@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use policy::Decision;
+use policy::{Decision, Guard};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use values::Revision;
 
@@ -42,6 +42,11 @@ pub(crate) fn denied(decision: &Decision, revision: Revision, status: Status, wh
     });
     let verdict = format!("denied; rule=\"{rule}\"; revision={revision}");
     Problem { status, verdict, body: body.to_string() }
+}
+
+/// The status of a request that was denied: one for another host than its connection went astray.
+pub(crate) fn status_of(decision: &Decision) -> Status {
+    if decision.rule == Guard::Binding.rule_name() { Status::Misdirected } else { Status::Forbidden }
 }
 
 /// What an allowed request that could not be carried out comes to.

@@ -170,7 +170,7 @@ pub(crate) async fn tell(stream: Socket, refusal: Refusal, is_http: bool, intent
     match refusal {
         Refusal::Gone => drop(stream),
         Refusal::Denied(decision, revision) if is_http || malformed_http => {
-            let status = if malformed_http { Status::BadRequest } else { Status::Forbidden };
+            let status = if malformed_http { Status::BadRequest } else { refuse::status_of(&decision) };
             let what = match intent {
                 Intent::Http(head, _) => head.authority.host.to_string(),
                 Intent::Tls(_) | Intent::Http2 | Intent::Raw | Intent::Silent | Intent::Malformed(..) => String::new(),

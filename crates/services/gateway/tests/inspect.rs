@@ -14,6 +14,7 @@ use policy::model::{Action, Rule, TlsMode};
 use support::{
     Origin, World, compile, deny_hosts, hello, is_refused, loopback, methods,
     namespace::Namespace,
+    peak,
     tls::{Shown, Tls, exchange, inspected, read_head, read_message, told},
 };
 
@@ -306,13 +307,6 @@ fn large_bodies_go_both_ways_in_bounded_memory() {
     assert_eq!(received, SIZE);
     let grown = peak() - before;
     assert!(grown < 24 * 1024, "{grown} KiB more at the peak");
-}
-
-/// The most memory this process ever had, in KiB.
-fn peak() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[test]

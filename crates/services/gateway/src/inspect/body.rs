@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::{
@@ -24,6 +25,18 @@ fn broken(error: hyper::Error) -> io::Error {
 
 fn cut() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "cut by a new policy")
+}
+
+/// Trailers without what belongs into a head: a recipient could add it there.
+fn clean(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Err(frame) => frame,
+        Ok(trailers) => {
+            let may_trail = |(name, _): &(&HeaderName, &HeaderValue)| wire::body::may_trail(name.as_str().as_bytes());
+            let kept = trailers.iter().filter(may_trail).map(|(name, value)| (name.clone(), value.clone()));
+            Frame::trailers(kept.collect())
+        }
+    }
 }
 
 /// A request's body, on its way to the server.
@@ -52,7 +65,7 @@ impl Body for Upload {
             return Poll::Ready(Some(Err(cut())));
         }
         match &mut self.inner {
-            Some(inner) => Pin::new(inner).poll_frame(cx).map_err(broken),
+            Some(inner) => Pin::new(inner).poll_frame(cx).map_ok(clean).map_err(broken),
             None => Poll::Ready(None),
         }
     }
@@ -116,7 +129,7 @@ impl Body for Answer {
             download.connection.cut_by_policy();
             return Poll::Ready(Some(Err(cut())));
         }
-        let polled = Pin::new(&mut download.inner).poll_frame(cx).map_err(broken);
+        let polled = Pin::new(&mut download.inner).poll_frame(cx).map_ok(clean).map_err(broken);
         match &polled {
             Poll::Ready(None) => download.free_line(),
             Poll::Ready(Some(Err(_))) => download.connection.cut_under_response(),

@@ -5,12 +5,13 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
+    time::Instant,
 };
 
 use audit_event::{EndedBy, Event, Process};
 use certificates::Protocols;
 use policy::{Fact, HostName, Target, TlsFacts};
-use tokio::task::JoinHandle;
+use tokio::{sync::Notify, task::JoinHandle};
 use wire::http_head::RequestHead;
 
 use super::{link::Link, upstream::Lines};
@@ -31,6 +32,31 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalTasks
     }
 }
 
+/// How many requests a client may take back at once before their answers, and how many more each second
+/// (CVE-2023-44487): each was judged, recorded and perhaps sent on.
+const TAKEN_BACK: f64 = 128.0;
+const TAKEN_BACK_PER_SECOND: f64 = 16.0;
+
+/// The requests that a client took back.
+#[derive(Debug, Default)]
+struct TakenBack {
+    /// So many, less what time made good.
+    count: f64,
+    last: Option<Instant>,
+    enough: Rc<Notify>,
+}
+
+impl TakenBack {
+    fn note(&mut self, now: Instant) {
+        let passed = self.last.map_or(0.0, |last| now.saturating_duration_since(last).as_secs_f64());
+        self.last = Some(now);
+        self.count = (self.count - passed * TAKEN_BACK_PER_SECOND).max(0.0) + 1.0;
+        if self.count > TAKEN_BACK {
+            self.enough.notify_one();
+        }
+    }
+}
+
 /// One client's connection.
 pub(super) struct Connection {
     pub(super) worker: Rc<Worker>,
@@ -47,6 +73,7 @@ pub(super) struct Connection {
     first: RefCell<Option<Rc<RefCell<Box<OpenFlow>>>>>,
     process: RefCell<Option<Process>>,
     cut: Cell<bool>,
+    taken_back: RefCell<TakenBack>,
     is_http1: bool,
     id: u64,
     ends: Ends,
@@ -78,6 +105,7 @@ impl Connection {
             first: RefCell::default(),
             process: RefCell::new(flow.process),
             cut: Cell::new(false),
+            taken_back: RefCell::default(),
             is_http1,
             id: flow.id,
             ends: Ends { client: flow.client, server: flow.server },
@@ -118,6 +146,17 @@ impl Connection {
     pub(super) fn is_for(&self, head: &RequestHead) -> bool {
         head.authority.host == Target::Name(self.host.clone())
             && head.authority.port.is_none_or(|port| port == self.port)
+    }
+
+    /// A request was taken back by its client before its answer.
+    pub(super) fn note_taken_back(&self) {
+        self.taken_back.borrow_mut().note(Instant::now());
+    }
+
+    /// Waits until the client has taken back more requests than any does in earnest.
+    pub(super) async fn is_flooded(&self) {
+        let enough = Rc::clone(&self.taken_back.borrow().enough);
+        enough.notified().await;
     }
 
     /// What was found of the process serves the next request.

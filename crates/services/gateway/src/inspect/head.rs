@@ -2,15 +2,20 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE},
 };
 use hyper::body::{Body, Incoming};
 use policy::Layer;
 use wire::http_head::{self, Framing, Head, RequestHead};
 
-use super::{body::Upload, strict::Read};
-use crate::refuse::{Problem, Status};
+use super::{
+    body::{Answer, Upload},
+    strict::Read,
+};
+use crate::refuse::Problem;
 
+/// Says what we decided.
+const VERDICT: &str = "cofferdam-verdict";
 /// Fields for one hop (RFC 9110, 7.6.1). `Expect` was answered by us.
 const ONE_HOP: [&str; 10] = [
     "connection",
@@ -120,6 +125,31 @@ fn is_for_one_hop<'a>(name: &HeaderName, mut named: impl Iterator<Item = &'a [u8
         || named.any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
 }
 
+/// Why an answer can't be passed on: it has no one end, or switches to what nobody asked for.
+pub(super) fn fault<B>(response: &Response<B>, asked_for_upgrade: bool) -> Option<&'static str> {
+    let headers = response.headers();
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let coding = codings.next();
+    if response.status().is_informational()
+        && !(asked_for_upgrade && response.status() == StatusCode::SWITCHING_PROTOCOLS)
+    {
+        Some("a switch of protocols that was not asked for")
+    } else if coding.is_some() && headers.contains_key(CONTENT_LENGTH) {
+        Some("Content-Length beside Transfer-Encoding")
+    } else if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        Some("a transfer coding other than chunked")
+    } else if codings.next().is_some() {
+        Some("two Transfer-Encoding fields")
+    } else {
+        None
+    }
+}
+
+/// Whether a server's field stays here: it leads the client past us (RFC 7838), or would speak in our name.
+fn stays_here(name: &HeaderName) -> bool {
+    name == ALT_SVC || name.as_str() == VERDICT
+}
+
 /// A server's answer as the client gets it.
 pub(super) fn answer<B, A>(response: Response<B>, body: impl FnOnce(B) -> A) -> Response<A> {
     let (parts, inner) = response.into_parts();
@@ -137,7 +167,10 @@ pub(super) fn answer<B, A>(response: Response<B>, body: impl FnOnce(B) -> A) -> 
         // A name is told once for all its values.
         last = name.or(last);
         let Some(name) = &last else { continue };
-        if !is_for_one_hop(name, options.iter().map(Vec::as_slice)) {
+        if name == CONTENT_LENGTH {
+            // Said twice alike, it is said once.
+            kept.insert(CONTENT_LENGTH, value);
+        } else if !stays_here(name) && !is_for_one_hop(name, options.iter().map(Vec::as_slice)) {
             kept.append(name.clone(), value);
         }
     }
@@ -149,18 +182,20 @@ pub(super) fn answer<B, A>(response: Response<B>, body: impl FnOnce(B) -> A) -> 
     answer
 }
 
-/// Our own answer to a request that goes nowhere.
-pub(super) fn problem(problem: Problem, last: bool) -> Response<super::body::Answer> {
+/// Our own answer to a request that goes nowhere. `last` where nothing behind it may be read, `bare` without its body.
+pub(super) fn problem(problem: Problem, last: bool, bare: bool) -> Response<Answer> {
     let Problem { status, verdict, body } = problem;
-    let mut response = Response::new(super::body::Answer::Own(Some(body.into())));
+    let length = body.len();
+    let mut response = Response::new(Answer::Own((!bare).then(|| body.into())));
     *response.status_mut() = StatusCode::from_u16(status.code()).unwrap_or(StatusCode::FORBIDDEN);
     let headers = response.headers_mut();
     headers.insert("content-type", HeaderValue::from_static("application/problem+json"));
     headers.insert("cache-control", HeaderValue::from_static("no-store"));
+    headers.insert(CONTENT_LENGTH, length.into());
     if let Ok(verdict) = HeaderValue::from_str(&verdict) {
-        headers.insert("cofferdam-verdict", verdict);
+        headers.insert(VERDICT, verdict);
     }
-    if last && status == Status::BadRequest {
+    if last {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response

@@ -154,6 +154,7 @@ async fn live(
         },
         () = connection.link.idle(settings.idle_timeout) => (EndedBy::Bound, None),
         () = total => (EndedBy::Bound, None),
+        () = connection.is_flooded() => (EndedBy::Bound, Some("the client takes back too many requests".to_owned())),
     }
 }
 

@@ -66,24 +66,44 @@ pub(super) async fn answer(
         Ok(head) if head.websocket => heads.map(|heads| (heads, hyper::upgrade::on(&mut request))),
         Ok(_) | Err(_) => None,
     };
+    let bare = head.as_ref().is_ok_and(|head| head.method == "HEAD");
+    let unanswered = Unanswered(Some(Rc::clone(&connection)));
     let waits = tunnel.as_ref().map(|(heads, _)| Arc::clone(heads));
     let outcome = match prepare(&connection, head).await {
         Ok((ready, head)) => forward(&connection, ready, &head, request.into_body(), tunnel).await,
         Err(refused) => Err(refused),
     };
+    unanswered.answered();
     match outcome {
         Ok(response) => response,
         Err(refused) => {
             if let Some(heads) = waits {
                 heads.answer_upgrade(false);
             }
-            told(refused, &host, is_http1)
+            told(refused, &host, is_http1, bare)
+        }
+    }
+}
+
+/// A request without an answer. One that its client takes back before there is one has cost us all of its way.
+struct Unanswered(Option<Rc<Connection>>);
+
+impl Unanswered {
+    fn answered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.0 {
+            connection.note_taken_back();
         }
     }
 }
 
 /// What the client of a refused request is told.
-fn told(refused: Refused, host: &str, is_http1: bool) -> Response<Answer> {
+fn told(refused: Refused, host: &str, is_http1: bool, bare: bool) -> Response<Answer> {
     let Refused { refusal, status } = refused;
     let problem = match refusal {
         Refusal::Denied(decision, revision) => refuse::denied(&decision, revision, status, host),
@@ -93,7 +113,8 @@ fn told(refused: Refused, host: &str, is_http1: bool) -> Response<Answer> {
         }
         Refusal::Gone => refuse::failed(Status::Unavailable, "the gateway could not take the request"),
     };
-    head::problem(problem, is_http1)
+    let last = is_http1 && problem.status == Status::BadRequest;
+    head::problem(problem, last, bare)
 }
 
 /// Judges a request and finds a way to its server. Nothing of it was sent yet.
@@ -209,6 +230,9 @@ async fn forward(
         }
         Sent::Broken(error) => return Err(broken(connection, &open, error).await),
     };
+    if let Some(fault) = head::fault(&response, tunnel.is_some()) {
+        return Err(broken(connection, &open, format!("upstream: {fault}")).await);
+    }
     Ok(match tunnel {
         Some((heads, client)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             websocket::relay(connection, under_way, response, client, &heads)

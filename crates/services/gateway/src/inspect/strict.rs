@@ -21,7 +21,7 @@ use tokio::{
 };
 use wire::{
     body::Body,
-    http_head::{self, Framing, Head, RequestHead},
+    http_head::{self, Framing, Head, NextLook, RequestHead},
 };
 
 /// How much is read at once.
@@ -74,6 +74,7 @@ pub(super) struct Strict<T> {
     heads: Arc<Heads>,
     /// Read, and not looked at.
     held: BytesMut,
+    look: NextLook,
     /// Looked at, and due.
     due: BytesMut,
     stage: Stage,
@@ -95,7 +96,8 @@ impl<T> Strict<T> {
     /// `limit` bounds a head, `patience` the time for one from its first byte.
     pub(super) fn new(inner: T, heads: Arc<Heads>, limit: usize, patience: Duration) -> Self {
         let (held, due) = (BytesMut::new(), BytesMut::new());
-        Self { inner, heads, held, due, stage: Stage::Head, limit, patience, deadline: None }
+        let look = NextLook::default();
+        Self { inner, heads, held, look, due, stage: Stage::Head, limit, patience, deadline: None }
     }
 
     fn refuse(&mut self, layer: Layer, reason: &'static str) {
@@ -107,8 +109,15 @@ impl<T> Strict<T> {
 
     /// Looks at what is held; `false` where more is needed.
     fn look(&mut self) -> bool {
+        if !self.look.is_due(&self.held, self.limit) {
+            return false;
+        }
+        self.look = NextLook::default();
         match http_head::read(&self.held, self.limit, false) {
-            Head::Incomplete => return false,
+            Head::Incomplete => {
+                self.look = NextLook::after(self.held.len());
+                return false;
+            }
             Head::Malformed(reason) => self.refuse(Layer::Http, reason),
             Head::Http2 => self.refuse(Layer::Http, "HTTP/2 where HTTP/1.1 was agreed"),
             Head::NotHttp => self.refuse(Layer::Tls, "no HTTP inside TLS that a rule opens"),

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "help for tests")]
 
+/// HTTP/2 by hand.
+pub mod frames;
 /// A network namespace of a test's own.
 pub mod namespace;
 /// TLS of both sides.
@@ -357,4 +359,11 @@ fn answer(question: &[u8]) -> Option<Vec<u8>> {
         out.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
     }
     Some(out)
+}
+
+/// The most memory this process ever had, in KiB.
+pub fn peak() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }

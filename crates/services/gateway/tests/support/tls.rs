@@ -98,7 +98,12 @@ impl Tls {
 
     /// A server that gives every opened connection to a function of its own thread.
     pub fn origin(&self, shown: Shown, serve: impl Fn(ServerTls) + Send + Sync + 'static) -> Origin {
-        let config = self.server_config(shown, &["http/1.1"]);
+        self.origin_of(shown, "http/1.1", serve)
+    }
+
+    /// The same for a protocol.
+    pub fn origin_of(&self, shown: Shown, protocol: &str, serve: impl Fn(ServerTls) + Send + Sync + 'static) -> Origin {
+        let config = self.server_config(shown, &[protocol]);
         Origin::start(move |stream| {
             let mut tls = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
             if tls.conn.complete_io(&mut tls.sock).is_ok() {
@@ -140,9 +145,18 @@ impl Tls {
         self.opened(world.granted(&format!("{name}:{port}")), name)
     }
 
+    /// The same, which offers one protocol, or none.
+    pub fn client_of(&self, world: &World, protocols: &[&str], port: u16) -> ClientTls {
+        self.opened_of(world.granted(&format!("web.test:{port}")), "web.test", protocols)
+    }
+
     pub fn opened(&self, stream: TcpStream, name: &str) -> ClientTls {
+        self.opened_of(stream, name, &["http/1.1"])
+    }
+
+    fn opened_of(&self, stream: TcpStream, name: &str, protocols: &[&str]) -> ClientTls {
         let name = ServerName::try_from(name.to_owned()).unwrap();
-        let connection = ClientConnection::new(self.client_config(&["http/1.1"]), name).unwrap();
+        let connection = ClientConnection::new(self.client_config(protocols), name).unwrap();
         let mut tls = StreamOwned::new(connection, stream);
         tls.conn.complete_io(&mut tls.sock).unwrap();
         tls

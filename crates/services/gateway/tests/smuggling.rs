@@ -1,0 +1,217 @@
+//! The tables of `cases/`: each payload is refused with a reason, or the server sees exactly the requests that the
+//! table says. HTTP/1.1 inside opened TLS and in plain, HTTP/2 on its way down to HTTP/1.1.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "help for tests")]
+
+mod support;
+
+use std::{
+    io::{Read, Write},
+    sync::mpsc::{Receiver, Sender, channel},
+};
+
+use serde::Deserialize;
+use support::{
+    Origin, World,
+    frames::{self, DATA, END_HEADERS, END_STREAM, HEADERS, Outcome, PREFACE, SETTINGS, block, frame},
+    tls::{Shown, Tls, inspected, read_head},
+};
+
+/// A payload; each character of `send` is a byte.
+#[derive(Debug, Deserialize)]
+struct Case {
+    name: String,
+    send: String,
+    /// What the server sees: method, target, body.
+    #[serde(default)]
+    origin: Vec<String>,
+    /// How the last answer refuses: a status, or the reason of a 400; `null` for a 400 of any.
+    #[serde(default, deserialize_with = "present")]
+    refused: Option<Option<String>>,
+    /// `reset` where plain HTTP has no answer.
+    #[serde(default)]
+    plain: Option<String>,
+}
+
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+fn cases() -> Vec<Case> {
+    serde_json::from_str(include_str!("cases/smuggling.json")).unwrap()
+}
+
+/// Reads requests by a reader of its own and tells them; answers each.
+fn serve(stream: &mut (impl Read + Write), tell: &Sender<String>) {
+    while let Some((target, body)) = read_request(stream) {
+        tell.send(format!("{target} {}", String::from_utf8_lossy(&body))).unwrap();
+        if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_err() {
+            return;
+        }
+    }
+}
+
+/// Method and target, and the body; `None` where the peer went away within it.
+fn read_request(stream: &mut impl Read) -> Option<(String, Vec<u8>)> {
+    let head = read_head(stream);
+    let target = head.lines().next()?.rsplit_once(' ')?.0.to_owned();
+    let lower = head.to_ascii_lowercase();
+    let mut body = Vec::new();
+    if lower.contains("transfer-encoding: chunked\r\n") {
+        loop {
+            let size = usize::from_str_radix(read_line(stream)?.trim_end(), 16).ok()?;
+            let mut chunk = vec![0; size + 2];
+            stream.read_exact(&mut chunk).ok()?;
+            if size == 0 {
+                return Some((target, body));
+            }
+            body.extend_from_slice(&chunk[..size]);
+        }
+    }
+    if let Some(length) = lower.lines().find_map(|line| line.strip_prefix("content-length: ")) {
+        body = vec![0; length.parse().ok()?];
+        stream.read_exact(&mut body).ok()?;
+    }
+    Some((target, body))
+}
+
+fn read_line(stream: &mut impl Read) -> Option<String> {
+    let mut line = String::new();
+    while !line.ends_with('\n') {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).ok()?;
+        line.push(char::from(byte[0]));
+    }
+    Some(line)
+}
+
+/// Sends a case and reads as many answers as it has; then what the server saw is all.
+fn check(case: &Case, client: &mut (impl Read + Write), seen: &Receiver<String>, world: &World) {
+    let _ = client.write_all(&bytes(&case.send));
+    let name = &case.name;
+    for request in &case.origin {
+        let answer = answer(client);
+        assert!(answer.starts_with("HTTP/1.1 200 ") || answer.starts_with("HTTP/1.0 200 "), "{name}: {answer}");
+        assert_eq!(&seen.recv_timeout(support::PATIENCE).unwrap(), request, "{name}");
+    }
+    match &case.refused {
+        None => {}
+        // Within a body the answer may be a torn connection: the record says why.
+        Some(Some(reason)) if reason.starts_with("body:") => {
+            let answer = answer(client);
+            assert!(!answer.starts_with("HTTP/1.1 2"), "{name}: {answer}");
+        }
+        Some(Some(status)) if status.parse::<u16>().is_ok() => {
+            let answer = answer(client);
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{name}: {answer}");
+        }
+        Some(reason) => {
+            let answer = answer(client);
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{name}: {answer}");
+            let reason = reason.as_deref().unwrap_or("\"detail\":\"");
+            assert!(answer.contains(reason), "{name}: {answer}");
+            world.event("flow.decided", |event| event["rule"] == "guard:malformed");
+            let mut rest = Vec::new();
+            let _ = client.read_to_end(&mut rest);
+            assert!(rest.is_empty(), "{name}: more after the refusal: {}", rest.escape_ascii());
+        }
+    }
+    assert!(seen.try_recv().is_err(), "{name}: the server saw more");
+}
+
+fn answer(client: &mut impl Read) -> String {
+    let head = read_head(client);
+    let length = head.to_ascii_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    // What is torn is told by what is missing.
+    let _ = client.read_exact(&mut body);
+    head + &String::from_utf8_lossy(&body)
+}
+
+#[test]
+fn inside_tls() {
+    let tls = Tls::new();
+    for case in cases() {
+        let (tell, seen) = channel();
+        let origin = tls.origin(Shown::Good, move |mut stream| serve(&mut stream, &tell));
+        let world = tls.world(inspected());
+        let mut client = tls.client(&world, "web.test", origin.port());
+        check(&case, &mut client, &seen, &world);
+        if case.origin.is_empty()
+            && !case
+                .refused
+                .as_ref()
+                .is_some_and(|reason| reason.as_ref().is_some_and(|reason| reason.starts_with("body:")))
+        {
+            assert_eq!(origin.connections(), 0, "{}", case.name);
+        }
+    }
+}
+
+#[test]
+fn in_plain_http() {
+    for case in cases() {
+        let (tell, seen) = channel();
+        if case.plain.as_deref() == Some("reset") {
+            let world = World::new(inspected());
+            let mut client = world.granted("web.test:1");
+            let _ = client.write_all(&bytes(&case.send));
+            assert!(support::is_refused(&mut client), "{}", case.name);
+            continue;
+        }
+        let origin = Origin::start(move |mut stream| serve(&mut stream, &tell));
+        let world = World::new(inspected());
+        let mut client = world.granted(&format!("web.test:{}", origin.port()));
+        check(&case, &mut client, &seen, &world);
+    }
+}
+
+/// A head in fields; each character is a byte.
+#[derive(Debug, Deserialize)]
+struct Http2Case {
+    name: String,
+    fields: Vec<(String, String)>,
+    data: Option<String>,
+    /// A status, or `reset` and its code.
+    outcome: String,
+    /// What the server sees.
+    origin: Option<String>,
+}
+
+fn bytes(text: &str) -> Vec<u8> {
+    text.chars().map(|byte| u8::try_from(u32::from(byte)).unwrap()).collect()
+}
+
+#[test]
+fn from_http2_down_to_http1() {
+    let cases: Vec<Http2Case> = serde_json::from_str(include_str!("cases/smuggling_http2.json")).unwrap();
+    let tls = Tls::new();
+    let (tell, seen) = channel();
+    let origin = tls.origin(Shown::Good, move |mut stream| serve(&mut stream, &tell));
+    let world = tls.world(inspected());
+    let mut wrong = Vec::new();
+    for case in cases {
+        let mut client = tls.client_of(&world, &["h2"], origin.port());
+        let fields: Vec<_> = case.fields.iter().map(|(name, value)| (bytes(name), bytes(value))).collect();
+        let end = if case.data.is_none() { END_STREAM } else { 0 };
+        let mut sent = [PREFACE.to_vec(), frame(SETTINGS, 0, 0, b"")].concat();
+        sent.extend(frame(HEADERS, END_HEADERS | end, 1, &block(&fields)));
+        sent.extend(case.data.iter().flat_map(|data| frame(DATA, END_STREAM, 1, data.as_bytes())));
+        client.write_all(&sent).unwrap();
+        let outcome = match frames::outcome(&mut client) {
+            Outcome::Answered(status) => status.to_string(),
+            Outcome::Reset(code) => format!("reset {code}"),
+            Outcome::GoAway(code) => format!("go away {code}"),
+            Outcome::Closed => "closed".to_owned(),
+        };
+        let origin = case.origin.is_some().then(|| seen.recv_timeout(support::PATIENCE).unwrap_or_default());
+        if (&outcome, &origin) != (&case.outcome, &case.origin) {
+            wrong
+                .push(format!("{}: {outcome}, {origin:?} where {}, {:?} is due", case.name, case.outcome, case.origin));
+        }
+        if let Ok(more) = seen.try_recv() {
+            wrong.push(format!("{}: the server saw {more:?}", case.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
