@@ -6,10 +6,13 @@
 //! that bring a store of their own. A client that does neither (a browser's own store, a pinned certificate) refuses
 //! us, and its hosts need a rule that passes them through.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 use data_encoding::BASE64;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
 /// A trust store that Java reads.
 mod java;
@@ -41,15 +44,24 @@ pub fn pem<'a>(certificates: impl IntoIterator<Item = &'a CertificateDer<'static
 /// A whole bundle: the system's certificates and our anchors, none twice. For the variables that replace a client's
 /// store, and for the files of [`SYSTEM_FILES`].
 pub fn bundle(system: &[CertificateDer<'static>], anchors: &[CertificateDer<'static>]) -> String {
-    let mut all: Vec<&CertificateDer<'static>> = Vec::with_capacity(system.len() + anchors.len());
-    let mut seen = std::collections::HashSet::new();
+    pem(together(system, anchors))
+}
+
+/// The system's certificates and our anchors, none twice.
+pub fn together<'a>(
+    system: &'a [CertificateDer<'static>],
+    anchors: &'a [CertificateDer<'static>],
+) -> Vec<&'a CertificateDer<'static>> {
+    let mut seen: HashSet<&'a CertificateDer<'static>> = HashSet::new();
     // Ours first: a person who looks sees it, and a client that stops at a certificate it can't read has it.
-    for certificate in anchors.iter().chain(system) {
-        if seen.insert(certificate.as_ref()) {
-            all.push(certificate);
-        }
-    }
-    pem(all)
+    anchors.iter().chain(system).filter(|certificate| seen.insert(*certificate)).collect()
+}
+
+/// What the system's own bundle holds, as far as it can be read; nothing where there is none.
+pub fn installed() -> Vec<CertificateDer<'static>> {
+    let bundles = SYSTEM_FILES.iter().filter(|file| file.form == Form::Pem);
+    let found = bundles.filter_map(|file| CertificateDer::pem_file_iter(file.path).ok()).next();
+    found.into_iter().flatten().flatten().collect()
 }
 
 /// Where the files stand, as the sandbox sees them.

@@ -53,6 +53,8 @@ mod hints;
 mod mounts;
 /// What is said on standard error at the start.
 mod opening;
+/// What TLS is opened with.
+mod inspection;
 /// What changed by the end that would act on the host.
 mod found;
 /// Flags as a policy file.
@@ -221,9 +223,16 @@ impl Live<'_> {
     }
 
     fn start(&self, begun: Begun, prepared: Prepared, working_directory: &Path, record: &mut RunRecord) -> Result<u8> {
-        let Prepared { choice, environment, mut opened, presets, guarded } = prepared;
+        let Prepared { choice, mut environment, mut opened, presets, mut guarded } = prepared;
         let mut lists = source::ListReader::new(choice.source.folder.clone());
         let compiled = self.compile(&choice, &mut lists)?;
+        let opening = inspection::Opening::of(compiled.spec(), &environment, self.run.folder())?;
+        if let Some(opening) = &opening {
+            guarded.notes.extend(environment.trust(&opening.variables, &self.arguments.env));
+            opened.mounts.extend(opening.mounts.iter().cloned());
+            opened.covered.clone_from(&opening.covers);
+            opened.tls = inspection::said(compiled.spec());
+        }
         // Before the plan: what is protected must be there.
         let audit = self.open_record(guarded.record_stays)?;
         let planned = self.plan(&environment, &opened, &guarded, working_directory, begun.terminal, &compiled)?;
@@ -244,6 +253,7 @@ impl Live<'_> {
         session::Session {
             audit,
             source: choice.source,
+            opening,
             policy: Arc::new(compiled),
             lists,
             labels: Labels::from_pairs([("source", "run")]),
@@ -325,6 +335,7 @@ impl Live<'_> {
         request.mounts = opened.mounts.clone();
         request.hidden.clone_from(&guarded.hidden);
         request.closed = guarded.closed();
+        request.covered.clone_from(&opened.covered);
         request.allow_host_sockets = self.arguments.allow_host_sockets;
         request.terminal = terminal;
         request.datagram_ports = gateway::datagram_ports(compiled.spec())?.into_keys().collect();

@@ -276,6 +276,11 @@ impl Runs {
 }
 
 impl Run {
+    /// Its folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The record's own place, where `--events` names no other.
     pub(crate) fn events(&self) -> PathBuf {
         self.folder.join("events.jsonl")

@@ -60,7 +60,7 @@ pub use error::StartError;
 pub use front::{GuardError, guard, make_undumpable};
 pub use groups::GroupLimits;
 pub use init_protocol::{GatewayPorts, Limits, Mount, Plan, Terminal};
-pub use plan::{PlanError, PlanRequest, Planned};
+pub use plan::{Cover, PlanError, PlanRequest, Planned};
 pub use probe::{Capabilities, Capability, State, probe};
 pub use repository::{AtTheEnd, RepositoryWatch, common_folder};
 pub use running::{Exit, Remote, Running, Sandbox};

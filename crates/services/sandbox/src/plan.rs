@@ -42,6 +42,8 @@ pub struct PlanRequest {
     pub hidden: Vec<PathBuf>,
     /// Files and folders of the host that no mount may make writable. Each must be there.
     pub closed: Vec<PathBuf>,
+    /// Files of the host that are seen as others. One that is not there, or that no mount shows, is left out.
+    pub covered: Vec<Cover>,
     /// Go on where not every socket of the host can be found or masked.
     pub allow_host_sockets: bool,
     /// More lines for `/etc/hosts`.
@@ -56,6 +58,15 @@ pub struct PlanRequest {
     pub ports: GatewayPorts,
     /// UDP ports that lead to the gateway; at most 64, as each has a socket for each address family.
     pub datagram_ports: Vec<u16>,
+}
+
+/// A file of the host, and what is seen in its place, read-only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cover {
+    /// Which.
+    pub path: PathBuf,
+    /// Another file of the host, which anyone may read.
+    pub with: PathBuf,
 }
 
 /// A plan, and what a person should know before it runs.
@@ -174,6 +185,7 @@ impl PlanRequest {
             mounts: Vec::new(),
             hidden: Vec::new(),
             closed: Vec::new(),
+            covered: Vec::new(),
             allow_host_sockets: false,
             hosts: Vec::new(),
             hostname: "sandbox".to_owned(),
@@ -207,6 +219,7 @@ impl PlanRequest {
         hidden.sort();
         hidden.iter().try_for_each(|path| protection.hide(path))?;
         self.closed.iter().try_for_each(|path| protection.close(path))?;
+        self.covered.iter().for_each(|cover| protection.cover(cover));
         let mut notes = std::mem::take(&mut protection.notes);
         let closed = std::mem::take(&mut protection.closed);
         if self.home.starts_with(&self.working_directory) {

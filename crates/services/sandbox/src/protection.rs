@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use init_protocol::Mount;
 
-use crate::plan::PlanError;
+use crate::plan::{Cover, PlanError};
 use crate::repository::{self, Protected};
 use crate::survey::Window;
 
@@ -142,6 +142,16 @@ impl Protection {
             }
         }
         Ok(())
+    }
+
+    /// Shows another file wherever this one would be seen.
+    pub(crate) fn cover(&mut self, cover: &Cover) {
+        let Ok(real) = real(&cover.path) else { return };
+        for place in self.places(&real) {
+            self.pin(&real, &place);
+            let (source, target) = (cover.with.clone(), place.target);
+            self.mounts.push(Mount::Bind { source, target, writable: false, optional: false, owned: false });
+        }
     }
 
     /// The mounts, in an order in which none covers another.

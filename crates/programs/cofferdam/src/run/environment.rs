@@ -4,7 +4,8 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
@@ -103,6 +104,31 @@ pub(crate) fn choose(
     chosen.certificates.sort();
     chosen.certificates.dedup();
     Ok(chosen)
+}
+
+impl Chosen {
+    /// Sets what makes programs trust the certificates of this run. What a flag gave stays; that is said.
+    pub(crate) fn trust(&mut self, variables: &[(String, OsString)], flags: &[Variable]) -> Option<String> {
+        let mut kept = Vec::new();
+        for (name, value) in variables {
+            let given = self.variables.get(name).filter(|_| flags.iter().any(|flag| flag.name == *name));
+            match given {
+                Some(given) if !adds_to(value, given) => kept.push(name.clone()),
+                Some(_) | None => {
+                    self.variables.insert(name.clone(), value.clone());
+                }
+            }
+        }
+        (!kept.is_empty()).then(|| {
+            let names = kept.join(", ");
+            format!("--env {names} stays yours: what reads it may not trust the certificates of opened TLS")
+        })
+    }
+}
+
+/// Whether a value is what was given and more: Java's options.
+fn adds_to(value: &OsStr, given: &OsStr) -> bool {
+    value.as_bytes().strip_prefix(given.as_bytes()).is_some_and(|more| more.starts_with(b" "))
 }
 
 /// The explicit proxy of the sandbox, in the spellings that clients look for.

@@ -25,7 +25,7 @@ use crate::{
     runs::{Run, Runs, private_folder},
 };
 
-use super::{Guard, arguments::Arguments, held::Replaced};
+use super::{Guard, arguments::Arguments, environment::Environment, held::Replaced};
 
 /// As many links as the kernel follows (path_resolution(7)).
 const MOST_LINKS: usize = 40;
@@ -168,6 +168,17 @@ impl Guarded {
     /// Adds a folder that was named, and the path without links where it was found.
     pub(crate) fn add_named(&mut self, named: &Path, real: &Path) -> Result<()> {
         self.named.push((std::path::absolute(named)?, real.to_owned()));
+        Ok(())
+    }
+
+    /// Adds the bundles by which servers' certificates are trusted where TLS is opened.
+    pub(crate) fn add_trust(&mut self, caller: &Environment) -> Result<()> {
+        let file = caller.get("SSL_CERT_FILE").map(PathBuf::from);
+        let folders = caller.get("SSL_CERT_DIR").map(std::env::split_paths);
+        for path in file.into_iter().chain(folders.into_iter().flatten()) {
+            self.refuse_links(&path)?;
+            self.closed.push(path);
+        }
         Ok(())
     }
 

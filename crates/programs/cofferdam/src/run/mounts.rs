@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use sandbox::Mount;
+use sandbox::{Cover, Mount};
 
 use super::arguments::MountFlag;
 use crate::{
@@ -71,6 +71,10 @@ pub(crate) struct Opened {
     pub(crate) closed: Vec<String>,
     /// Unix sockets that the workload can reach.
     pub(crate) sockets: Vec<String>,
+    /// Files of the system that are seen as others.
+    pub(crate) covered: Vec<Cover>,
+    /// Which TLS is opened.
+    pub(crate) tls: Option<String>,
 }
 
 /// Everything that decides.

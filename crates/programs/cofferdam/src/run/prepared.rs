@@ -33,6 +33,9 @@ impl Prepared {
         let mut guarded = guarded::Guarded::new(arguments, config, writable.clone())?;
         let choice = choose_policy::choose(arguments, config, presets.first(), &writable)?;
         guarded.add_lists(&choice.source.folder, &choice.source.file.spec)?;
+        if choice.source.file.spec.inspecting_rules().next().is_some() {
+            guarded.add_trust(&caller.environment)?;
+        }
         presets.iter().try_for_each(|preset| guarded.add_settings(preset))?;
         let by_preset: Vec<String> = presets.iter().flat_map(|preset| preset.environment.clone()).collect();
         let proxy = arguments.proxy_env.then(|| sandbox::GatewayPorts::default().proxy);

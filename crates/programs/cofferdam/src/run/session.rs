@@ -22,6 +22,7 @@ use values::{Labels, Revision};
 
 use super::{
     Found, Guard, choose_policy, failed,
+    inspection::{self, Opening},
     surroundings::{handed_over, settings},
     told,
     waiting::{Signals, at, tick, ticks},
@@ -47,6 +48,8 @@ const COMMAND_LIMIT: usize = 512;
 pub(crate) struct Session {
     pub(crate) audit: AuditLog,
     pub(crate) source: Source,
+    /// What TLS is opened with, where the policy of the start looks inside.
+    pub(crate) opening: Option<Opening>,
     pub(crate) policy: Arc<CompiledPolicy>,
     pub(crate) lists: ListReader,
     pub(crate) labels: Labels,
@@ -91,7 +94,7 @@ impl Session {
             self.labels.clone(),
             self.audit.clone(),
             questions,
-            settings(),
+            settings(self.opening.as_ref().map(|opening| opening.inspection.clone())),
         )
         .map_err(|error| failed(&error, None))?;
         // What was in memory before the gateway (the policy's text, flags) is nobody's to dump either.
@@ -100,6 +103,7 @@ impl Session {
         let control = ControlSocket::bind(&self.socket)?;
         let signals = Signals::new()?;
         let Standing { sandbox, terminal, enforced, missing } = building.finish().map_err(wall)?;
+        self.opening.iter_mut().for_each(Opening::is_mounted);
         self.record_start(&enforced, &missing)?;
         let running = sandbox.run().map_err(|error| failed(&error, None))?;
         let outside = std::mem::take(&mut self.outside);
@@ -212,6 +216,9 @@ impl Session {
             .map_err(|error| source::Refusal { drawing: format!("{error:#}\n") })?;
         if self.watch {
             choose_policy::watch(Arc::make_mut(&mut fresh.file.spec));
+        }
+        if let (None, Some(rule)) = (&self.opening, fresh.file.spec.inspecting_rules().next()) {
+            return Err(fresh.refusal(&[inspection::comes_too_late(rule)]));
         }
         let mut lists = ListReader::new(fresh.folder.clone());
         lists.guard(self.guard.clone());

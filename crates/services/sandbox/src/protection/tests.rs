@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use init_protocol::Mount;
 
 use super::{Protection, check_order};
-use crate::plan::PlanError;
+use crate::plan::{Cover, PlanError};
 use crate::survey::add_windows;
 
 fn world(folders: &[&str], files: &[&str]) -> (tempfile::TempDir, PathBuf) {
@@ -71,6 +71,27 @@ fn a_path_is_protected_at_each_place_where_it_is_seen_and_only_there() {
     let mut seen = drawn(&mounts, &root);
     seen.sort();
     assert_eq!(seen, expected, "src is read-only there anyway");
+}
+
+#[test]
+fn a_covered_file_is_another_wherever_it_is_seen() {
+    let (_folder, root) = world(&["etc"], &["usr/bundle", "ours"]);
+    std::os::unix::fs::symlink("../usr/bundle", root.join("etc/bundle")).unwrap();
+    let shown = |source: &str, target: &str| Mount::Bind {
+        source: root.join(source),
+        target: target.into(),
+        writable: false,
+        optional: false,
+        owned: false,
+    };
+    let mut protection = Protection::new(vec![shown("etc", "/etc"), shown("usr", "/usr"), shown("usr", "/again")]);
+    for path in ["etc/bundle", "usr/bundle", "etc/gone"] {
+        protection.cover(&Cover { path: root.join(path), with: root.join("ours") });
+    }
+    let mounts = protection.finish();
+    check_order(&mounts).unwrap();
+    let covers = [shown("ours", "/usr/bundle"), shown("ours", "/again/bundle")];
+    assert_eq!(mounts[3..], covers, "once for the two paths that lead to one file");
 }
 
 #[test]
