@@ -49,7 +49,7 @@ fn names_and_priorities_are_unique() {
         ]),
         &["two rules are named a", "rule b has priority 1, as has rule a; priorities are unique"],
     );
-    for name in ["mode-default", "allowed-hosts", "guard:private", "managed-path:pypi"] {
+    for name in ["mode-default", "allowed-hosts", "guard:private", "managed-path:pypi", "metadata-service:aws"] {
         check(
             limited(vec![rule(name, 1, Action::Allow, To::Any)]),
             &[&format!("{name} is the name of a built-in; name the rule otherwise")],

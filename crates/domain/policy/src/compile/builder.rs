@@ -113,7 +113,8 @@ fn own_name(text: &'static str) -> RuleName {
 
 fn is_reserved(name: &RuleName) -> bool {
     let name = name.as_str();
-    name == "mode-default" || name == "allowed-hosts" || name.starts_with("guard:") || name.starts_with("managed-path:")
+    let ours = ["guard:", "managed-path:", "metadata-service:"];
+    name == "mode-default" || name == "allowed-hosts" || ours.iter().any(|ours| name.starts_with(ours))
 }
 
 impl<'a> Builder<'a> {
