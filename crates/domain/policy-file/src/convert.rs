@@ -3,6 +3,8 @@
 //! The one place where wire types become `policy::model` types. It looks at every part, whatever it finds in
 //! the ones before, and says all that is wrong as [`Finding`]s; lines and carets come after.
 
+/// Credentials.
+mod credentials;
 /// Groups.
 mod groups;
 /// The small parts: names, hosts, ranges, ports, times.
@@ -32,7 +34,7 @@ use crate::{
     wire,
 };
 use parts::Breadth;
-use problem::{CREDENTIALS, Finding, Problem};
+use problem::{Finding, Problem};
 
 /// What a file says, and what is to be said about it.
 #[derive(Debug, Default)]
@@ -90,17 +92,13 @@ impl<'f> Converter<'f> {
         self.routes(&spec);
         self.managed_path(&spec);
         self.all_groups(&spec);
+        self.all_credentials(&spec);
         self.all_rules(&spec);
+        self.unused_credentials(&spec);
         let allowed = self.open_hosts(&self.written.allowed_hosts, &spec.key("allowedHosts"));
         self.spec.allowed_hosts.extend(allowed);
         self.pack(&spec);
         self.limits(&spec);
-        if self.written.credentials.is_some() {
-            self.report(
-                &spec.key("credentials"),
-                Problem::Unbuilt { what: "credentials".to_owned(), needs: CREDENTIALS },
-            );
-        }
         self.all_tests(&spec);
     }
 

@@ -21,6 +21,8 @@ pub enum Subject {
     Setting(String),
     /// A route.
     Route(String),
+    /// A credential.
+    Credential(String),
     /// A group.
     Group(String),
     /// A rule.
@@ -77,7 +79,7 @@ pub struct Difference {
     pub reach: Reach,
 }
 
-/// Everything that differs: settings, routes, groups, then rules in the order in which they are judged.
+/// Everything that differs: settings, routes, credentials, groups, then rules in the order in which they are judged.
 pub fn diff(before: &PolicySpec, after: &PolicySpec) -> Vec<Difference> {
     let mut found = settings(before, after);
     found.extend(parts(
@@ -86,6 +88,13 @@ pub fn diff(before: &PolicySpec, after: &PolicySpec) -> Vec<Difference> {
         |name| Subject::Route(name.to_string()),
         words::route,
         route_fields,
+    ));
+    found.extend(parts(
+        &before.credentials,
+        &after.credentials,
+        |name| Subject::Credential(name.to_string()),
+        words::credential,
+        words::credential_fields,
     ));
     found.extend(parts(
         &before.groups,
@@ -140,7 +149,7 @@ fn parts<K: Ord, V: PartialEq>(
         (Some(old), Some(new)) if old != new => Some(Fate::Changed(changes(fields(old), fields(new)))),
         (Some(_), Some(_)) | (None, None) => None,
     };
-    // What a group or route does, the rules that use it say.
+    // What a group, route or credential does, the rules that use it say.
     let difference = |name: &K| Some(Difference { subject: subject(name), fate: fate(name)?, reach: Reach::Unclear });
     names.into_iter().filter_map(difference).collect()
 }
@@ -298,6 +307,7 @@ impl fmt::Display for Subject {
         match self {
             Subject::Setting(name) => f.write_str(name),
             Subject::Route(name) => write!(f, "route {name}"),
+            Subject::Credential(name) => write!(f, "credential {name}"),
             Subject::Group(name) => write!(f, "group {name}"),
             Subject::Rule(name) => write!(f, "rule {name}"),
         }

@@ -37,6 +37,15 @@ enum Shape {
     Anything,
 }
 
+/// Why there is no source for a secret that stands in the policy.
+const NO_LITERALS: &str =
+    "a policy is copied, shown and recorded, so no secret stands in it: write `file`, `command`, `env` or `keyring`";
+
+/// What people call a secret that they would write into the policy.
+fn is_literal(key: &str) -> bool {
+    matches!(key, "value" | "literal" | "secret" | "token" | "password" | "plain" | "text" | "string" | "data")
+}
+
 static FILE: LazyLock<Shape> = LazyLock::new(|| Shape::of(schema(), schema()));
 
 /// What is wrong with a file's shape.
@@ -261,6 +270,7 @@ impl Reader {
                     let near = nearest(&entry.key, fields.keys().map(String::as_str));
                     let hint = match entry.key.as_str() {
                         "<<" => "merge keys are not read; repeat the fields, or use a group".to_owned(),
+                        _ if fields.contains_key("keyring") && is_literal(&entry.key) => NO_LITERALS.to_owned(),
                         _ => {
                             format!("known here: {}", fields.keys().map(String::as_str).collect::<Vec<_>>().join(", "))
                         }

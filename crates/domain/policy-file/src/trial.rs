@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use policy::{CompiledPolicy, Verdict, model::ProcessMatch};
 use serde::Serialize;
-use values::{Labels, RuleName};
+use values::{CredentialName, Labels, RuleName};
 
 use crate::flow::{Destination, facts_from};
 
@@ -30,6 +30,8 @@ pub struct PolicyTest {
     pub expect: Verdict,
     /// The rule that must decide.
     pub rule: Option<RuleName>,
+    /// The credential that it must carry.
+    pub credential: Option<CredentialName>,
     /// Watched rules that must match on the way.
     pub would: Vec<RuleName>,
 }
@@ -47,6 +49,8 @@ pub struct TestOutcome {
     pub verdict: Verdict,
     /// The rule that decided.
     pub rule: RuleName,
+    /// The credential that it would carry.
+    pub credential: Option<CredentialName>,
     /// Why.
     pub reason: String,
     /// The watched rules that matched.
@@ -65,15 +69,15 @@ fn run_test(policy: &CompiledPolicy, test: &PolicyTest, now: Timestamp) -> TestO
     let flow = facts_from(policy, &test.to, &test.from, test.method.as_deref(), process, test.address, now);
     let decided = flow.decide(policy);
     let mut failures = Vec::new();
-    let (verdict, rule, reason, would) = match decided {
+    let (verdict, rule, credential, reason, would) = match decided {
         Ok(decision) => {
             let would = decision.would.iter().map(|would| would.rule.clone()).collect();
-            (decision.verdict, decision.rule, decision.reason.into_owned(), would)
+            (decision.verdict, decision.rule, decision.credential, decision.reason.into_owned(), would)
         }
         // Every fact of a supposed flow is known or absent; a policy that asks on decides nothing, which is a deny.
         Err(missing) => {
             failures.push(format!("the policy asked for a fact that a test can't give: {missing:?}"));
-            (Verdict::Denied, policy::Guard::Malformed.rule_name(), "undecided".to_owned(), Vec::new())
+            (Verdict::Denied, policy::Guard::Malformed.rule_name(), None, "undecided".to_owned(), Vec::new())
         }
     };
     if verdict != test.expect {
@@ -82,11 +86,15 @@ fn run_test(policy: &CompiledPolicy, test: &PolicyTest, now: Timestamp) -> TestO
     if let Some(expected) = test.rule.as_ref().filter(|expected| **expected != rule) {
         failures.push(format!("expected the rule {expected}, got {rule}: {reason}"));
     }
+    if let Some(expected) = test.credential.as_ref().filter(|expected| credential.as_ref() != Some(expected)) {
+        let carried = credential.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+        failures.push(format!("expected the credential {expected}, got {carried}"));
+    }
     for expected in test.would.iter().filter(|expected| !would.contains(expected)) {
         failures.push(format!("expected a watched match of {expected}, which did not match"));
     }
     let (index, to, passed) = (test.index, test.written.clone(), failures.is_empty());
-    TestOutcome { index, to, passed, verdict, rule, reason, would, failures }
+    TestOutcome { index, to, passed, verdict, rule, credential, reason, would, failures }
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! These types are the file format: their doc comments are its reference and stand in the JSON Schema.
 //! What a value means, and whether it fits the others, is for `convert` to say.
 
+/// Credentials.
+pub mod credential;
 /// Groups of sources and destinations.
 mod group;
 /// Routes and the managed path.
@@ -15,6 +17,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use credential::Credential;
 pub use group::{Feed, FeedFormat, Group, Provider, Sandboxes, ServiceTag};
 pub use route::{CodeRepository, ManagedPath, PackageRegistry, Route};
 pub use rule::{
@@ -115,9 +118,9 @@ pub struct Spec {
     /// Bounds on DNS questions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<Dns>,
-    /// Not part of this build: refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub credentials: Option<Unbuilt>,
+    /// Secrets that the gateway attaches, by name. No value stands here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub credentials: BTreeMap<String, Credential>,
     /// Cases that must hold before the policy is applied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tests: Vec<TestCase>,

@@ -2,6 +2,7 @@
 
 use policy::model::{
     Action, EchMode, Feed, FeedFormat, From, Hop, Mode, RecordType, RuleEnforcement, StrictBinding, TlsMode, To,
+    credential::{Attach, Source, Stored},
 };
 use policy_file::{PolicyFile, Severity, parse};
 
@@ -24,22 +25,15 @@ fn with_spec(spec: &str) -> String {
 const EXAMPLE: &str = include_str!("data/spec-example.yaml");
 
 #[test]
-fn the_example_of_the_specification_is_refused_for_credentials_alone() {
-    let found = parse("prod.yaml", EXAMPLE.as_bytes()).expect_err("needs credentials");
+fn the_example_of_the_specification_is_refused_for_connectors_alone() {
+    let found = parse("prod.yaml", EXAMPLE.as_bytes()).expect_err("needs connectors");
     insta::assert_snapshot!(found.render(EXAMPLE, false));
 }
 
 #[test]
-fn the_example_without_inspection_is_a_policy() {
-    let text: String = EXAMPLE
-        .lines()
-        .filter(|line| {
-            !["runbooks:", "credentials:", "pagerduty: {", "remoteMcp", "http: ["]
-                .iter()
-                .any(|word| line.contains(word))
-        })
-        .map(|line| line.replace("action: allow, tls: inspect,", "action: allow }") + "\n")
-        .collect();
+fn the_example_without_connectors_is_a_policy() {
+    let text: String =
+        EXAMPLE.lines().filter(|line| !line.contains("remoteMcp")).map(|line| line.to_owned() + "\n").collect();
     let file = accepted(&text);
     let spec = &file.spec;
     assert_eq!((spec.name.as_str(), spec.mode, spec.watch_default), ("production", Mode::Routed, false));
@@ -51,6 +45,12 @@ fn the_example_without_inspection_is_a_policy() {
     assert_eq!(spec.managed_path.package_registries.len(), 5);
     assert_eq!(spec.managed_path.code_repositories.len(), 4);
     assert_eq!(file.tests.len(), 2);
+    let (name, pagerduty) = spec.credentials.first_key_value().expect("a credential");
+    assert_eq!(spec.rules[2].credential.as_ref(), Some(name));
+    let (header, format) = ("authorization".to_owned(), "Token token={value}".to_owned());
+    assert_eq!(pagerduty.attach, Attach::Header { name: header, format });
+    assert_eq!(pagerduty.source, Source::Stored(Stored::File("pagerduty.token".into())));
+    assert_eq!(pagerduty.bind.methods, ["GET", "POST"]);
     let bad = spec.groups.values().find_map(|group| group.feed.clone()).expect("a feed");
     let refresh = Some(std::time::Duration::from_secs(600));
     assert_eq!(bad, Feed { path: "feeds/urlhaus.txt".to_owned(), format: FeedFormat::Hosts, refresh });

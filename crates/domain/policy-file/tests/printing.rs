@@ -1,12 +1,13 @@
 //! What is printed reads back as the same.
+#![allow(clippy::expect_used, reason = "a failed test is what it is for")]
 
 use std::collections::BTreeMap;
 
 use policy_file::{
     parse, print,
     wire::{
-        Action, ApiVersion, DefaultEnforcement, Dns, Ech, Enforcement, Feed, FeedFormat, File, From, Group, HttpMatch,
-        Kind, Log, Metadata, Mode, OneOrMany, Port, Protocol, Provider, RecordType, RefuseWith, Route, Rule,
+        Action, ApiVersion, Credential, DefaultEnforcement, Dns, Ech, Enforcement, Feed, FeedFormat, File, From, Group,
+        HttpMatch, Kind, Log, Metadata, Mode, OneOrMany, Port, Protocol, Provider, RecordType, RefuseWith, Route, Rule,
         ServiceTag, Size, Spec, TestCase, Tls, To, Verdict,
     },
 };
@@ -14,7 +15,7 @@ use proptest::{
     collection::{btree_map, vec},
     option::of,
     prelude::*,
-    sample::select,
+    sample::{select, subsequence},
 };
 
 /// Text that YAML readers like to take for something else.
@@ -203,6 +204,14 @@ fn rule() -> impl Strategy<Value = Rule> {
     )
 }
 
+/// Each source and each way to attach, of the file that the fuzz target starts from.
+fn credentials() -> impl Strategy<Value = BTreeMap<String, Credential>> {
+    let text = include_str!("data/credentials.yaml");
+    let all = parse("credentials.yaml", text.as_bytes()).expect("a policy").written.spec.credentials;
+    let count = all.len();
+    subsequence(all.into_iter().collect::<Vec<_>>(), 0..=count).prop_map(|some| some.into_iter().collect())
+}
+
 fn file() -> impl Strategy<Value = File> {
     let top = (
         of((of(text()), of(text())).prop_map(|(name, description)| Metadata { name, description })),
@@ -225,12 +234,13 @@ fn file() -> impl Strategy<Value = File> {
         ),
         0..3,
     );
-    (top, parts, tests, of(select(vec!["wg0", "eth0"]))).prop_map(
+    (top, parts, tests, of(select(vec!["wg0", "eth0"])), credentials()).prop_map(
         |(
             (metadata, mode, default_enforcement, allowed_hosts, strict_binding),
             (mut rules, targets, sources, dns),
             tests,
             interface,
+            credentials,
         )| {
             for (number, rule) in (0i64..).zip(&mut rules) {
                 rule.name = format!("r{number}");
@@ -256,6 +266,7 @@ fn file() -> impl Strategy<Value = File> {
                     .into_iter()
                     .collect(),
                 rules,
+                credentials,
                 dns: dns.map(|(queries_per_second, label_length, entropy, refuse_with)| Dns {
                     queries_per_second,
                     label_length,
@@ -272,6 +283,7 @@ fn file() -> impl Strategy<Value = File> {
                         address: None,
                         expect,
                         rule: None,
+                        credential: None,
                         would: None,
                     })
                     .collect(),

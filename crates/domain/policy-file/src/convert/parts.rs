@@ -126,6 +126,10 @@ pub(super) fn url(text: &str) -> Result<UrlPattern, Problem> {
     Ok(UrlPattern { tls, host, port, path: path.to_owned() })
 }
 
+pub(super) fn path_glob(text: &str) -> Result<String, Problem> {
+    glob(text).map(|()| text.to_owned())
+}
+
 fn glob(text: &str) -> Result<(), Problem> {
     PathGlob::parse(text).map(drop).map_err(|source| Problem::PathGlob { text: text.to_owned(), source })
 }
@@ -284,4 +288,15 @@ fn socket(text: &str, port: u16) -> Option<SocketAddr> {
 pub(super) fn file_path(text: &str) -> Result<String, Problem> {
     let fine = !text.is_empty() && !text.contains('\0');
     if fine { Ok(text.to_owned()) } else { Err(Problem::FilePath { text: text.to_owned() }) }
+}
+
+/// A file that the policy names and whose path starts there: no `~` is expanded.
+pub(super) fn own_file(text: &str) -> Result<String, Problem> {
+    if text.starts_with('~') { Err(Problem::FilePath { text: text.to_owned() }) } else { file_path(text) }
+}
+
+/// Whether a text is the name of an environment variable (POSIX, XBD 8.1).
+pub(super) fn is_variable(text: &str) -> bool {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    text.bytes().all(word) && text.bytes().next().is_some_and(|first| !first.is_ascii_digit())
 }

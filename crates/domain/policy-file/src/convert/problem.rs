@@ -1,7 +1,10 @@
 //! What conversion finds wrong, before it is put to lines and words.
 
-use policy::HostNameError;
-use policy::http_path::PathGlobError;
+use policy::{
+    HostNameError,
+    http_path::PathGlobError,
+    model::credential::{CredentialMisuse, CredentialProblem},
+};
 use values::NameError;
 
 use crate::{
@@ -67,6 +70,14 @@ pub(crate) enum Problem {
     DnsServer { text: String },
     #[error("{text:?} is no path of a file")]
     FilePath { text: String },
+    #[error("{text:?} is no {what}")]
+    NotA { text: String, what: &'static str },
+    #[error("{text:?} is no place where a provider listens: {why}")]
+    Endpoint { text: String, why: String },
+    #[error("{0}")]
+    Credential(CredentialProblem),
+    #[error("{0}")]
+    Misuse(CredentialMisuse),
     #[error("{value} is out of range: {low} to {high}")]
     Range { value: String, low: String, high: String },
     #[error("{what} needs {needs}, which this build does not have")]
@@ -80,7 +91,6 @@ pub(crate) enum Problem {
 }
 
 /// What is not built, as refusals call it.
-pub(crate) const CREDENTIALS: &str = "credential injection";
 pub(crate) const REWRITING: &str = "rewriting of requests";
 
 impl Problem {
@@ -117,7 +127,14 @@ impl Problem {
                 "10.0.0.53, 10.0.0.53:5353, tls://10.0.0.53#dns.example or https://dns.example/dns-query#10.0.0.53"
             }
             Self::Destination { .. } => "HOST:PORT, ADDRESS:PORT, or an http or https URL",
+            Self::FilePath { text } if text.starts_with('~') => {
+                "`~` is not expanded: write the whole path, or one that starts at this file"
+            }
+            Self::Credential(problem) => return credential_hint(problem).map(str::to_owned),
+            Self::Misuse(misuse) => return misuse_hint(*misuse).map(str::to_owned),
             Self::Repeated { .. }
+            | Self::NotA { .. }
+            | Self::Endpoint { .. }
             | Self::Name { .. }
             | Self::ReservedName { .. }
             | Self::Host { .. }
@@ -138,6 +155,38 @@ impl Problem {
     }
 }
 
+fn credential_hint(problem: &CredentialProblem) -> Option<&'static str> {
+    let hint = match problem {
+        CredentialProblem::NoHosts => "write `bind: { hosts: [\"api.example.com\"] }`",
+        CredentialProblem::TooWide(_) => "name the hosts that are given the secret",
+        CredentialProblem::NoKeys => "use `from: aws`, or another way to attach it",
+        CredentialProblem::KeysSent => "write `attach: { sigv4: { service: s3, region: eu-central-1 } }`",
+        CredentialProblem::NoCertificate => "write `from: { certificate: { chain: PATH, key: { file: PATH } } }`",
+        CredentialProblem::CertificateSent => "write `attach: clientCertificate`",
+        CredentialProblem::NoPlaceholder => "write `expose: { env: NAME }` beside it",
+        CredentialProblem::NowhereToSwap => "write `headers: [authorization]`",
+        CredentialProblem::FieldPath(_) => "`/login` beside `query`, `form` or `json`; else `/bot/{placeholder}/send`",
+        CredentialProblem::Format(_) => "such as `Token token={value}`",
+        CredentialProblem::ExposedNowhere => "such as `env: GITHUB_TOKEN`",
+        CredentialProblem::PathGlob { .. }
+        | CredentialProblem::Header(_)
+        | CredentialProblem::ExposedCertificate
+        | CredentialProblem::ExposedKeys => return None,
+    };
+    Some(hint)
+}
+
+fn misuse_hint(misuse: CredentialMisuse) -> Option<&'static str> {
+    match misuse {
+        CredentialMisuse::Denies => Some("leave out `credential`, or let the rule allow or ask"),
+        CredentialMisuse::Protocol => Some("leave out `protocol`, or write `protocol: tcp`"),
+        CredentialMisuse::Passthrough => Some("leave out `tls`"),
+        CredentialMisuse::Plain => Some("write `ports: [443]`, or leave out `ports`"),
+        CredentialMisuse::Hosts => Some("let `bind.hosts` of the credential and `to` of the rule name the same hosts"),
+        CredentialMisuse::Methods => Some("let `bind.methods` of the credential name those of the rule's `http`"),
+    }
+}
+
 impl Finding {
     /// Whether it holds although parts of the file were taken away because their shape is wrong.
     /// `whole` is the file with them.
@@ -148,10 +197,13 @@ impl Finding {
                 let names = |key: &str| spec.and_then(|spec| spec.entry(key)).map(|entry| &entry.value);
                 let rule = names("rules").is_some_and(|rules| rules.holds_item_named(name));
                 !rule
-                    && !["groups", "routes"].iter().any(|key| names(key).is_some_and(|node| node.entry(name).is_some()))
+                    && !["groups", "routes", "credentials"]
+                        .iter()
+                        .any(|key| names(key).is_some_and(|node| node.entry(name).is_some()))
             }
             // They are about what belongs together, and part of it may be gone.
             Problem::Contradiction { .. } | Problem::Warning { .. } | Problem::EveryHost => false,
+            Problem::Credential(_) | Problem::Misuse(_) => false,
             Problem::Repeated { .. }
             | Problem::Name { .. }
             | Problem::ReservedName { .. }
@@ -173,6 +225,8 @@ impl Finding {
             | Problem::Proxy { .. }
             | Problem::DnsServer { .. }
             | Problem::FilePath { .. }
+            | Problem::NotA { .. }
+            | Problem::Endpoint { .. }
             | Problem::Range { .. }
             | Problem::Unbuilt { .. }
             | Problem::Destination { .. } => true,

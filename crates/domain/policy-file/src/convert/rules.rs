@@ -10,7 +10,7 @@ use values::{GroupName, LabelSelector, RuleName};
 
 use super::{
     Converter, parts,
-    problem::{CREDENTIALS, Problem, REWRITING},
+    problem::{Problem, REWRITING},
 };
 use crate::{place::Place, wire};
 
@@ -60,6 +60,10 @@ impl<'f> Converter<'f> {
             Some(route) => self.route_reference(route, &place.key("route")).map(Some),
             None => Some(None),
         };
+        let credential = match &written.credential {
+            Some(name) => self.rule_credential(name, &place.key("credential")).map(Some),
+            None => Some(None),
+        };
         let expires = self.optional(&place.key("expires"), written.expires.as_ref(), parts::moment);
         let (name, from, to) = (name?, from?, to?);
         let rule = Rule {
@@ -86,7 +90,7 @@ impl<'f> Converter<'f> {
                 Some(wire::Ech::Deny) | None => EchMode::DenySuspect,
             },
             route: route?,
-            credential: None,
+            credential: credential?,
             log: match written.log {
                 Some(wire::Log::Start) => LogMode::Start,
                 Some(wire::Log::End) => LogMode::End,
@@ -97,19 +101,15 @@ impl<'f> Converter<'f> {
             expires: expires?,
         };
         self.check_tls(&rule, place);
+        self.check_credential(&rule, place);
         Some(rule)
     }
 
     /// What the next issues bring is refused by name, once for each place.
     fn unbuilt(&mut self, written: &wire::Rule, place: &Place<'_>) {
-        let parts = [
-            ("credential", written.credential.is_some(), "`credential`", CREDENTIALS),
-            ("transform", written.transform.is_some(), "`transform`", REWRITING),
-        ];
-        for (key, there, what, needs) in parts {
-            if there {
-                self.report(&place.key(key), Problem::Unbuilt { what: what.to_owned(), needs });
-            }
+        if written.transform.is_some() {
+            let what = "`transform`".to_owned();
+            self.report(&place.key("transform"), Problem::Unbuilt { what, needs: REWRITING });
         }
     }
 
@@ -287,6 +287,8 @@ impl<'f> Converter<'f> {
                 let host = url.unwrap_or_default();
                 (format!("`tls: passthrough` never sees the path of the https URL at {host}"), Some("leave out `tls`"))
             }
+            // Said of the credential.
+            TlsMode::Passthrough if rule.credential.is_some() => return,
             TlsMode::Passthrough if rule.needs_request() && rule.may_meet_tls() => (
                 "`tls: passthrough` never sees the request, and this rule looks at it".to_owned(),
                 Some("leave out `tls` to have TLS inspected, or add `ports: [80]` to look at plain HTTP alone"),

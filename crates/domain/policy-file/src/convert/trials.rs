@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use policy::{Guard, Verdict};
-use values::{Labels, RuleName};
+use values::{CredentialName, Labels, RuleName};
 
 use super::{Converter, parts, problem::Problem};
 use crate::{flow::Destination, place::Place, trial::PolicyTest, wire};
@@ -30,6 +30,10 @@ impl<'f> Converter<'f> {
             Some(rule) => self.deciding_rule(rule, known, &place.key("rule")).map(Some),
             None => Some(None),
         };
+        let credential: Option<Option<CredentialName>> = match &written.credential {
+            Some(name) => self.rule_credential(name, &place.key("credential")).map(Some),
+            None => Some(None),
+        };
         let mut would = Vec::new();
         let place_of_would = place.key("would");
         for (index, name) in written.would.iter().flat_map(wire::OneOrMany::as_slice).enumerate() {
@@ -49,6 +53,7 @@ impl<'f> Converter<'f> {
                 wire::Verdict::Asked => Verdict::Asked,
             },
             rule: rule?,
+            credential: credential?,
             would,
         })
     }

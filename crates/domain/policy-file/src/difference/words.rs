@@ -1,5 +1,8 @@
 //! The parts of a policy as words. Lists are `[a, b]`, so that a difference can name the elements.
 
+/// Credentials.
+mod credential;
+
 use std::fmt::Display;
 
 use policy::{
@@ -10,6 +13,8 @@ use policy::{
     },
 };
 use values::LabelSelector;
+
+pub(super) use credential::{credential, credential_fields};
 
 fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
@@ -176,6 +181,7 @@ pub(super) fn rule_fields(rule: &Rule) -> Vec<(&'static str, String)> {
         ),
         ("ech", if rule.ech == EchMode::Allow { "allow" } else { "deny" }.to_owned()),
         ("route", rule.route.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ("credential", rule.credential.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("recordTypes", list(types)),
         (
             "log",

@@ -47,7 +47,7 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enforcement: Option<Enforcement>,
     /// How TLS is treated. Where not written it is inspected where the rule has to see the request (`http`, `https` URLs,
-    /// `maxBody`, `maxResponse`), and passed through elsewhere.
+    /// `maxBody`, `maxResponse`, `credential`), and passed through elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
     /// What happens to an encrypted ClientHello that may hide another name. `deny` where not written.
@@ -56,9 +56,10 @@ pub struct Rule {
     /// The next hop's name, where not the policy's `route`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
-    /// Needs credentials, which this build does not have: refused.
+    /// The name of the credential that is attached to what the rule allows. Such a rule has TLS inspected, and matches
+    /// only requests inside TLS that the credential is bound to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub credential: Option<Unbuilt>,
+    pub credential: Option<String>,
     /// Needs rewriting of requests, which this build does not have: refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transform: Option<Unbuilt>,
@@ -294,6 +295,9 @@ pub struct TestCase {
     /// The rule that must decide.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// The credential that it must carry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
     /// Watched rules that must match on the way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub would: Option<OneOrMany<String>>,

@@ -58,6 +58,9 @@ struct Builder<'a> {
     spec: &'a PolicySpec,
     errors: Vec<CompileError>,
     rules: Vec<CompiledRule>,
+    by_name: HashMap<RuleName, u32, RandomState>,
+    /// Those that look into TLS.
+    inspecting: Vec<&'a Rule>,
     destinations: Destinations<'a>,
     bindings: BTreeMap<&'a CredentialName, Arc<Binding>>,
     classes: Vec<Vec<LabelSelector>>,
@@ -71,6 +74,8 @@ pub(super) fn build(spec: &PolicySpec, lists: &Lists) -> Result<Parts, Vec<Compi
         spec,
         errors: Vec::new(),
         rules: Vec::with_capacity(spec.rules.len() + 8),
+        by_name: HashMap::with_capacity_and_hasher(spec.rules.len(), RandomState::default()),
+        inspecting: Vec::new(),
         destinations: Destinations::new(spec, lists),
         bindings: BTreeMap::new(),
         classes: vec![vec![LabelSelector::default()]],
@@ -79,7 +84,7 @@ pub(super) fn build(spec: &PolicySpec, lists: &Lists) -> Result<Parts, Vec<Compi
     };
     builder.check_mode();
     builder.add_credentials();
-    let by_name = builder.index_rule_names();
+    // One look at each rule: many do not fit the cache.
     for place in builder.order() {
         if let Some(rule) = spec.rules.get(place) {
             builder.add_rule(rule, place as u32);
@@ -94,13 +99,13 @@ pub(super) fn build(spec: &PolicySpec, lists: &Lists) -> Result<Parts, Vec<Compi
     let (sets, urls, names, ranges) = builder.destinations.finish();
     Ok(Parts {
         rules: builder.rules,
-        by_name,
+        by_name: builder.by_name,
         classes: builder.classes,
         sets,
         urls,
         names,
         ranges,
-        inspected: inspection::names(spec, lists),
+        inspected: inspection::names(spec, &builder.inspecting, lists),
         default_name: own_name("mode-default"),
     })
 }
@@ -136,17 +141,13 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn index_rule_names(&mut self) -> HashMap<RuleName, u32, RandomState> {
-        let mut by_name = HashMap::with_capacity_and_hasher(self.spec.rules.len(), RandomState::default());
-        for (place, rule) in (0u32..).zip(&self.spec.rules) {
-            if is_reserved(&rule.name) {
-                self.errors.push(CompileError::ReservedName { rule: rule.name.clone() });
-            }
-            if by_name.insert(rule.name.clone(), place).is_some() {
-                self.errors.push(CompileError::DuplicateRule { rule: rule.name.clone() });
-            }
+    fn index_name(&mut self, rule: &Rule, place: u32) {
+        if is_reserved(&rule.name) {
+            self.errors.push(CompileError::ReservedName { rule: rule.name.clone() });
         }
-        by_name
+        if self.by_name.insert(rule.name.clone(), place).is_some() {
+            self.errors.push(CompileError::DuplicateRule { rule: rule.name.clone() });
+        }
     }
 
     /// The places of the rules, ascending by priority.
@@ -170,8 +171,12 @@ impl<'a> Builder<'a> {
     }
 
     fn add_rule(&mut self, rule: &'a Rule, place: u32) {
+        self.index_name(rule, place);
         self.check_ports(rule);
         inspection::check(self.spec, rule, &mut self.errors);
+        if self.spec.inspects(rule) {
+            self.inspecting.push(rule);
+        }
         if let Some(route) = &rule.route {
             self.check_route(route, Some(&rule.name));
         }

@@ -136,7 +136,9 @@ impl Field {
     pub(crate) fn is_possible(&self) -> bool {
         let segments = self.path.split('/').filter(|segment| *segment == PLACEHOLDER).count();
         let wanted = usize::from(self.place == Place::Path);
-        segments == wanted && http_path::normalise(&self.path).as_deref() == Some(&*self.path)
+        segments == wanted
+            && !self.path.contains('*')
+            && http_path::normalise(&self.path).as_deref() == Some(&*self.path)
     }
 }
 

@@ -54,9 +54,9 @@ fn unread(spec: &PolicySpec, rule: &Rule) -> Option<CompileError> {
 
 /// The names at which TLS may be opened: those of every enforced rule that looks into it, of one that attaches a
 /// credential only those that it is bound to. `*` where such a rule covers destinations whatever their name.
-pub(super) fn names(spec: &PolicySpec, lists: &Lists) -> Vec<HostPattern> {
+pub(super) fn names(spec: &PolicySpec, inspecting: &[&Rule], lists: &Lists) -> Vec<HostPattern> {
     let mut names = BTreeSet::new();
-    for rule in spec.inspecting_rules() {
+    for rule in inspecting {
         let bound = rule.credential.as_ref().and_then(|name| spec.credentials.get(name)).map(|found| &found.bind.hosts);
         let Some(bound) = bound else {
             names.extend(of_rule(spec, rule, lists));
