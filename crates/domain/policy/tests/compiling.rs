@@ -47,7 +47,7 @@ fn names_and_priorities_are_unique() {
             rule("b", 1, Action::Deny, To::Any),
             rule("a", 2, Action::Deny, To::Any),
         ]),
-        &["two rules are named a", "rule b has priority 1, as has rule a; priorities are unique"],
+        &["rule b has priority 1, as has rule a; priorities are unique", "two rules are named a"],
     );
     for name in ["mode-default", "allowed-hosts", "guard:private", "managed-path:pypi", "metadata-service:aws"] {
         check(
