@@ -13,8 +13,8 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::{
     connection::Connection,
+    lines::Line,
     under_way::{Side, UnderWay},
-    upstream::Line,
 };
 
 type Polled = Poll<Option<Result<Frame<Bytes>, io::Error>>>;
@@ -103,7 +103,7 @@ impl Download {
 
     fn free_line(&mut self) {
         if let Some(line) = self.line.take() {
-            self.connection.lines.give_back(line);
+            self.connection.give_back(line);
         }
     }
 }

@@ -14,7 +14,10 @@ use policy::{Fact, HostName, Target, TlsFacts};
 use tokio::{sync::Notify, task::JoinHandle};
 use wire::http_head::RequestHead;
 
-use super::{link::Link, upstream::Lines};
+use super::{
+    lines::{Line, Lines},
+    link::Link,
+};
 use crate::{
     flow::{Counted, Ends, Flow, OpenFlow, Seen, cut_query},
     readings::Readings,
@@ -96,11 +99,11 @@ impl Connection {
     ) -> Self {
         Self {
             worker: Rc::clone(worker),
+            lines: Lines::new(flow.id, &link),
             link,
             readings,
             host,
             protocols: if is_http1 { Protocols::Http1 } else { Protocols::Either },
-            lines: Lines::default(),
             tunnel: RefCell::default(),
             first: RefCell::default(),
             process: RefCell::new(flow.process),
@@ -187,6 +190,11 @@ impl Connection {
             self.cut.set(true);
             self.link.tear();
         }
+    }
+
+    /// An answer is through, and its server's connection free.
+    pub(super) fn give_back(&self, line: Line) {
+        self.lines.give_back(&self.worker.inspected.pool, line);
     }
 
     /// Whether a response was cut.

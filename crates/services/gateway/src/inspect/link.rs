@@ -4,7 +4,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -12,13 +12,13 @@ use std::{
 };
 
 use audit_event::Transfer;
-use bytes::{Buf, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::Instant,
 };
 
+use super::ahead::Ahead;
 use crate::pump;
 
 /// What is known of a client's connection from its bytes.
@@ -73,33 +73,26 @@ impl Link {
 /// The client's socket, with the bytes that were read of it before.
 #[derive(Debug)]
 pub(super) struct ClientStream {
-    first: Bytes,
-    stream: TcpStream,
+    stream: Ahead,
     link: Arc<Link>,
 }
 
 impl ClientStream {
-    pub(super) fn new(first: Vec<u8>, stream: TcpStream, link: Arc<Link>) -> Self {
-        Self { first: first.into(), stream, link }
+    pub(super) fn new(first: &[u8], stream: TcpStream, link: Arc<Link>) -> Self {
+        Self { stream: Ahead::new(first, stream), link }
     }
 }
 
 impl Drop for ClientStream {
     fn drop(&mut self) {
         if self.link.torn.load(Ordering::Relaxed) {
-            pump::reset(&self.stream);
+            pump::reset(&self.stream.stream);
         }
     }
 }
 
 impl AsyncRead for ClientStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.first.is_empty() {
-            let count = self.first.len().min(buf.remaining());
-            buf.put_slice(self.first.get(..count).unwrap_or_default());
-            self.first.advance(count);
-            return Poll::Ready(Ok(()));
-        }
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if polled.is_ready() {
             self.link.touch();
@@ -117,6 +110,22 @@ impl AsyncWrite for ClientStream {
         polled
     }
 
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        if polled.is_ready() {
+            self.link.touch();
+        }
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
@@ -126,16 +135,46 @@ impl AsyncWrite for ClientStream {
     }
 }
 
-/// A stream to a server; what moves is counted for the client's connection.
+/// For whom a connection to a server counts what moves: one client's connection after the other.
+#[derive(Debug)]
+pub(super) struct Carried(Mutex<Option<Arc<Link>>>);
+
+impl Carried {
+    pub(super) fn new(link: &Arc<Link>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Some(Arc::clone(link)))))
+    }
+
+    pub(super) fn carry_for(&self, link: &Arc<Link>) {
+        *self.link() = Some(Arc::clone(link));
+    }
+
+    pub(super) fn is_free(&self) {
+        *self.link() = None;
+    }
+
+    fn link(&self) -> MutexGuard<'_, Option<Arc<Link>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, sent: usize, received: usize) {
+        if let Some(link) = &*self.link() {
+            link.touch();
+            link.sent.fetch_add(sent as u64, Ordering::Relaxed);
+            link.received.fetch_add(received as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A stream to a server; what moves is counted.
 #[derive(Debug)]
 pub(super) struct ServerStream<T> {
     stream: T,
-    link: Arc<Link>,
+    carried: Arc<Carried>,
 }
 
 impl<T> ServerStream<T> {
-    pub(super) fn new(stream: T, link: Arc<Link>) -> Self {
-        Self { stream, link }
+    pub(super) fn new(stream: T, carried: Arc<Carried>) -> Self {
+        Self { stream, carried }
     }
 }
 
@@ -144,8 +183,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for ServerStream<T> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if polled.is_ready() {
-            self.link.touch();
-            self.link.received.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+            self.carried.count(0, buf.filled().len() - before);
         }
         polled
     }
@@ -155,10 +193,25 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ServerStream<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if let Poll::Ready(Ok(count)) = polled {
-            self.link.touch();
-            self.link.sent.fetch_add(count as u64, Ordering::Relaxed);
+            self.carried.count(count, 0);
         }
         polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        if let Poll::Ready(Ok(count)) = polled {
+            self.carried.count(count, 0);
+        }
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

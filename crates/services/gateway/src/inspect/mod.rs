@@ -8,12 +8,16 @@
 //! its requests is permitted and recorded. `request::forward` alone sends one, and uses up its `policy::Permit` and
 //! `audit_log::Recorded`.
 
+/// Sockets that are read in large pieces while much comes.
+mod ahead;
 /// Bodies that stop when their request is cut.
 mod body;
 /// One client's connection.
 mod connection;
 /// Heads of requests and responses as they go on.
 mod head;
+/// Connections to servers that are kept.
+mod lines;
 /// Streams that know when they last moved, and how much.
 mod link;
 /// The handshake with the client.

@@ -94,7 +94,7 @@ async fn open(
     let config = inspector.leaves.server_config(&target, protocols, SystemTime::now());
     let config = config.map_err(|error| report(&error))?;
     let stream = stream.into_stream().map_err(|error| report(&error))?;
-    let stream = ClientStream::new(bytes, stream, Arc::clone(link));
+    let stream = ClientStream::new(&bytes, stream, Arc::clone(link));
     let accepting = TlsAcceptor::from(config).accept(stream);
     match tokio::time::timeout(shared.settings.sniff_timeout, accepting).await {
         Ok(Ok(opened)) => Ok(opened),

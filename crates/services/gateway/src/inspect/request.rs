@@ -15,9 +15,10 @@ use super::{
     body::{Answer, Download, Upload},
     connection::Connection,
     head,
+    lines::{Destination, Line, Place, Sender},
     strict::{Heads, Read},
     under_way::{Side, UnderWay},
-    upstream::{Destination, Line, ReachError, Sender, report},
+    upstream::{ReachError, report},
     websocket,
 };
 use crate::{
@@ -136,7 +137,7 @@ async fn prepare(connection: &Rc<Connection>, head: Read) -> Result<(Ready, Box<
     }
     let going = judge(connection, &mut flow, &head).await;
     connection.keep_process(&flow);
-    Ok((reach(connection, flow, going?).await?, head))
+    Ok((reach(connection, flow, going?, &head).await?, head))
 }
 
 async fn judge(connection: &Connection, flow: &mut Flow, head: &RequestHead) -> Result<Going, Refusal> {
@@ -151,25 +152,31 @@ async fn judge(connection: &Connection, flow: &mut Flow, head: &RequestHead) -> 
 }
 
 /// A connection to the server of a recorded request.
-async fn reach(connection: &Rc<Connection>, flow: Flow, going: Going) -> Result<Ready, Refusal> {
+async fn reach(connection: &Rc<Connection>, flow: Flow, going: Going, head: &RequestHead) -> Result<Ready, Refusal> {
     let shared = &connection.worker.shared;
     let Going { permit, recorded, judged, approved } = going;
     let open = establish::open_flow(shared, flow, &judged, approved, std::time::Instant::now());
     let policy = &judged.in_force.policy;
     let error = match (policy.route(judged.decision.route.as_ref()), &shared.inspector) {
         (Some(route), Some(inspector)) => {
-            let to = Destination {
-                host: &connection.host,
-                route,
-                addresses: &judged.addresses,
+            let place = Place {
+                host: connection.host.clone(),
                 port: connection.port,
+                route: route.clone(),
+                credential: judged.decision.credential.clone(),
+            };
+            let to = Destination {
+                place,
+                addresses: &judged.addresses,
                 protocols: connection.protocols,
                 timeout: shared.settings.connect_timeout,
+                repeatable: has_no_effect(head),
             };
             let hold = |address| shared.names.hold(&connection.host, address);
-            match connection.lines.reach(inspector, &to, &connection.link, hold).await {
+            match connection.lines.reach(&connection.worker.inspected.pool, inspector, &to, hold).await {
                 Ok(line) => {
-                    let mut open = open;
+                    let (mut open, mut line) = (open, line);
+                    line.note(head);
                     open.facts.address = policy::Fact::Known(line.address);
                     return Ok(Ready { permit, recorded, open, in_force: judged.in_force, line });
                 }
@@ -310,7 +317,11 @@ async fn send_again(
     line: Line,
 ) -> Sent {
     let was_http2 = matches!(line.sender, Sender::Http2(_));
-    let line = match connection.lines.again(connection, &line).await {
+    let shared = &connection.worker.shared;
+    let Some(inspector) = &shared.inspector else { return Sent::Broken("TLS is not opened here".to_owned()) };
+    let hold = |address| shared.names.hold(&connection.host, address);
+    let how = (connection.protocols, shared.settings.connect_timeout);
+    let line = match connection.lines.again(inspector, &line, how, hold).await {
         Ok(line) => line,
         Err(error) => return Sent::Broken(error.to_string()),
     };

@@ -7,7 +7,7 @@
 use std::{
     collections::VecDeque,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
     time::Duration,
@@ -16,7 +16,7 @@ use std::{
 use bytes::{Buf, BytesMut};
 use policy::Layer;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     time::{Instant, Sleep},
 };
 use wire::{
@@ -237,15 +237,13 @@ fn read_piece<T: AsyncRead + Unpin>(
     held: &mut BytesMut,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
-    let before = held.len();
-    held.resize(before + PIECE, 0);
-    let (polled, count) = {
-        let mut buf = ReadBuf::new(held.get_mut(before..).unwrap_or_default());
-        let polled = Pin::new(inner).poll_read(cx, &mut buf);
-        (polled, buf.filled().len())
-    };
-    held.truncate(before + count);
-    polled.map_ok(|()| count)
+    held.reserve(PIECE);
+    let polled = pin!(inner.read_buf(held)).poll(cx);
+    if held.is_empty() {
+        // A connection that waits holds no memory for what may come.
+        *held = BytesMut::new();
+    }
+    polled
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Strict<T> {

@@ -11,7 +11,7 @@ use audit_event::{EndedBy, Event};
 use policy::{Decision, Fact, ProcessFacts, Step};
 use values::Revision;
 
-use super::{connection::Connection, link::Link};
+use super::{connection::Connection, lines::Pool, link::Link};
 use crate::{
     flow::OpenFlow,
     in_force::InForce,
@@ -26,6 +26,8 @@ pub(crate) struct Inspected {
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
     requests: RefCell<HashMap<u64, Weak<UnderWay>>>,
     next: Cell<u64>,
+    /// Connections to servers that are free.
+    pub(super) pool: Pool,
 }
 
 impl Inspected {
@@ -42,6 +44,11 @@ impl Inspected {
 
     pub(super) fn remove(&self, number: u64) {
         self.connections.borrow_mut().remove(&number);
+    }
+
+    /// Closes connections to servers that nobody has used for long.
+    pub(crate) fn sweep(&self) {
+        self.pool.sweep();
     }
 
     /// The ends of what is open still, when the worker stops.
@@ -180,6 +187,8 @@ impl Drop for UnderWay {
 
 /// Goes over the requests under way and cuts those that the policy now denies.
 pub(crate) async fn go_over(worker: &Rc<Worker>, in_force: &InForce, share: &mut Share, events: &mut Vec<Event>) {
+    // What the new policy wants of a connection, such as its route, may not be what it has.
+    worker.inspected.pool.clear();
     let mut late = Vec::new();
     for request in worker.inspected.under_way() {
         share.rejudged += 1;

@@ -56,6 +56,7 @@ impl Worker {
                 // Here, not with the tick: steady traffic keeps this loop from its end.
                 if now.duration_since(swept) >= SWEEP_EVERY {
                     self.pump.borrow_mut().sweep();
+                    self.inspected.sweep();
                     swept = now;
                 }
                 let turn = self.turn_once();
