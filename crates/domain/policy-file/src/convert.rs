@@ -7,6 +7,8 @@
 mod credentials;
 /// Groups.
 mod groups;
+/// The metadata service.
+mod metadata_service;
 /// The small parts: names, hosts, ranges, ports, times.
 pub(crate) mod parts;
 /// What conversion finds wrong.
@@ -15,6 +17,8 @@ pub(crate) mod problem;
 mod routes;
 /// Rules.
 mod rules;
+/// Changes to requests.
+mod transform;
 /// Tests.
 mod trials;
 
@@ -93,6 +97,7 @@ impl<'f> Converter<'f> {
         self.managed_path(&spec);
         self.all_groups(&spec);
         self.all_credentials(&spec);
+        self.metadata_service(&spec);
         self.all_rules(&spec);
         self.unused_credentials(&spec);
         let allowed = self.open_hosts(&self.written.allowed_hosts, &spec.key("allowedHosts"));

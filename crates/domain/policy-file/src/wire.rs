@@ -7,10 +7,14 @@
 pub mod credential;
 /// Groups of sources and destinations.
 mod group;
+/// The metadata service.
+mod metadata_service;
 /// Routes and the managed path.
 mod route;
 /// Rules.
 mod rule;
+/// Changes to requests.
+mod transform;
 
 use std::collections::BTreeMap;
 
@@ -19,11 +23,13 @@ use serde::{Deserialize, Serialize};
 
 pub use credential::Credential;
 pub use group::{Feed, FeedFormat, Group, Provider, Sandboxes, ServiceTag};
+pub use metadata_service::{AwsIdentity, AzureIdentity, GcpIdentity, MetadataService};
 pub use route::{CodeRepository, ManagedPath, PackageRegistry, Route};
 pub use rule::{
     Action, Ech, Enforcement, From, HttpMatch, Log, OneOrMany, Port, Protocol, RecordType, Rule, Size, TestCase, Tls,
     To, Verdict,
 };
+pub use transform::{PathPrefix, Scheme, Transform};
 
 /// An egress policy: what may leave a sandbox, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -121,6 +127,9 @@ pub struct Spec {
     /// Secrets that the gateway attaches, by name. No value stands here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub credentials: BTreeMap<String, Credential>,
+    /// What is answered in place of clouds' metadata services. Nothing where not written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_service: Option<MetadataService>,
     /// Cases that must hold before the policy is applied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tests: Vec<TestCase>,
@@ -198,23 +207,4 @@ pub enum RefuseWith {
     Nxdomain,
     /// "I do not answer that." Some clients then ask again.
     Refused,
-}
-
-/// A part of the format that this build does not have. Whatever it holds, the policy is refused.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Unbuilt(pub serde_json::Value);
-
-impl JsonSchema for Unbuilt {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Unbuilt".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "x-unbuilt": true })
-    }
 }

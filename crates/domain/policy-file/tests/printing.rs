@@ -7,8 +7,8 @@ use policy_file::{
     parse, print,
     wire::{
         Action, ApiVersion, Credential, DefaultEnforcement, Dns, Ech, Enforcement, Feed, FeedFormat, File, From, Group,
-        HttpMatch, Kind, Log, Metadata, Mode, OneOrMany, Port, Protocol, Provider, RecordType, RefuseWith, Route, Rule,
-        ServiceTag, Size, Spec, TestCase, Tls, To, Verdict,
+        HttpMatch, Kind, Log, Metadata, Mode, OneOrMany, PathPrefix, Port, Protocol, Provider, RecordType, RefuseWith,
+        Route, Rule, ServiceTag, Size, Spec, TestCase, Tls, To, Transform, Verdict,
     },
 };
 use proptest::{
@@ -108,6 +108,17 @@ fn port() -> impl Strategy<Value = Port> {
     ]
 }
 
+fn transform() -> impl Strategy<Value = Transform> {
+    let values = || btree_map("[A-Z][a-z]{3,5}", "[!-~]([ -~]{0,9}[!-~])?", 1..3);
+    let prefix = Just(PathPrefix { prefix: "/v1".to_owned(), with: "/".to_owned() });
+    (values(), btree_map("y-[a-z]{1,3}", "[!-~]{0,9}", 0..2), vec("z-[a-z]", 0..1), of(host()), of(prefix)).prop_map(
+        |(set, insert, remove, host, path)| {
+            let host = host.filter(|host| !host.starts_with('*'));
+            Transform { set, insert, remove, scheme: None, host, path }
+        },
+    )
+}
+
 fn rule() -> impl Strategy<Value = Rule> {
     let who = (
         prop_oneof![
@@ -157,6 +168,7 @@ fn rule() -> impl Strategy<Value = Rule> {
         vec(select(vec![RecordType::Mx, RecordType::Txt]), 0..2),
         of(text()),
         of(select(vec!["2027-01-31", "2027-01-31T12:00:00+02:00"])),
+        of(transform()),
     );
     (who, how, http, what, rest).prop_map(
         |(
@@ -164,7 +176,7 @@ fn rule() -> impl Strategy<Value = Rule> {
             (protocol, ports, process),
             http,
             (action, enforcement, tls, ech, log, size),
-            (record_types, note, expires),
+            (record_types, note, expires, transform),
         )| {
             let plain = http.is_empty() && size.is_none();
             Rule {
@@ -194,7 +206,8 @@ fn rule() -> impl Strategy<Value = Rule> {
                 ech,
                 route: None,
                 credential: None,
-                transform: None,
+                transform: transform.filter(|_| action != Action::Deny && tls != Some(Tls::Passthrough)),
+                upstream_ca: None,
                 log,
                 record_types,
                 note,

@@ -17,6 +17,7 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -31,7 +32,7 @@ use crate::{
     address::{self, SpecialRange},
     guard::Guard,
     host_name::HostPattern,
-    model::{Lists, Mode, PolicySpec, Route, Rule},
+    model::{Lists, Mode, PolicySpec, Route, Rule, transform::Transform},
 };
 
 /// What a credential is bound to, ready to be tried.
@@ -160,6 +161,16 @@ impl CompiledPolicy {
     /// The rule of this name, as written; none for guards, pseudo-rules and `mode-default`.
     pub fn rule(&self, name: &RuleName) -> Option<&Rule> {
         self.by_name.get(name).and_then(|place| self.spec.rules.get(*place as usize))
+    }
+
+    /// What the rule of this name changes in a request that it let through.
+    pub fn request_changes(&self, rule: &RuleName) -> Option<&Transform> {
+        self.rule(rule).and_then(|rule| rule.transform.as_ref())
+    }
+
+    /// The bundle of roots that the server of what this rule let through is verified against; none is the system's.
+    pub fn upstream_ca(&self, rule: &RuleName) -> Option<&Path> {
+        self.rule(rule).and_then(|rule| rule.upstream_ca.as_deref())
     }
 
     /// The guard over an address or one embedded in it, whatever the rules open.

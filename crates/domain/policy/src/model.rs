@@ -13,8 +13,10 @@ pub mod header_fields;
 mod inspection;
 /// What a sandbox finds where cloud libraries look for a machine's identity.
 pub mod metadata_service;
+/// What a rule changes in the requests that it lets through.
+pub mod transform;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use values::{CredentialName, GroupName, LabelSelector, RouteName, RuleName};
 
@@ -173,6 +175,10 @@ pub struct Rule {
     /// The credential that is attached to what the rule allows. Such a rule matches only requests inside TLS that the
     /// credential is bound to.
     pub credential: Option<CredentialName>,
+    /// What is changed in requests that the rule lets through.
+    pub transform: Option<transform::Transform>,
+    /// A bundle of roots (PEM) that the server's certificate is verified against, in place of the system's.
+    pub upstream_ca: Option<PathBuf>,
     /// Logging.
     pub log: LogMode,
     /// DNS record types beyond A, AAAA, CNAME, HTTPS and SVCB that the rule opens (MX, TXT, SRV).
@@ -205,6 +211,8 @@ impl Rule {
             ech: EchMode::default(),
             route: None,
             credential: None,
+            transform: None,
+            upstream_ca: None,
             log: LogMode::default(),
             record_types: Vec::new(),
             note: None,

@@ -13,6 +13,8 @@ use policy::model::{
 };
 use values::{CredentialName, LabelSelector};
 
+pub(super) use sources::GOOGLE_SCOPE;
+
 use super::{Converter, parts, problem::Problem};
 use crate::{
     place::Place,
@@ -227,17 +229,17 @@ impl<'f> Converter<'f> {
     }
 
     /// The text where it is fine, or a finding.
-    fn fitting(&mut self, fine: bool, text: &str, what: &'static str, place: &Place<'_>) -> Option<String> {
+    pub(super) fn fitting(&mut self, fine: bool, text: &str, what: &'static str, place: &Place<'_>) -> Option<String> {
         let text = text.to_owned();
         self.take(place, if fine { Ok(text) } else { Err(Problem::NotA { text, what }) })
     }
 
-    fn scope_word(&mut self, text: &str, what: &'static str, place: &Place<'_>) -> Option<String> {
+    pub(super) fn scope_word(&mut self, text: &str, what: &'static str, place: &Place<'_>) -> Option<String> {
         let fine = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
         self.fitting(fine, text, what, place)
     }
 
-    fn header_name(&mut self, text: &str, place: &Place<'_>) -> Option<String> {
+    pub(super) fn header_name(&mut self, text: &str, place: &Place<'_>) -> Option<String> {
         self.fitting(parts::is_token(text), text, "name of a header field", place).map(|name| name.to_ascii_lowercase())
     }
 

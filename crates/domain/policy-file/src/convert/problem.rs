@@ -3,7 +3,10 @@
 use policy::{
     HostNameError,
     http_path::PathGlobError,
-    model::credential::{CredentialMisuse, CredentialProblem},
+    model::{
+        credential::{CredentialMisuse, CredentialProblem},
+        transform::TransformProblem,
+    },
 };
 use values::NameError;
 
@@ -78,6 +81,8 @@ pub(crate) enum Problem {
     Credential(CredentialProblem),
     #[error("{0}")]
     Misuse(CredentialMisuse),
+    #[error("{0}")]
+    Transform(TransformProblem),
     #[error("{value} is out of range: {low} to {high}")]
     Range { value: String, low: String, high: String },
     #[error("{what} needs {needs}, which this build does not have")]
@@ -89,9 +94,6 @@ pub(crate) enum Problem {
     #[error("{what}")]
     Warning { what: String, hint: Option<&'static str> },
 }
-
-/// What is not built, as refusals call it.
-pub(crate) const REWRITING: &str = "rewriting of requests";
 
 impl Problem {
     fn severity(&self) -> Severity {
@@ -149,6 +151,7 @@ impl Problem {
             | Self::Proxy { .. }
             | Self::FilePath { .. }
             | Self::Range { .. }
+            | Self::Transform(_)
             | Self::Unbuilt { .. } => return None,
         };
         Some(hint.to_owned())
@@ -203,7 +206,7 @@ impl Finding {
             }
             // They are about what belongs together, and part of it may be gone.
             Problem::Contradiction { .. } | Problem::Warning { .. } | Problem::EveryHost => false,
-            Problem::Credential(_) | Problem::Misuse(_) => false,
+            Problem::Credential(_) | Problem::Misuse(_) | Problem::Transform(_) => false,
             Problem::Repeated { .. }
             | Problem::Name { .. }
             | Problem::ReservedName { .. }

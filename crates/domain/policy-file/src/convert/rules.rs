@@ -8,10 +8,7 @@ use policy::{
 };
 use values::{GroupName, LabelSelector, RuleName};
 
-use super::{
-    Converter, parts,
-    problem::{Problem, REWRITING},
-};
+use super::{Converter, parts, problem::Problem};
 use crate::{place::Place, wire};
 
 impl<'f> Converter<'f> {
@@ -43,7 +40,6 @@ impl<'f> Converter<'f> {
     }
 
     fn rule(&mut self, written: &'f wire::Rule, place: &Place<'_>) -> Option<Rule> {
-        self.unbuilt(written, place);
         let name = self.rule_name(&written.name, &place.key("name"));
         let from = self.from(written.from.as_ref(), &place.key("from"));
         let to = self.to(written, &place.key("to"));
@@ -64,6 +60,11 @@ impl<'f> Converter<'f> {
             Some(name) => self.rule_credential(name, &place.key("credential")).map(Some),
             None => Some(None),
         };
+        let transform = match &written.transform {
+            Some(transform) => self.transform(transform, &place.key("transform")).map(Some),
+            None => Some(None),
+        };
+        let upstream_ca = self.upstream_ca(written, place);
         let expires = self.optional(&place.key("expires"), written.expires.as_ref(), parts::moment);
         let (name, from, to) = (name?, from?, to?);
         let rule = Rule {
@@ -91,6 +92,8 @@ impl<'f> Converter<'f> {
             },
             route: route?,
             credential: credential?,
+            transform: transform?,
+            upstream_ca: upstream_ca?,
             log: match written.log {
                 Some(wire::Log::Start) => LogMode::Start,
                 Some(wire::Log::End) => LogMode::End,
@@ -102,15 +105,8 @@ impl<'f> Converter<'f> {
         };
         self.check_tls(&rule, place);
         self.check_credential(&rule, place);
+        self.check_transform(&rule, written, place);
         Some(rule)
-    }
-
-    /// What the next issues bring is refused by name, once for each place.
-    fn unbuilt(&mut self, written: &wire::Rule, place: &Place<'_>) {
-        if written.transform.is_some() {
-            let what = "`transform`".to_owned();
-            self.report(&place.key("transform"), Problem::Unbuilt { what, needs: REWRITING });
-        }
     }
 
     fn rule_name(&mut self, text: &str, place: &Place<'_>) -> Option<RuleName> {
@@ -287,8 +283,12 @@ impl<'f> Converter<'f> {
                 let host = url.unwrap_or_default();
                 (format!("`tls: passthrough` never sees the path of the https URL at {host}"), Some("leave out `tls`"))
             }
-            // Said of the credential.
-            TlsMode::Passthrough if rule.credential.is_some() => return,
+            // Said of these, which have errors of their own.
+            TlsMode::Passthrough
+                if rule.credential.is_some() || rule.transform.is_some() || rule.upstream_ca.is_some() =>
+            {
+                return;
+            }
             TlsMode::Passthrough if rule.needs_request() && rule.may_meet_tls() => (
                 "`tls: passthrough` never sees the request, and this rule looks at it".to_owned(),
                 Some("leave out `tls` to have TLS inspected, or add `ports: [80]` to look at plain HTTP alone"),

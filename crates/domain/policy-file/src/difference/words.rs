@@ -10,6 +10,7 @@ use policy::{
     model::{
         Action, DnsServer, EchMode, From, Group, Hop, HttpMatch, LogMode, Mode, PolicySpec, ProcessMatch, Provider,
         RecordType, Route, Rule, RuleEnforcement, StrictBinding, TlsMode, To, UrlPattern,
+        metadata_service::MetadataService, transform::Transform,
     },
 };
 use values::LabelSelector;
@@ -51,6 +52,7 @@ pub(super) fn settings(spec: &PolicySpec) -> Vec<(&'static str, String)> {
             }
             .to_owned(),
         ),
+        ("metadataService", metadata_service(&spec.metadata_service)),
         (
             "dns",
             format!(
@@ -62,6 +64,15 @@ pub(super) fn settings(spec: &PolicySpec) -> Vec<(&'static str, String)> {
             ),
         ),
     ]
+}
+
+/// The clouds that are answered for, with every setting.
+fn metadata_service(service: &MetadataService) -> String {
+    let MetadataService { aws, azure, gcp } = service;
+    let aws = aws.as_ref().map(|identity| format!("aws {identity:?}"));
+    let azure = azure.as_ref().map(|identity| format!("azure {identity:?}"));
+    let gcp = gcp.as_ref().map(|identity| format!("gcp {identity:?}"));
+    aws.into_iter().chain(azure).chain(gcp).collect::<Vec<_>>().join("; ")
 }
 
 pub(super) fn hop(hop: &Hop) -> String {
@@ -182,6 +193,8 @@ pub(super) fn rule_fields(rule: &Rule) -> Vec<(&'static str, String)> {
         ("ech", if rule.ech == EchMode::Allow { "allow" } else { "deny" }.to_owned()),
         ("route", rule.route.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("credential", rule.credential.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ("transform", rule.transform.as_ref().map(transform).unwrap_or_default()),
+        ("upstreamCa", rule.upstream_ca.as_ref().map(|path| path.display().to_string()).unwrap_or_default()),
         ("recordTypes", list(types)),
         (
             "log",
@@ -196,6 +209,17 @@ pub(super) fn rule_fields(rule: &Rule) -> Vec<(&'static str, String)> {
         ("expires", rule.expires.map(|at| at.to_string()).unwrap_or_default()),
     ]);
     fields
+}
+
+fn transform(transform: &Transform) -> String {
+    let given = |word: &'static str, (name, value): (&String, &String)| format!("{word} {name}: {value}");
+    let set = transform.set.iter().map(|field| given("set", field));
+    let insert = transform.insert.iter().map(|field| given("insert", field));
+    let remove = transform.remove.iter().map(|name| format!("remove {name}"));
+    let scheme = transform.to_tls.then(|| "scheme https".to_owned());
+    let host = transform.host.iter().map(|host| format!("host {host}"));
+    let path = transform.path.iter().map(|path| format!("path {} with {}", path.from, path.to));
+    list(set.chain(insert).chain(remove).chain(scheme).chain(host).chain(path))
 }
 
 /// What a field of a group is called in a rule whose destination is written in place.

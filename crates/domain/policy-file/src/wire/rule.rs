@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Group, Unbuilt};
+use super::{Group, Transform};
 
 /// One rule: which flows, and what happens to them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -47,7 +47,7 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enforcement: Option<Enforcement>,
     /// How TLS is treated. Where not written it is inspected where the rule has to see the request (`http`, `https` URLs,
-    /// `maxBody`, `maxResponse`, `credential`), and passed through elsewhere.
+    /// `maxBody`, `maxResponse`, `credential`, `transform`, `upstreamCa`), and passed through elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
     /// What happens to an encrypted ClientHello that may hide another name. `deny` where not written.
@@ -60,9 +60,12 @@ pub struct Rule {
     /// only requests inside TLS that the credential is bound to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<String>,
-    /// Needs rewriting of requests, which this build does not have: refused.
+    /// What is changed in requests that the rule lets through. Needs inspection as `http` does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub transform: Option<Unbuilt>,
+    pub transform: Option<Transform>,
+    /// A bundle of roots (PEM), relative to this file, that servers are verified against in place of the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_ca: Option<String>,
     /// Which records of an allowed flow are shown. `all` where not written; a deny is always recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<Log>,
@@ -99,6 +102,7 @@ impl Rule {
             route: None,
             credential: None,
             transform: None,
+            upstream_ca: None,
             log: None,
             record_types: Vec::new(),
             note: None,

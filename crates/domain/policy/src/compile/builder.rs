@@ -84,6 +84,7 @@ pub(super) fn build(spec: &PolicySpec, lists: &Lists) -> Result<Parts, Vec<Compi
     };
     builder.check_mode();
     builder.add_credentials();
+    builder.check_metadata_service();
     // One look at each rule: many do not fit the cache.
     for place in builder.order() {
         if let Some(rule) = spec.rules.get(place) {

@@ -5,7 +5,10 @@ use values::{CredentialName, GroupName, RouteName, RuleName};
 use crate::{
     host_name::HostPattern,
     http_path::PathGlobError,
-    model::credential::{CredentialMisuse, CredentialProblem},
+    model::{
+        credential::{CredentialMisuse, CredentialProblem},
+        transform::TransformProblem,
+    },
 };
 
 /// One reason. [`CompileError::rule`] and [`CompileError::group`] say where to point.
@@ -190,6 +193,28 @@ pub enum CompileError {
         /// What is wrong.
         problem: CredentialProblem,
     },
+    /// A rule changes requests in a way that can't be.
+    #[error("rule {rule} can't change requests like this: {problem}")]
+    Transform {
+        /// The rule.
+        rule: RuleName,
+        /// Why.
+        problem: TransformProblem,
+    },
+    /// Roots for a server where the rule opens no TLS.
+    #[error("rule {rule}: `upstreamCa` is for rules that let requests inside TLS through")]
+    UpstreamCa {
+        /// The rule.
+        rule: RuleName,
+    },
+    /// The metadata service names a credential that is not there, or that can't stand behind its placeholder.
+    #[error("the metadata service of {cloud} names credential {credential}, which is not defined or not of its kind")]
+    MetadataCredential {
+        /// The cloud.
+        cloud: &'static str,
+        /// The credential.
+        credential: CredentialName,
+    },
     /// More than the index can number.
     #[error("the policy is too large: more than {limit} {what}")]
     TooLarge {
@@ -236,13 +261,16 @@ impl CompileError {
             | CompileError::InspectedProtocol { rule }
             | CompileError::BoundedDenial { rule }
             | CompileError::UnknownCredential { rule, .. }
-            | CompileError::CredentialMisuse { rule, .. } => Some(rule),
+            | CompileError::CredentialMisuse { rule, .. }
+            | CompileError::Transform { rule, .. }
+            | CompileError::UpstreamCa { rule } => Some(rule),
             CompileError::PublicSuffix { rule, .. }
             | CompileError::AnyHost { rule, .. }
             | CompileError::UnknownRoute { rule, .. } => rule.as_ref(),
             CompileError::RouteMissing
             | CompileError::RouteOutsideRouted { .. }
             | CompileError::Credential { .. }
+            | CompileError::MetadataCredential { .. }
             | CompileError::TooLarge { .. }
             | CompileError::Toggle { .. } => None,
         }
@@ -274,6 +302,9 @@ impl CompileError {
             | CompileError::UnknownCredential { .. }
             | CompileError::CredentialMisuse { .. }
             | CompileError::Credential { .. }
+            | CompileError::Transform { .. }
+            | CompileError::UpstreamCa { .. }
+            | CompileError::MetadataCredential { .. }
             | CompileError::TooLarge { .. }
             | CompileError::Toggle { .. } => None,
         }

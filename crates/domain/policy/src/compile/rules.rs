@@ -59,6 +59,8 @@ pub(crate) struct Rare {
     pub(crate) processes: Vec<ProcessMatch>,
     /// The credential that it attaches, and to what.
     pub(crate) binding: Option<Arc<Binding>>,
+    /// Whether a path that can be read in two ways is none of its requests', because it is rewritten.
+    pub(crate) rewrites_path: bool,
     /// When the rule ends; never on a rule that denies.
     pub(crate) expires: Option<Timestamp>,
 }
@@ -92,6 +94,7 @@ impl CompiledRule {
             opens_tls: rule.opens_tls(),
             processes: rule.process.clone(),
             binding,
+            rewrites_path: rule.transform.as_ref().is_some_and(|transform| transform.path.is_some()),
             expires: rule.expires.filter(|_| rule.action != Action::Deny),
         };
         let plain = rare.ports.is_empty() && rare.requests.is_empty() && rare.processes.is_empty();

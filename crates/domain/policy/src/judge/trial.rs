@@ -266,6 +266,7 @@ fn request(rule: &CompiledRule, rare: &Rare, layer: Layer, case: &Case<'_>) -> T
     let unread = if rule.action == Action::Deny { Trial::Yes(layer) } else { Trial::No(WhyNot::Request) };
     match &case.facts.http {
         _ if case.is_tls() && !rare.opens_tls => unread,
+        Fact::Known(http) if rare.rewrites_path && http.path.is_none() => Trial::No(WhyNot::Request),
         Fact::Known(http) if rare.requests.iter().any(|condition| condition.matches(http, rule.action)) => {
             match &rare.binding {
                 Some(binding) if !binding.covers_request(http) => Trial::No(WhyNot::Unbound(Unbound::Request)),

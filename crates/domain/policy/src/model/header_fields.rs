@@ -1,30 +1,44 @@
 //! Header fields that no policy sets: those that frame a message or say where it goes.
 
-/// Fields that frame a message, belong to one connection, or that servers take for the request's target.
-const NEVER_SET: [&str; 19] = [
+/// Fields that frame a message or belong to one connection.
+const FRAMING: [&str; 11] = [
     "connection",
+    "content-encoding",
     "content-length",
     "expect",
-    "forwarded",
     "host",
     "http2-settings",
     "keep-alive",
-    "sec-websocket-key",
     "te",
     "trailer",
     "transfer-encoding",
     "upgrade",
+];
+
+/// Fields that servers take for another target or method than the request's own.
+const ROUTING: [&str; 8] = [
+    "forwarded",
     "x-forwarded-host",
+    "x-forwarded-prefix",
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
     "x-original-url",
     "x-rewrite-url",
-    "x-forwarded-prefix",
 ];
 
-/// Whether the field is never set, in any case: it frames or routes the request, or is for a proxy.
-pub fn is_never_set(name: &str) -> bool {
+/// Whether the field, in any case, frames the message or is for one connection or proxy: it is left as it is.
+pub fn is_framing(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    name.starts_with("proxy-") || NEVER_SET.contains(&name.as_str())
+    name.starts_with("proxy-") || name.starts_with("sec-websocket-") || FRAMING.contains(&name.as_str())
+}
+
+/// Whether the field is never set, in any case: it frames or routes the request. One that routes may be removed.
+pub fn is_never_set(name: &str) -> bool {
+    is_framing(name) || ROUTING.contains(&name.to_ascii_lowercase().as_str())
+}
+
+/// Whether a text may be a field's value: printable ASCII, without spaces at its ends.
+pub fn is_value(text: &str) -> bool {
+    text.bytes().all(|b| (0x20..0x7f).contains(&b)) && text.trim() == text
 }

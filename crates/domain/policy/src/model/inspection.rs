@@ -1,5 +1,7 @@
 //! Which rules look into TLS, and at which names.
 
+use std::{collections::BTreeSet, path::Path};
+
 use crate::{
     facts::Protocol,
     model::{Action, Group, PolicySpec, Rule, RuleEnforcement, TlsMode, To, UrlPattern},
@@ -9,11 +11,12 @@ use crate::{
 const PLAIN_PORT: u16 = 80;
 
 impl Rule {
-    /// Whether the rule decides by the request alone: it has conditions on it or bounds it, attaches a credential, or
-    /// says `tls: inspect`. A denial without conditions needs no request.
+    /// Whether the rule decides by the request alone: it has conditions on it, bounds or changes it, attaches a
+    /// credential, verifies its server by roots of its own, or says `tls: inspect`. A denial without conditions needs no request.
     pub fn needs_request(&self) -> bool {
         let inspects = self.tls == TlsMode::Inspect && self.action != Action::Deny;
-        let changes = self.max_body.is_some() || self.max_response.is_some() || self.credential.is_some();
+        let bounds = self.max_body.is_some() || self.max_response.is_some();
+        let changes = bounds || self.credential.is_some() || self.transform.is_some() || self.upstream_ca.is_some();
         !self.http.is_empty() || changes || inspects
     }
 
@@ -25,6 +28,14 @@ impl Rule {
             TlsMode::AsNeeded => self.may_meet_tls(),
             TlsMode::Passthrough => false,
         }
+    }
+
+    /// Whether the gateway speaks TLS to the servers of what the rule lets through.
+    pub fn verifies_upstream(&self) -> bool {
+        let tcp = self.protocol.is_none_or(|protocol| protocol == Protocol::Tcp);
+        let to_tls = self.transform.as_ref().is_some_and(|transform| transform.to_tls);
+        let opens = self.tls != TlsMode::Passthrough && self.may_meet_tls();
+        self.action != Action::Deny && tcp && (opens || to_tls)
     }
 
     /// Whether flows on the rule's ports may be TLS: port 80 alone is plain HTTP.
@@ -70,6 +81,11 @@ impl PolicySpec {
     fn has_more_than_urls(&self, rule: &Rule) -> bool {
         let lists = |group: &Group| group.feed.is_some() || group.service_tag.is_some();
         self.group_of(rule).is_none_or(|group| lists(group) || !group.hosts.is_empty() || !group.cidrs.is_empty())
+    }
+
+    /// The bundles of roots that rules name, each once.
+    pub fn upstream_bundles(&self) -> BTreeSet<&Path> {
+        self.rules.iter().filter_map(|rule| rule.upstream_ca.as_deref()).collect()
     }
 
     /// The enforced rules that look into TLS.

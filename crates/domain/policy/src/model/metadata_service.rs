@@ -63,12 +63,34 @@ impl MetadataService {
         aws.is_none() && azure.is_none() && gcp.is_none()
     }
 
-    /// The credentials that are named.
-    pub fn credentials(&self) -> impl Iterator<Item = &CredentialName> {
+    /// The credentials that are named, each with its cloud.
+    pub fn named(&self) -> impl Iterator<Item = (Cloud, &CredentialName)> {
         let Self { aws, azure, gcp } = self;
-        let aws = aws.as_ref().map(|identity| &identity.credential);
-        let azure = azure.as_ref().map(|identity| &identity.credential);
-        let gcp = gcp.as_ref().map(|identity| &identity.credential);
+        let aws = aws.as_ref().map(|identity| (Cloud::Aws, &identity.credential));
+        let azure = azure.as_ref().map(|identity| (Cloud::Azure, &identity.credential));
+        let gcp = gcp.as_ref().map(|identity| (Cloud::Gcp, &identity.credential));
         [aws, azure, gcp].into_iter().flatten()
+    }
+}
+
+/// A cloud whose metadata service may be answered for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cloud {
+    /// Amazon Web Services.
+    Aws,
+    /// Microsoft Azure.
+    Azure,
+    /// Google Cloud.
+    Gcp,
+}
+
+impl Cloud {
+    /// Its field in a policy file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cloud::Aws => "aws",
+            Cloud::Azure => "azure",
+            Cloud::Gcp => "gcp",
+        }
     }
 }

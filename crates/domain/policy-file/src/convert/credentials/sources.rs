@@ -14,7 +14,7 @@ use crate::{
     wire::credential as written,
 };
 
-const GOOGLE_SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
+pub(in crate::convert) const GOOGLE_SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 const SESSION: &str = "cofferdam";
 
@@ -355,7 +355,7 @@ impl<'f> Converter<'f> {
     }
 
     /// A text that is there and steers nothing.
-    fn filled(&mut self, text: &str, place: &Place<'_>) -> Option<String> {
+    pub(in crate::convert) fn filled(&mut self, text: &str, place: &Place<'_>) -> Option<String> {
         let fine = !text.trim().is_empty() && !text.chars().any(char::is_control);
         self.fitting(fine, text, "value here", place)
     }

@@ -19,6 +19,17 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Checks the credentials behind the metadata service's placeholders.
+    pub(super) fn check_metadata_service(&mut self) {
+        for (cloud, name) in self.spec.metadata_service.named() {
+            let found = self.spec.credentials.get(name);
+            if !found.is_some_and(|credential| credential.stands_behind(cloud)) {
+                let (cloud, credential) = (cloud.as_str(), name.clone());
+                self.errors.push(CompileError::MetadataCredential { cloud, credential });
+            }
+        }
+    }
+
     /// What the rule's credential is bound to. Where that is not known there is an error, and no policy.
     pub(super) fn binding(&mut self, rule: &'a Rule) -> Option<Arc<Binding>> {
         let name = rule.credential.as_ref()?;

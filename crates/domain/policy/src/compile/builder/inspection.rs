@@ -15,6 +15,12 @@ pub(super) fn check(spec: &PolicySpec, rule: &Rule, errors: &mut Vec<CompileErro
     if bounded && rule.action == Action::Deny {
         errors.push(CompileError::BoundedDenial { rule: rule.name.clone() });
     }
+    if let Some(problem) = spec.transform_problem(rule) {
+        errors.push(CompileError::Transform { rule: rule.name.clone(), problem });
+    }
+    if rule.upstream_ca.is_some() && !rule.verifies_upstream() {
+        errors.push(CompileError::UpstreamCa { rule: rule.name.clone() });
+    }
     match rule.tls {
         TlsMode::AsNeeded => {}
         TlsMode::Inspect if rule.protocol.is_some_and(|own| own != Protocol::Tcp) => {
@@ -38,8 +44,8 @@ fn unread(spec: &PolicySpec, rule: &Rule) -> Option<CompileError> {
     }
     let what = if !rule.http.is_empty() {
         "`http`"
-    } else if rule.credential.is_some() {
-        // Said of the credential, which port 80 alone can't have either.
+    } else if rule.credential.is_some() || rule.transform.is_some() || rule.upstream_ca.is_some() {
+        // Said of these, which have errors of their own.
         return None;
     } else if rule.max_body.is_some() {
         "`maxBody`"

@@ -8,6 +8,7 @@ use crate::{
         Action, Group, PolicySpec, Rule, TlsMode,
         credential::{Attach, Credential, Expose, Format, Source},
         header_fields,
+        metadata_service::Cloud,
     },
 };
 
@@ -155,6 +156,18 @@ impl Credential {
     }
 }
 
+impl Credential {
+    /// Whether it can stand behind the placeholder of this cloud's metadata service: AWS's are keys, the others' a token.
+    pub fn stands_behind(&self, cloud: Cloud) -> bool {
+        let keys = matches!(self.source, Source::Aws(_));
+        let certificate = matches!(self.source, Source::Certificate { .. });
+        match cloud {
+            Cloud::Aws => keys,
+            Cloud::Azure | Cloud::Gcp => !keys && !certificate,
+        }
+    }
+}
+
 impl PolicySpec {
     /// Why the rule can't use this credential, if it can't.
     pub fn credential_misuse(&self, rule: &Rule, credential: &Credential) -> Option<CredentialMisuse> {
@@ -209,6 +222,5 @@ fn header_problem(name: &str) -> Option<CredentialProblem> {
 }
 
 fn is_format(format: &str) -> bool {
-    let printable = format.bytes().all(|b| (0x20..0x7f).contains(&b));
-    printable && format.trim() == format && format.matches(VALUE).count() == 1
+    header_fields::is_value(format) && format.matches(VALUE).count() == 1
 }
