@@ -268,6 +268,12 @@ pub fn datagram_ports(spec: &PolicySpec) -> Result<BTreeMap<u16, &Rule>, NotBuil
         if opens && rule.max_response.is_some() {
             return Err(NotBuilt::new(rule, "bounds on responses are not built; leave out `maxResponse`"));
         }
+        if opens && rule.transform.is_some() {
+            return Err(NotBuilt::new(rule, "changes to requests are not built; leave out `transform`"));
+        }
+        if opens && rule.upstream_ca.is_some() {
+            return Err(NotBuilt::new(rule, "roots for servers are not built; leave out `upstreamCa`"));
+        }
         match rule.protocol {
             Some(Protocol::Icmp) if opens => {
                 return Err(NotBuilt::new(rule, "forwarding ICMP is not built; the sandbox rejects all of it"));
