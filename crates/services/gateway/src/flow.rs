@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use values::{Revision, RuleName};
 use wire::http_head::RequestHead;
 
-use crate::{in_force::InForce, resolve::BindingGuard, summary::Tally};
+use crate::{in_force::InForce, resolve::BindingGuard, summary::Tally, together::Together};
 
 /// What the policy judges, without the sandbox and the clock, so that it can be judged again.
 #[derive(Debug, Clone)]
@@ -116,6 +116,8 @@ pub(crate) struct Flow {
     pub(crate) judged_by_request: bool,
     /// Counts it as open.
     pub(crate) count: Counted,
+    /// With what else it is recorded, where others may be recorded in the same moment.
+    pub(crate) together: Option<Rc<Together>>,
 }
 
 /// Counts a connection as open while it lives.
@@ -186,6 +188,7 @@ impl Flow {
             request: Fact::Pending,
             judged_by_request: false,
             count,
+            together: None,
         }
     }
 

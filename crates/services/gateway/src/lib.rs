@@ -45,6 +45,8 @@ mod decide;
 mod ask;
 /// The record of a flow.
 mod record;
+/// Records that are written with one call.
+mod together;
 /// From a decision to a connected server.
 mod establish;
 /// Refusals, told fast.

@@ -66,7 +66,11 @@ pub(crate) async fn decided(
         duration_us: microseconds(flow.accepted.elapsed()),
         error: said.error,
     };
-    shared.audit.record(Event::FlowDecided(Box::new(event))).await
+    let event = Event::FlowDecided(Box::new(event));
+    match &flow.together {
+        Some(together) => together.record(&shared.audit, event).await,
+        None => shared.audit.record(event).await,
+    }
 }
 
 /// What ended a flow.

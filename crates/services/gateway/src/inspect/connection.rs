@@ -125,6 +125,7 @@ impl Connection {
         let count = Counted::new(self.worker.shared.tally.clone(), Rc::clone(&self.worker.live));
         let mut flow = Flow::new(self.id, self.ends, self.port, self.original, count);
         flow.facts.tls = self.tls.clone();
+        flow.together = Some(Rc::clone(&self.worker.inspected.together));
         if let Some(reading) = self.readings.first() {
             flow.facts.name = reading.name.clone();
             flow.facts.address = reading.address;
@@ -169,8 +170,9 @@ impl Connection {
         }
     }
 
-    /// A request was sent on.
+    /// A request is sent on: its answer is about to come.
     pub(super) fn note_sent(&self, open: &Rc<RefCell<Box<OpenFlow>>>) {
+        self.worker.note_arrival();
         self.first.borrow_mut().get_or_insert_with(|| Rc::clone(open));
     }
 
@@ -192,8 +194,9 @@ impl Connection {
         }
     }
 
-    /// An answer is through, and its server's connection free.
+    /// An answer is through, and its server's connection free: the next request is about to come.
     pub(super) fn give_back(&self, line: Line) {
+        self.worker.note_arrival();
         self.lines.give_back(&self.worker.inspected.pool, line);
     }
 

@@ -17,6 +17,7 @@ use crate::{
     in_force::InForce,
     record::{self, End},
     rejudge::{self, Look, Share},
+    together::Together,
     worker::Worker,
 };
 
@@ -28,6 +29,8 @@ pub(crate) struct Inspected {
     next: Cell<u64>,
     /// Connections to servers that are free.
     pub(super) pool: Pool,
+    /// What is recorded of requests in one turn.
+    pub(super) together: Rc<Together>,
 }
 
 impl Inspected {
