@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     fault::{Fault, Problem},
+    sigv4::percent_decoded,
     source::Attempt,
     surroundings::Surroundings,
 };
@@ -96,6 +97,18 @@ pub(crate) fn provider_url(text: &str, what: &str) -> Result<Url, String> {
         "http" if is_loopback(&url) => Ok(url),
         _ => Err(format!("{what} `{text}` must be https, so that no secret is sent in the clear")),
     }
+}
+
+/// As [`provider_url`]; but a metadata service may also be at a link-local or private address, or at its well-known name.
+pub(crate) fn metadata_url(text: &str, what: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("{what} `{text}` is no URL ({error})"))?;
+    let near = match url.host() {
+        Some(Host::Ipv4(address)) => address.is_link_local() || address.is_private(),
+        Some(Host::Ipv6(address)) => address.is_unicast_link_local() || address.is_unique_local(),
+        Some(Host::Domain(name)) => name == "metadata.google.internal",
+        None => false,
+    };
+    if url.scheme() == "http" && near && url.username().is_empty() { Ok(url) } else { provider_url(text, what) }
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -206,6 +219,12 @@ impl<'a> Call<'a> {
     pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, Zeroizing::new(value.as_bytes().to_vec())));
         self
+    }
+
+    /// A field that ends in a secret.
+    pub(crate) fn secret_header(mut self, name: &'static str, before: &str, secret: &'a Secret) -> Self {
+        self.headers.push((name, Zeroizing::new([before.as_bytes(), secret.expose()].concat())));
+        self.sending(secret)
     }
 
     /// The secret is in this request: it must not be in what is told of the answer.
@@ -357,7 +376,8 @@ fn proxy_of(surroundings: &Surroundings) -> Option<Proxy> {
         proxy = proxy.port(port);
     }
     if !url.username().is_empty() {
-        proxy = proxy.username(url.username()).password(url.password().unwrap_or_default());
+        let plain = |text: &str| String::from_utf8_lossy(&percent_decoded(text.as_bytes())).into_owned();
+        proxy = proxy.username(&plain(url.username())).password(&plain(url.password().unwrap_or_default()));
     }
     let exceptions = ["no_proxy", "NO_PROXY"].iter().find_map(|name| surroundings.variable(name)).unwrap_or_default();
     for exception in exceptions.split(',').map(str::trim).filter(|exception| !exception.is_empty()) {

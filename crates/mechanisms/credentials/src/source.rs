@@ -12,6 +12,7 @@ use std::{
 };
 
 use policy::model::credential as model;
+use url::Url;
 use values::{CredentialName, Secret};
 
 use crate::{
@@ -32,12 +33,30 @@ mod keyring;
 mod certificate;
 /// OAuth 2.0.
 mod oauth;
+/// HashiCorp Vault.
+mod vault;
+/// AWS keys.
+pub(crate) mod aws;
+/// Microsoft Entra.
+mod azure;
+/// Google.
+mod gcp;
+/// Kubernetes service accounts.
+mod kubernetes;
+/// GitHub Apps.
+mod github;
 
 /// Where one credential's secrets come from.
 pub(crate) enum Source {
     Stored(stored::Kept),
     Certificate(certificate::Files),
     Oauth(Box<oauth::Oauth>),
+    Vault(Box<vault::Vault>),
+    Aws(Box<aws::Aws>),
+    Azure(Box<azure::Azure>),
+    Gcp(Box<gcp::Gcp>),
+    Kubernetes(Box<kubernetes::Kubernetes>),
+    GithubApp(Box<github::GithubApp>),
 }
 
 /// What a fetch gave.
@@ -131,12 +150,14 @@ impl Source {
                 certificate::Files::open(chain, key, &opening).map(Self::Certificate)
             }
             model::Source::Oauth(oauth) => oauth::Oauth::open(oauth, &opening).map(Box::new).map(Self::Oauth),
-            model::Source::Vault(_)
-            | model::Source::Aws(_)
-            | model::Source::Azure(_)
-            | model::Source::Gcp(_)
-            | model::Source::Kubernetes(_)
-            | model::Source::GithubApp(_) => Err(opening.unusable("this source is not built yet")),
+            model::Source::Vault(vault) => vault::Vault::open(vault, &opening).map(Box::new).map(Self::Vault),
+            model::Source::Aws(aws) => aws::Aws::open(aws, &opening).map(Box::new).map(Self::Aws),
+            model::Source::Azure(azure) => azure::Azure::open(azure, &opening).map(Box::new).map(Self::Azure),
+            model::Source::Gcp(gcp) => gcp::Gcp::open(gcp, &opening).map(Box::new).map(Self::Gcp),
+            model::Source::Kubernetes(kubernetes) => {
+                kubernetes::Kubernetes::open(kubernetes, &opening).map(Box::new).map(Self::Kubernetes)
+            }
+            model::Source::GithubApp(app) => github::GithubApp::open(app, &opening).map(Box::new).map(Self::GithubApp),
         }
     }
 
@@ -146,6 +167,12 @@ impl Source {
             Self::Stored(kept) => kept.fetch(attempt),
             Self::Certificate(files) => files.fetch(attempt),
             Self::Oauth(oauth) => oauth.fetch(attempt),
+            Self::Vault(vault) => vault.fetch(attempt),
+            Self::Aws(aws) => aws.fetch(attempt),
+            Self::Azure(azure) => azure.fetch(attempt),
+            Self::Gcp(gcp) => gcp.fetch(attempt),
+            Self::Kubernetes(kubernetes) => kubernetes.fetch(attempt),
+            Self::GithubApp(app) => app.fetch(attempt),
         }
     }
 
@@ -154,23 +181,43 @@ impl Source {
         match self {
             Self::Stored(kept) => kept.stamp(),
             Self::Certificate(files) => files.stamp(),
-            Self::Oauth(_) => None,
+            Self::Oauth(_)
+            | Self::Vault(_)
+            | Self::Aws(_)
+            | Self::Azure(_)
+            | Self::Gcp(_)
+            | Self::Kubernetes(_)
+            | Self::GithubApp(_) => None,
         }
     }
 
     /// Revokes one that it gave.
     pub(crate) fn revoke(&self, issued: &Issued, attempt: &Attempt<'_>) -> Result<(), Fault> {
         match self {
-            Self::Stored(_) | Self::Certificate(_) => Ok(()),
             Self::Oauth(oauth) => oauth.revoke(issued, attempt),
+            Self::GithubApp(app) => app.revoke(issued, attempt),
+            Self::Stored(_)
+            | Self::Certificate(_)
+            | Self::Vault(_)
+            | Self::Aws(_)
+            | Self::Azure(_)
+            | Self::Gcp(_)
+            | Self::Kubernetes(_) => Ok(()),
         }
     }
 
     /// Ends what the source holds for itself, such as a login.
     pub(crate) fn sign_out(&self, attempt: &Attempt<'_>) -> Result<(), Fault> {
         match self {
-            Self::Stored(_) | Self::Certificate(_) => Ok(()),
             Self::Oauth(oauth) => oauth.sign_out(attempt),
+            Self::Vault(vault) => vault.sign_out(attempt),
+            Self::Stored(_)
+            | Self::Certificate(_)
+            | Self::Aws(_)
+            | Self::Azure(_)
+            | Self::Gcp(_)
+            | Self::Kubernetes(_)
+            | Self::GithubApp(_) => Ok(()),
         }
     }
 
@@ -180,6 +227,12 @@ impl Source {
             Self::Stored(kept) => kept.provider(),
             Self::Certificate(_) => "the certificate",
             Self::Oauth(_) => "the OAuth provider",
+            Self::Vault(_) => "HashiCorp Vault",
+            Self::Aws(_) => "AWS",
+            Self::Azure(_) => "Microsoft Entra",
+            Self::Gcp(_) => "Google",
+            Self::Kubernetes(_) => "Kubernetes",
+            Self::GithubApp(_) => "GitHub",
         };
         Fault {
             provider,
@@ -189,4 +242,27 @@ impl Source {
             hint: "compare the clocks, or ask for a longer life",
         }
     }
+}
+
+/// The segments of a path, none of them empty or a dot's; none where it isn't one.
+fn segments(path: &str) -> Option<Vec<&str>> {
+    let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let fits = |segment: &&str| !matches!(*segment, "" | "." | "..") && !segment.chars().any(char::is_control);
+    segments.iter().all(fits).then_some(segments)
+}
+
+/// The URL with these segments behind its path, escaped.
+fn with_segments(base: &Url, segments: &[&str]) -> Url {
+    let mut url = base.clone();
+    url.set_query(None);
+    // What has a host has a path; `provider_url` and `metadata_url` give nothing else.
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().extend(segments);
+    }
+    url
+}
+
+/// A life to a date as in `2026-11-21T12:00:00Z`.
+fn end_of(date: &str) -> Option<Life> {
+    date.parse::<jiff::Timestamp>().ok().map(|end| Life::Until(end.into()))
 }

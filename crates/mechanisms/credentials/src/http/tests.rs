@@ -1,6 +1,6 @@
 //! Where secrets may be sent, and what a form looks like.
 
-use super::{form, provider_url};
+use super::{form, metadata_url, provider_url};
 
 #[test]
 fn secrets_go_by_https_or_stay_on_this_machine() {
@@ -22,6 +22,18 @@ fn secrets_go_by_https_or_stay_on_this_machine() {
     ];
     for bad in bad {
         assert!(provider_url(bad, "the address").is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_metadata_service_may_be_near_without_tls() {
+    for good in
+        ["http://169.254.169.254", "http://metadata.google.internal", "http://[fd00:ec2::254]", "http://10.0.0.3:80/"]
+    {
+        assert!(metadata_url(good, "the endpoint").is_ok(), "{good}");
+    }
+    for bad in ["http://192.0.2.1", "http://metadata.example.com", "http://u@169.254.169.254"] {
+        assert!(metadata_url(bad, "the endpoint").is_err(), "{bad}");
     }
 }
 

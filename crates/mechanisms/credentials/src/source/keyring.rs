@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use values::Secret;
-use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, connection};
+use zbus::{Connection, DBusError as _, OwnedObjectPath, OwnedVariant, Variant, connection, fdo};
 
 use super::Attempt;
 use crate::{
@@ -90,9 +90,12 @@ where
 /// The error's name, which is an identifier; its text is the service's own and is not told.
 fn of_bus(error: &zbus::Error) -> Problem {
     match error {
-        zbus::Error::MethodError(name, _, _) if name.as_str().ends_with(".ServiceUnknown") => {
-            Problem::Unreachable("no keyring runs on the session bus".to_owned())
-        }
+        zbus::Error::FDO(error) => match **error {
+            fdo::Error::ServiceUnknown(_) | fdo::Error::NameHasNoOwner(_) => {
+                Problem::Unreachable("no keyring runs on the session bus".to_owned())
+            }
+            _ => Problem::Unfit(format!("the keyring answered {}", error.name())),
+        },
         zbus::Error::MethodError(name, _, _) => Problem::Unfit(format!("the keyring answered {name}")),
         _ => Problem::Unreachable("the session bus doesn't answer".to_owned()),
     }

@@ -57,7 +57,7 @@ pub(crate) struct Oauth {
 
 enum Grant {
     ClientCredentials,
-    /// The refresh token of the policy, and the one that came since.
+    /// The refresh token of the policy, and the one that was given in its place since.
     Refresh {
         first: Kept,
         newest: Mutex<Option<Secret>>,
@@ -182,23 +182,21 @@ impl Oauth {
     ) -> Result<TokenAnswer, Fault> {
         // Nobody else waits for it: there is one fetch at a time.
         let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
-        let token = match newest.take() {
+        let before = newest.take();
+        let was_rotated = before.is_some();
+        let token = match before {
             Some(token) => token,
             None => first.read(attempt)?,
         };
         let parameters: [(&str, &[u8]); 2] = [("grant_type", b"refresh_token"), ("refresh_token", token.expose())];
         let mut answer = self.ask(attempt, &parameters, Some(&token));
-        if let Ok(answer) = &mut answer {
-            *newest = Some(answer.refresh_token.take().map_or(token, |newer| newer.0));
-        } else if !self.is_first(first, &token, attempt) {
-            *newest = Some(token);
-        }
+        let newer = answer.as_mut().ok().and_then(|answer| answer.refresh_token.take()).map(|newer| newer.0);
+        *newest = match newer {
+            // The policy's own comes back from providers that don't rotate: it stays the operator's.
+            Some(newer) if newer.expose() != token.expose() => Some(newer),
+            Some(_) | None => Some(token).filter(|_| was_rotated && !is_refused(&answer)),
+        };
         answer
-    }
-
-    /// Whether this is the token that the policy names: then it is read again next time, because somebody may mend it.
-    fn is_first(&self, first: &Kept, token: &Secret, attempt: &Attempt<'_>) -> bool {
-        first.read(attempt).is_ok_and(|first| first.expose() == token.expose())
     }
 
     fn ask(&self, attempt: &Attempt<'_>, grant: &[(&str, &[u8])], sent: Option<&Secret>) -> Result<TokenAnswer, Fault> {
@@ -246,14 +244,9 @@ impl Oauth {
 
     /// A rotated refresh token is known to nobody else: it goes with the run.
     pub(crate) fn sign_out(&self, attempt: &Attempt<'_>) -> Result<(), Fault> {
-        let (Some(url), Grant::Refresh { first, newest }) = (&self.revocation_url, &self.grant) else { return Ok(()) };
-        let token = newest.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match token {
-            Some(token) if !self.is_first(first, &token, attempt) => {
-                self.revoke_token(url, &token, b"refresh_token", attempt)
-            }
-            Some(_) | None => Ok(()),
-        }
+        let (Some(url), Grant::Refresh { newest, .. }) = (&self.revocation_url, &self.grant) else { return Ok(()) };
+        let rotated = newest.lock().unwrap_or_else(PoisonError::into_inner).take();
+        rotated.map_or(Ok(()), |token| self.revoke_token(url, &token, b"refresh_token", attempt))
     }
 
     fn revoke_token(&self, url: &Url, token: &Secret, kind: &[u8], attempt: &Attempt<'_>) -> Result<(), Fault> {
@@ -262,4 +255,9 @@ impl Oauth {
         let call = self.signed_in(Call::new(REVOKING, "POST", url), &mut parameters, secret.as_ref()).sending(token);
         self.client.call(&call, attempt).map(drop)
     }
+}
+
+/// A token that is refused is of no use any more: the policy's is read again, because somebody may mend it.
+fn is_refused(answer: &Result<TokenAnswer, Fault>) -> bool {
+    matches!(answer, Err(Fault { problem: Problem::Refused { status: 400 | 401, .. }, .. }))
 }

@@ -49,6 +49,11 @@ impl Program {
         Ok(Self { words: words.to_vec() })
     }
 
+    /// As another part of the configuration names it, such as AWS's `credential_process`.
+    pub(crate) fn of(words: Vec<String>) -> Self {
+        Self { words }
+    }
+
     /// What it prints on its standard output. What it prints on the other is dropped: it may hold the secret.
     pub(crate) fn output(&self, attempt: &Attempt<'_>) -> Result<Zeroizing<Vec<u8>>, Fault> {
         let (program, arguments) = self.words.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
