@@ -9,13 +9,22 @@
 //! only while a head is cut or a client runs ahead, and no more than a head and [`PIECE_LIMIT`].
 
 use crate::{
-    body::Body,
+    body::{Body, TOO_LONG},
     http_head::{self, Framing, Head, NextLook, RequestHead},
     response::{self, ResponseHead},
 };
 
 /// The most bytes that are handed over at once.
 pub const PIECE_LIMIT: usize = 64 * 1024;
+
+/// The most bytes of a request's body and of its response's; none is no bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Bounds {
+    /// Of the request's body.
+    pub body: Option<u64>,
+    /// Of the response's.
+    pub response: Option<u64>,
+}
 
 /// The state of one connection.
 #[derive(Debug)]
@@ -33,6 +42,8 @@ pub struct Exchange {
     seen: Vec<u8>,
     to_head: bool,
     upgrade: bool,
+    /// Of the request that was taken up last.
+    bounds: Bounds,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +87,7 @@ pub enum ClientStep {
 
 impl Exchange {
     /// After the first head was judged. The caller forwards [`RequestHead::write`] and feeds what followed the head.
-    pub fn new(head: &RequestHead, last: bool, limit: usize) -> Self {
+    pub fn new(head: &RequestHead, bounds: Bounds, last: bool, limit: usize) -> Self {
         let mut exchange = Self {
             last,
             limit,
@@ -87,8 +98,9 @@ impl Exchange {
             seen: Vec::new(),
             to_head: false,
             upgrade: false,
+            bounds,
         };
-        exchange.pass(head);
+        exchange.pass(head, bounds);
         exchange
     }
 
@@ -99,7 +111,9 @@ impl Exchange {
     }
 
     /// A head was judged and is forwarded by the caller; returns what the client sent after it, to be fed again.
-    pub fn pass(&mut self, head: &RequestHead) -> Vec<u8> {
+    /// A body that says to be longer than its bound is not to be passed.
+    pub fn pass(&mut self, head: &RequestHead, bounds: Bounds) -> Vec<u8> {
+        self.bounds = bounds;
         self.to_head = head.method == "HEAD";
         self.upgrade = head.websocket;
         self.response = Response::Head;
@@ -107,7 +121,10 @@ impl Exchange {
             _ if head.websocket => Request::Upgrading,
             Framing::Empty | Framing::Length(0) => Request::Head,
             Framing::Length(length) => Request::Body(Body::Length(length)),
-            Framing::Chunked => Request::Body(Body::chunked(true)),
+            Framing::Chunked => {
+                let chunks = Body::chunked(true);
+                Request::Body(bounds.body.map_or(chunks, |limit| chunks.at_most(limit).unwrap_or(chunks)))
+            }
         };
         std::mem::take(&mut self.held)
     }
@@ -128,9 +145,7 @@ impl Exchange {
             Request::Head if self.last => Ok(ClientStep::Kept),
             Request::Head => {
                 self.hold(bytes)?;
-                if self.response != Response::Idle
-                    || self.held.is_empty()
-                    || !self.look.is_due(&self.held, self.limit)
+                if self.response != Response::Idle || self.held.is_empty() || !self.look.is_due(&self.held, self.limit)
                 {
                     return Ok(ClientStep::Kept);
                 }
@@ -184,7 +199,10 @@ impl Exchange {
         match &mut self.response {
             Response::Tunnel | Response::Opaque => Ok(bytes.len()),
             // Unasked for, such as a 408 before a close: goes on, and no request follows.
-            Response::Idle => Ok(self.without_framing(bytes)),
+            Response::Idle => {
+                self.bounds.response = None;
+                self.without_framing(bytes, "an answer to no request")
+            }
             Response::Body(body) => match body.advance(bytes) {
                 Ok(taken) => {
                     if body.is_done() {
@@ -192,17 +210,22 @@ impl Exchange {
                     }
                     Ok(taken)
                 }
-                Err(_) => Ok(self.without_framing(bytes)),
+                Err(reason) if reason == TOO_LONG => Err(reason),
+                Err(reason) => self.without_framing(bytes, reason),
             },
             Response::Head => self.response_head(bytes),
         }
     }
 
-    fn without_framing(&mut self, bytes: &[u8]) -> usize {
+    /// What has no end that can be told can't be held to a bound.
+    fn without_framing(&mut self, bytes: &[u8], reason: &'static str) -> Result<usize, &'static str> {
+        if self.bounds.response.is_some() {
+            return Err(reason);
+        }
         self.response = Response::Opaque;
         self.last = true;
         self.held = Vec::new();
-        bytes.len()
+        Ok(bytes.len())
     }
 
     fn response_head(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
@@ -220,9 +243,9 @@ impl Exchange {
                 }
                 return Ok(bytes.len());
             }
-            ResponseHead::Malformed(_) => {
+            ResponseHead::Malformed(reason) => {
                 self.seen = Vec::new();
-                return Ok(self.without_framing(bytes));
+                return self.without_framing(bytes, reason);
             }
             ResponseHead::Complete { length, status, body } => (length, status, body),
         };
@@ -235,6 +258,7 @@ impl Exchange {
             101 => return Err("a switch of protocols that was not asked for"),
             100..=199 => {}
             _ => {
+                let body = self.bounds.response.map_or(Ok(body), |limit| body.at_most(limit))?;
                 self.response = if body.is_done() { Response::Idle } else { Response::Body(body) };
                 if self.request == Request::Upgrading {
                     self.request = Request::Head;
@@ -297,104 +321,4 @@ impl Exchange {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{ClientStep, Exchange};
-    use crate::http_head::{Head, RequestHead, read};
-
-    const LIMIT: usize = 64 * 1024;
-
-    fn head(text: &str) -> (RequestHead, Vec<u8>) {
-        match read(text.as_bytes(), LIMIT, false) {
-            Head::Complete(head, used) => (*head, text.as_bytes()[used..].to_vec()),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Feeds all bytes; returns what was forwarded, and the head that waits.
-    fn client(exchange: &mut Exchange, bytes: &[u8]) -> Result<(Vec<u8>, Option<RequestHead>), &'static str> {
-        let mut rest = bytes;
-        let mut forwarded = Vec::new();
-        loop {
-            match exchange.client(rest)? {
-                ClientStep::Forward(count) => {
-                    forwarded.extend_from_slice(&rest[..count]);
-                    rest = &rest[count..];
-                    if rest.is_empty() {
-                        return Ok((forwarded, None));
-                    }
-                }
-                ClientStep::Kept => return Ok((forwarded, None)),
-                ClientStep::Judge(head) => return Ok((forwarded, Some(*head))),
-            }
-        }
-    }
-
-    fn server(exchange: &mut Exchange, bytes: &[u8]) {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let taken = exchange.server(rest).unwrap();
-            rest = &rest[taken..];
-        }
-    }
-
-    #[test]
-    fn a_request_behind_another_waits_for_its_answer() {
-        let (first, rest) = head(
-            "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 2\r\n\r\nhiGET /2 HTTP/1.1\r\nHost: b.example\r\n\r\n",
-        );
-        let mut exchange = Exchange::new(&first, false, LIMIT);
-        let (forwarded, waiting) = client(&mut exchange, &rest).unwrap();
-        assert_eq!((forwarded.as_slice(), waiting), (&b"hi"[..], None));
-        assert!(exchange.is_full() && !exchange.has_due());
-        server(&mut exchange, b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Le");
-        server(&mut exchange, b"ngth: 3\r\n\r\nabc");
-        assert!(exchange.has_due());
-        let held = exchange.take_held();
-        let (_, waiting) = client(&mut exchange, &held).unwrap();
-        let second = waiting.unwrap();
-        assert_eq!(second.authority.host, policy::Target::parse("b.example").unwrap());
-        assert_eq!(exchange.client(b"").unwrap(), ClientStep::Kept);
-    }
-
-    #[test]
-    fn a_websocket_is_a_tunnel_only_after_101() {
-        let text = "GET / HTTP/1.1\r\nHost: a.example\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n\x01\x02";
-        let (first, rest) = head(text);
-        let mut exchange = Exchange::new(&first, false, LIMIT);
-        assert_eq!(exchange.client(&rest).unwrap(), ClientStep::Kept);
-        server(&mut exchange, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x03");
-        assert!(exchange.has_due());
-        let held = exchange.take_held();
-        assert_eq!(exchange.client(&held).unwrap(), ClientStep::Forward(2));
-        assert_eq!(exchange.unseen_from_server(), u64::MAX);
-
-        let mut refused = Exchange::new(&first, false, LIMIT);
-        server(&mut refused, b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n");
-        assert!(client(&mut refused, b"\x01\x02").is_err());
-    }
-
-    #[test]
-    fn a_101_that_nobody_asked_for_ends_it() {
-        let (first, _) = head("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n");
-        let mut exchange = Exchange::new(&first, false, LIMIT);
-        assert!(exchange.server(b"HTTP/1.1 101 Switching Protocols\r\n\r\n").is_err());
-    }
-
-    #[test]
-    fn nothing_follows_a_response_without_framing() {
-        let (first, _) = head("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n");
-        let mut exchange = Exchange::new(&first, false, LIMIT);
-        server(&mut exchange, b"garbage\r\n\r\n");
-        let (forwarded, waiting) = client(&mut exchange, b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n").unwrap();
-        assert!(forwarded.is_empty() && waiting.is_none() && !exchange.has_due());
-    }
-
-    #[test]
-    fn one_request_where_it_is_the_last() {
-        let (first, _) = head("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n");
-        let mut exchange = Exchange::new(&first, true, LIMIT);
-        server(&mut exchange, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-        assert_eq!(client(&mut exchange, b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n").unwrap(), (Vec::new(), None));
-        assert!(!exchange.has_due() && !exchange.is_full());
-    }
-}
+mod tests;

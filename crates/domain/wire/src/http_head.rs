@@ -7,8 +7,11 @@
 
 /// What the fields say together.
 mod fields;
+/// When to look at a cut head again.
+mod next_look;
 
 use fields::{framing, match_target, upgrade};
+pub use next_look::NextLook;
 use policy::{HttpFacts, Target, http_path};
 
 /// The longest method that is taken.
@@ -150,33 +153,6 @@ pub fn read(bytes: &[u8], limit: usize, proxy: bool) -> Head {
             Ok(None) => Head::Incomplete,
             Err(reason) => Head::Malformed(reason),
         },
-    }
-}
-
-/// When a head that was not whole is worth another look: one that comes byte by byte costs no more than a few hundred
-/// times its length in all, not its square.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NextLook {
-    /// So many bytes were no whole head.
-    looked: usize,
-}
-
-/// Up to this length each byte is worth a look.
-const SHORT: usize = 256;
-
-impl NextLook {
-    /// Whether these bytes, of which the first were looked at, could be read otherwise than before. A line end always
-    /// could, and a head holds only so many.
-    pub fn is_due(self, bytes: &[u8], limit: usize) -> bool {
-        let new = bytes.get(self.looked..).unwrap_or_default();
-        bytes.len() <= SHORT
-            || bytes.len() >= limit.min(self.looked.saturating_mul(2))
-            || new.contains(&b'\n')
-    }
-
-    /// So many bytes were no whole head.
-    pub fn after(length: usize) -> Self {
-        Self { looked: length }
     }
 }
 

@@ -25,6 +25,8 @@ pub mod body;
 pub mod response;
 /// HTTP/1: both directions of one connection, from message to message.
 pub mod exchange;
+/// WebSocket: one direction, from message to message.
+pub mod websocket;
 /// SOCKS5 requests.
 pub mod socks5;
 /// DNS messages.

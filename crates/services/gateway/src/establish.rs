@@ -185,6 +185,7 @@ impl Passed {
         open.facts = self.facts;
         open.judged_by_request = self.judged_by_request;
         open.request_host = self.request_host;
+        open.bounds = judged.in_force.bounds(&judged.decision.rule);
         open.rule = judged.decision.rule;
         open.revision = judged.in_force.policy.revision();
         open.approved = approved;
@@ -376,6 +377,7 @@ pub(crate) fn open_flow(
         server: flow.server,
         facts,
         judged_by_request: flow.judged_by_request,
+        bounds: judged.in_force.bounds(&judged.decision.rule),
         request_host: flow.seen.host,
         records_end: match log {
             LogMode::Start => false,

@@ -303,7 +303,8 @@ async fn tunnel_by_name(
             };
             match established {
                 Ok(established) => {
-                    forward::forward(worker, stream, established, transparent::start(&intent, bytes, limit, true));
+                    let start = transparent::start(&intent, bytes, limit, &established);
+                    forward::forward(worker, stream, established, start);
                 }
                 Err(refusal) => transparent::tell(stream, refusal, is_http, &intent).await,
             }
@@ -332,7 +333,7 @@ async fn absolute(worker: &Rc<Worker>, stream: Socket, bytes: Vec<u8>, flow: Flo
     };
     match established {
         Ok(established) => {
-            let exchange = Exchange::new(head, true, shared.settings.sniff_limit);
+            let exchange = Exchange::new(head, established.open.bounds, true, shared.settings.sniff_limit);
             let start = Start {
                 to_upstream: head.write(true),
                 to_client: Vec::new(),

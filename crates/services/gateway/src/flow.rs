@@ -14,7 +14,7 @@ use policy::{
 };
 use tokio::sync::Notify;
 use values::{Revision, RuleName};
-use wire::http_head::RequestHead;
+use wire::{exchange::Bounds, http_head::RequestHead};
 
 use crate::{in_force::InForce, resolve::BindingGuard, summary::Tally, together::Together};
 
@@ -260,6 +260,8 @@ pub(crate) struct OpenFlow {
     pub(crate) facts: FlowFacts,
     /// Whether each request is judged.
     pub(crate) judged_by_request: bool,
+    /// The bounds on the bodies of its requests, of the rule that let the last one through.
+    pub(crate) bounds: Bounds,
     /// The host of its requests, where it carries plain HTTP.
     pub(crate) request_host: Option<Target>,
     /// Whether its end is recorded.

@@ -262,12 +262,6 @@ pub fn datagram_ports(spec: &PolicySpec) -> Result<BTreeMap<u16, &Rule>, NotBuil
             Action::Allow | Action::Ask => rule.enforcement != RuleEnforcement::Off,
             Action::Deny => false,
         };
-        if opens && rule.max_body.is_some() {
-            return Err(NotBuilt::new(rule, "bounds on bodies are not built; leave out `maxBody`"));
-        }
-        if opens && rule.max_response.is_some() {
-            return Err(NotBuilt::new(rule, "bounds on responses are not built; leave out `maxResponse`"));
-        }
         if opens && rule.transform.is_some() {
             return Err(NotBuilt::new(rule, "changes to requests are not built; leave out `transform`"));
         }

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use policy::{CompiledPolicy, compile::Source};
-use values::Labels;
+use values::{Labels, RuleName};
+use wire::exchange::Bounds;
 
 /// A compiled policy and the sandbox as this policy sees it.
 #[derive(Debug)]
@@ -25,6 +26,12 @@ impl InForce {
     pub(crate) fn new(policy: Arc<CompiledPolicy>, labels: &Labels) -> Arc<Self> {
         let source = policy.source(labels);
         Arc::new(Self { policy, source })
+    }
+
+    /// The bounds on the bodies of what a rule lets through.
+    pub(crate) fn bounds(&self, rule: &RuleName) -> Bounds {
+        let rule = self.policy.rule(rule);
+        Bounds { body: rule.and_then(|rule| rule.max_body), response: rule.and_then(|rule| rule.max_response) }
     }
 
     /// The same, to be seen as new: time has changed what it says.

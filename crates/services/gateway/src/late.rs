@@ -89,7 +89,8 @@ pub(crate) fn take_up(worker: &Rc<Worker>, key: Key, asked: Asked) {
                 drop(pump);
                 worker.spawn_for(key, judge_request(Rc::clone(worker), key, head));
             } else {
-                pump.pass_request(key, &head);
+                let bounds = open.bounds;
+                pump.pass_request(key, &head, bounds);
             }
         }
         Asked::Broken(reason) => {
@@ -193,7 +194,8 @@ fn pass_first(worker: &Worker, key: Key, intent: &Intent, bytes: Vec<u8>) {
         Intent::Http(head, used) => {
             let mut bytes = bytes;
             let unread = bytes.split_off((*used).min(bytes.len()));
-            let gate = Gate::Http(Box::new(Exchange::new(head, false, limit)));
+            let bounds = pump.flow(key).map(|open| open.bounds).unwrap_or_default();
+            let gate = Gate::Http(Box::new(Exchange::new(head, bounds, false, limit)));
             pump.pass_first(key, gate, head.write(false), unread);
         }
         Intent::Raw => {
@@ -292,7 +294,10 @@ async fn judge_request(worker: Rc<Worker>, key: Key, head: Box<RequestHead>) {
     match establish::permit(shared, flow, &readings, judged).await {
         Ok(passed) => {
             if passed.take_over(&worker, key) {
-                worker.pump.borrow_mut().pass_request(key, &head);
+                let mut pump = worker.pump.borrow_mut();
+                let bounds = pump.flow(key).map(|open| open.bounds).unwrap_or_default();
+                pump.pass_request(key, &head, bounds);
+                drop(pump);
                 worker.wake_if_due();
             }
         }

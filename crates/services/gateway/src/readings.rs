@@ -2,15 +2,21 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use policy::{EchState, Fact, Guard, HostName, Layer, NameSource, NamedHost, Target, TlsFacts, model::StrictBinding};
+use policy::{
+    Decision, EchState, Fact, Guard, HostName, Layer, NameSource, NamedHost, Target, TlsFacts, model::StrictBinding,
+};
 use smallvec::{SmallVec, smallvec};
-use wire::{client_hello::ClientHello, http_head::RequestHead, intent::Intent};
+use wire::{
+    client_hello::ClientHello,
+    http_head::{Framing, RequestHead},
+    intent::Intent,
+};
 
 use crate::{
     decide::{self, Judged, Limits, Reading},
     ech,
     flow::Flow,
-    inspect,
+    inspect, refuse,
     shared::Shared,
 };
 
@@ -61,11 +67,24 @@ pub(crate) fn by_answer(shared: &Shared, address: SocketAddr) -> Readings {
     Place::new(shared, address).by_answer(shared)
 }
 
-/// Where the method or path was judged, an origin must not be told to act on another one.
+/// Where the method or path was judged, an origin must not be told to act on another one, and the body holds the rule's
+/// bound, where its length is told.
 pub(crate) fn hold_to_request(shared: &Shared, flow: &Flow, head: &RequestHead, judged: Judged) -> Judged {
     match head.overrides() {
         Some(reason) if flow.judged_by_request && decide::may_go_on(&judged) => {
             decide::denied(shared, Guard::Malformed, Layer::Http, reason)
+        }
+        _ => hold_to_bounds(head, judged),
+    }
+}
+
+fn hold_to_bounds(head: &RequestHead, judged: Judged) -> Judged {
+    let bound = judged.in_force.bounds(&judged.decision.rule).body;
+    match (head.framing, bound) {
+        (Framing::Length(length), Some(bound)) if length > bound && decide::may_go_on(&judged) => {
+            let mut decision = Decision::by_guard(Guard::Malformed, Layer::Http, refuse::TOO_LONG);
+            decision.rule = judged.decision.rule;
+            Judged { decision, addresses: decide::nowhere(), in_force: judged.in_force, failed: None }
         }
         _ => judged,
     }

@@ -46,7 +46,13 @@ pub(crate) fn denied(decision: &Decision, revision: Revision, status: Status, wh
 
 /// The status of a request that was denied: one for another host than its connection went astray.
 pub(crate) fn status_of(decision: &Decision) -> Status {
-    if decision.rule == Guard::Binding.rule_name() { Status::Misdirected } else { Status::Forbidden }
+    if decision.rule == Guard::Binding.rule_name() {
+        Status::Misdirected
+    } else if decision.reason == TOO_LONG {
+        Status::TooLong
+    } else {
+        Status::Forbidden
+    }
 }
 
 /// What an allowed request that could not be carried out comes to.
@@ -83,6 +89,9 @@ impl Problem {
     }
 }
 
+/// Why a request is denied whose body has more bytes than the rule's `maxBody`.
+pub(crate) const TOO_LONG: &str = "the request's body is longer than the rule's `maxBody`";
+
 /// The status of a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
@@ -90,6 +99,8 @@ pub(crate) enum Status {
     BadRequest,
     /// The policy denies it.
     Forbidden,
+    /// Its body is longer than the policy lets it be.
+    TooLong,
     /// It is for another host than its connection.
     Misdirected,
     /// Too many like it came.
@@ -108,6 +119,7 @@ impl Status {
         match self {
             Status::BadRequest => 400,
             Status::Forbidden => 403,
+            Status::TooLong => 413,
             Status::Misdirected => 421,
             Status::TooMany => 429,
             Status::BadGateway => 502,
@@ -120,6 +132,7 @@ impl Status {
         match self {
             Status::BadRequest => "Bad Request",
             Status::Forbidden => "Forbidden",
+            Status::TooLong => "Content Too Large",
             Status::Misdirected => "Misdirected Request",
             Status::TooMany => "Too Many Requests",
             Status::BadGateway => "Bad Gateway",

@@ -78,7 +78,7 @@ pub(crate) async fn serve_address(
     let established = establish_for(&mut stream, shared, flow, &readings, judged).await;
     match established {
         Ok(established) => {
-            let start = start(&intent, bytes, settings.sniff_limit, established.open.facts.host_name().is_some());
+            let start = start(&intent, bytes, settings.sniff_limit, &established);
             forward::forward(worker, stream, established, start);
         }
         Err(refusal) => tell(stream, refusal, matches!(intent, Intent::Http(..)), &intent).await,
@@ -100,13 +100,14 @@ pub(crate) async fn open(
     }
 }
 
-/// How the pump takes up a judged flow. `by_name`: a host name was part of what was judged.
-pub(crate) fn start(intent: &Intent, bytes: Vec<u8>, limit: usize, by_name: bool) -> Start {
+/// How the pump takes up a judged flow.
+pub(crate) fn start(intent: &Intent, bytes: Vec<u8>, limit: usize, established: &Established) -> Start {
+    let by_name = established.open.facts.host_name().is_some();
     match intent {
         Intent::Http(head, used) => {
             let mut bytes = bytes;
             let unread = bytes.split_off((*used).min(bytes.len()));
-            let exchange = Exchange::new(head, false, limit);
+            let exchange = Exchange::new(head, established.open.bounds, false, limit);
             Start {
                 to_upstream: head.write(false),
                 to_client: Vec::new(),

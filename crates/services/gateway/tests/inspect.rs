@@ -305,49 +305,8 @@ fn large_bodies_go_both_ways_in_bounded_memory() {
         received += client.read(&mut buffer).unwrap();
     }
     assert_eq!(received, SIZE);
-    let grown = peak() - before;
+    let grown = peak().saturating_sub(before);
     assert!(grown < 24 * 1024, "{grown} KiB more at the peak");
-}
-
-#[test]
-fn a_websocket_is_relayed_once_its_handshake_was_judged() {
-    let tls = Tls::new();
-    let origin = tls.origin(Shown::Good, |mut stream| {
-        let head = read_head(&mut stream).to_ascii_lowercase();
-        assert!(head.contains("upgrade: websocket") && head.contains("sec-websocket-key: x"), "{head}");
-        stream
-            .write_all(
-                b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n\x81\x01a",
-            )
-            .unwrap();
-        let mut frame = [0; 7];
-        stream.read_exact(&mut frame).unwrap();
-        stream.write_all(&frame).unwrap();
-        stream.flush().unwrap();
-        let _ = stream.read(&mut frame);
-    });
-    let world = tls.world(inspected());
-    let handshake = |path: &str| {
-        format!(
-            "GET {path} HTTP/1.1\r\nHost: web.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        )
-    };
-    let mut denied = tls.client(&world, "web.test", origin.port());
-    assert!(exchange(&mut denied, &handshake("/no")).starts_with("HTTP/1.1 403 "));
-    let mut client = tls.client(&world, "web.test", origin.port());
-    client.write_all(handshake("/ok/ws").as_bytes()).unwrap();
-    let head = read_head(&mut client);
-    assert!(head.starts_with("HTTP/1.1 101 ") && head.to_ascii_lowercase().contains("upgrade: websocket"), "{head}");
-    let mut first = [0; 3];
-    client.read_exact(&mut first).unwrap();
-    client.write_all(b"\x81\x81mask\x00").unwrap();
-    let mut back = [0; 7];
-    client.read_exact(&mut back).unwrap();
-    assert_eq!((&first, &back), (b"\x81\x01a", b"\x81\x81mask\x00"));
-    let narrow = Rule { http: methods(&["GET"], &["/other"]), ..loopback("narrow", 10, Action::Allow, &["web.test"]) };
-    assert_eq!(world.apply(vec![narrow]).cut, 1);
-    assert!(client.read(&mut back).is_err());
 }
 
 #[test]
@@ -387,13 +346,8 @@ fn a_client_that_does_not_trust_the_run_is_told_apart() {
 fn what_is_not_set_up_is_refused_by_name() {
     let inspect = Rule { tls: TlsMode::Inspect, ..loopback("looks", 10, Action::Allow, &["web.test"]) };
     let world = World::new(vec![loopback("local", 10, Action::Allow, &["web.test"])]);
-    let error = world.gateway.apply(compile(vec![inspect.clone()], 2)).unwrap_err();
+    let error = world.gateway.apply(compile(vec![inspect], 2)).unwrap_err();
     assert!(error.to_string().contains("rule looks: ") && error.to_string().contains("TLS"), "{error}");
-    let tls = Tls::new();
-    let world = tls.world(vec![inspect.clone()]);
-    let bounded = Rule { max_body: Some(1), ..inspect };
-    let error = world.gateway.apply(compile(vec![bounded], 2)).unwrap_err();
-    assert!(error.to_string().contains("`maxBody`"), "{error}");
 }
 
 #[test]

@@ -163,7 +163,7 @@ fn against_http2(serve: impl Fn(&mut ServerTls) + Send + Sync + 'static) -> (Str
             }
         }
     }
-    (text, peak() - before)
+    (text, peak().saturating_sub(before))
 }
 
 const OK_HEAD: [(&str, &str); 1] = [(":status", "200")];

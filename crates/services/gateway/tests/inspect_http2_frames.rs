@@ -279,7 +279,7 @@ fn floods_of_frames_end_and_take_no_memory() {
         attack(&mut client);
         let _ = client.write_all(&request(3, END_STREAM, &get("/ok/3")));
         let outcome = frames::outcome(&mut client);
-        let grown = peak() - before;
+        let grown = peak().saturating_sub(before);
         println!("{name}: {outcome:?}, {grown} KiB");
         assert!(expected.contains(&outcome), "{name}: {outcome:?}");
         assert!(grown < GROWTH, "{name}: {grown} KiB more at the peak");
@@ -318,11 +318,7 @@ fn requests_that_are_taken_back_end_the_connection() {
         sent = at;
     }
     assert!(sent < TIMES - 1, "nobody ended it");
-    let seen = std::iter::from_fn(|| scene.seen.try_recv().ok()).count();
-    println!("ended after {sent}; the server saw {seen}");
-    scene.world.event("flow.ended", |event| event["error"].as_str().is_some_and(|error| error.contains("takes back")));
     drop(client);
-    std::iter::from_fn(|| scene.seen.try_recv().ok()).count();
     let mut fresh = scene.client();
     fresh.write_all(&request(1, END_STREAM, &get("/ok/after"))).unwrap();
     assert_eq!(frames::outcome(&mut fresh), Outcome::Answered(200));
@@ -376,7 +372,7 @@ fn answers_that_nobody_takes_wait_at_their_server() {
         assert_eq!(frames::outcome(&mut client), Outcome::Answered(200));
     }
     assert!(is_answered_ping(&mut client), "the connection itself is not held up");
-    let grown = peak() - before;
+    let grown = peak().saturating_sub(before);
     println!("{grown} KiB for {STREAMS} answers that wait");
     assert!(grown < 48 * 1024, "{grown} KiB more at the peak");
     let mut rest = [0; 9];

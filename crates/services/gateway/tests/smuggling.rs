@@ -14,7 +14,7 @@ use serde::Deserialize;
 use support::{
     Origin, World,
     frames::{self, DATA, END_HEADERS, END_STREAM, HEADERS, Outcome, PREFACE, SETTINGS, block, frame},
-    tls::{Shown, Tls, inspected, read_head},
+    tls::{Shown, Tls, inspected, read_head, read_request},
 };
 
 /// A payload; each character of `send` is a byte.
@@ -43,46 +43,13 @@ fn cases() -> Vec<Case> {
 
 /// Reads requests by a reader of its own and tells them; answers each.
 fn serve(stream: &mut (impl Read + Write), tell: &Sender<String>) {
-    while let Some((target, body)) = read_request(stream) {
+    while let Some((head, body)) = read_request(stream) {
+        let target = head.lines().next().unwrap().rsplit_once(' ').unwrap().0;
         tell.send(format!("{target} {}", String::from_utf8_lossy(&body))).unwrap();
         if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_err() {
             return;
         }
     }
-}
-
-/// Method and target, and the body; `None` where the peer went away within it.
-fn read_request(stream: &mut impl Read) -> Option<(String, Vec<u8>)> {
-    let head = read_head(stream);
-    let target = head.lines().next()?.rsplit_once(' ')?.0.to_owned();
-    let lower = head.to_ascii_lowercase();
-    let mut body = Vec::new();
-    if lower.contains("transfer-encoding: chunked\r\n") {
-        loop {
-            let size = usize::from_str_radix(read_line(stream)?.trim_end(), 16).ok()?;
-            let mut chunk = vec![0; size + 2];
-            stream.read_exact(&mut chunk).ok()?;
-            if size == 0 {
-                return Some((target, body));
-            }
-            body.extend_from_slice(&chunk[..size]);
-        }
-    }
-    if let Some(length) = lower.lines().find_map(|line| line.strip_prefix("content-length: ")) {
-        body = vec![0; length.parse().ok()?];
-        stream.read_exact(&mut body).ok()?;
-    }
-    Some((target, body))
-}
-
-fn read_line(stream: &mut impl Read) -> Option<String> {
-    let mut line = String::new();
-    while !line.ends_with('\n') {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).ok()?;
-        line.push(char::from(byte[0]));
-    }
-    Some(line)
 }
 
 /// Sends a case and reads as many answers as it has; then what the server saw is all.

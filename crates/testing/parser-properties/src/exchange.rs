@@ -1,7 +1,7 @@
 //! Both directions of a plain HTTP connection: the requests that were judged are the requests that an origin sees.
 
 use wire::{
-    exchange::{ClientStep, Exchange},
+    exchange::{Bounds, ClientStep, Exchange},
     http_head::{Framing, Head, RequestHead, read},
 };
 
@@ -43,7 +43,7 @@ struct Run {
 /// Plays a connection: the client goes as far as it can, then the server answers, a piece at a time.
 fn run(client: &[u8], server: &[u8], piece: usize) -> Option<Run> {
     let Head::Complete(first, used) = read(client, LIMIT, false) else { return None };
-    let mut exchange = Exchange::new(&first, false, LIMIT);
+    let mut exchange = Exchange::new(&first, Bounds::default(), false, LIMIT);
     let mut run = Run { forwarded: first.write(false), judged: vec![*first], ..Run::default() };
     let mut waiting = client[used..].to_vec();
     let mut server = server;
@@ -94,7 +94,7 @@ fn client_turn(
                 ClientStep::Kept => break,
                 ClientStep::Judge(head) => {
                     run.forwarded.extend(head.write(false));
-                    let mut held = exchange.pass(&head);
+                    let mut held = exchange.pass(&head, Bounds::default());
                     held.append(waiting);
                     *waiting = held;
                     run.judged.push(*head);

@@ -86,10 +86,13 @@ pub(crate) fn body(bytes: &[u8]) {
     let Some((choice, bytes)) = split_choice(bytes) else { return };
     let strict = choice & 1 == 0;
     let start = match choice >> 1 {
-        0 => Body::Length(u64::from(choice) * 7),
-        1 => Body::UntilClose,
+        0 | 64 => Body::Length(u64::from(choice) * 7),
+        1 | 65 => Body::UntilClose,
         _ => Body::chunked(strict),
     };
+    // The higher half of the choices has a bound as well.
+    let bounded = if choice < 128 { Ok(start) } else { start.at_most(u64::from(choice & 63)) };
+    let Ok(start) = bounded else { return };
     let whole = walk(start, bytes, usize::MAX);
     for piece in [1, 2, 7, 64] {
         let pieces = walk(start, bytes, piece);

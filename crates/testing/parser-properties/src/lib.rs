@@ -31,12 +31,13 @@ mod lists;
 mod package_managers;
 mod policy_file;
 mod socks5;
+mod websocket;
 
 /// A property: panics where it does not hold.
 pub type Property = fn(&[u8]);
 
 /// Every property under the name of its fuzz target.
-pub const TARGETS: [(&str, Property); 19] = [
+pub const TARGETS: [(&str, Property); 20] = [
     ("address", addresses::address),
     ("audit_chain", audit::chain),
     ("audit_event", audit::event),
@@ -56,6 +57,7 @@ pub const TARGETS: [(&str, Property); 19] = [
     ("package_managers", package_managers::answers),
     ("policy_file", policy_file::policy_file),
     ("socks5", socks5::socks5),
+    ("websocket", websocket::messages),
 ];
 
 /// Holds the bytes to the property of this name.

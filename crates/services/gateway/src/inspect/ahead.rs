@@ -13,6 +13,7 @@ use bytes::{Buf as _, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     net::TcpStream,
+    task::coop,
 };
 
 /// How much is read at once.
@@ -57,6 +58,9 @@ impl AsyncRead for Ahead {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+        // Whoever reads here gives way now and then, as it would at the socket: others take up what it read.
+        let turn = std::task::ready!(coop::poll_proceed(cx));
+        turn.made_progress();
         let count = self.held.len().min(buf.remaining());
         buf.put_slice(self.held.get(..count).unwrap_or_default());
         self.held.advance(count);

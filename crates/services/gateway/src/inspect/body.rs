@@ -39,6 +39,16 @@ fn clean(frame: Frame<Bytes>) -> Frame<Bytes> {
     }
 }
 
+/// The frame, unless the body is longer with it than it may be.
+fn held_to_bound(under_way: &UnderWay, side: Side, polled: Polled) -> Polled {
+    match &polled {
+        Poll::Ready(Some(Ok(frame))) if !under_way.take(side, frame.data_ref().map_or(0, Bytes::len)) => {
+            Poll::Ready(Some(Err(io::Error::other(wire::body::TOO_LONG))))
+        }
+        Poll::Ready(_) | Poll::Pending => polled,
+    }
+}
+
 /// A request's body, on its way to the server.
 pub(super) struct Upload {
     inner: Option<Incoming>,
@@ -64,10 +74,11 @@ impl Body for Upload {
         if self.under_way.poll_cut(Side::Up, cx).is_ready() {
             return Poll::Ready(Some(Err(cut())));
         }
-        match &mut self.inner {
+        let polled = match &mut self.inner {
             Some(inner) => Pin::new(inner).poll_frame(cx).map_ok(clean).map_err(broken),
             None => Poll::Ready(None),
-        }
+        };
+        held_to_bound(&self.under_way, Side::Up, polled)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -130,6 +141,7 @@ impl Body for Answer {
             return Poll::Ready(Some(Err(cut())));
         }
         let polled = Pin::new(&mut download.inner).poll_frame(cx).map_ok(clean).map_err(broken);
+        let polled = held_to_bound(&download.under_way, Side::Down, polled);
         match &polled {
             Poll::Ready(None) => download.free_line(),
             Poll::Ready(Some(Err(_))) => download.connection.cut_under_response(),

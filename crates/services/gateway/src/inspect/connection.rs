@@ -76,6 +76,7 @@ pub(super) struct Connection {
     first: RefCell<Option<Rc<RefCell<Box<OpenFlow>>>>>,
     process: RefCell<Option<Process>>,
     cut: Cell<bool>,
+    fault: Cell<Option<&'static str>>,
     taken_back: RefCell<TakenBack>,
     is_http1: bool,
     id: u64,
@@ -108,6 +109,7 @@ impl Connection {
             first: RefCell::default(),
             process: RefCell::new(flow.process),
             cut: Cell::new(false),
+            fault: Cell::default(),
             taken_back: RefCell::default(),
             is_http1,
             id: flow.id,
@@ -198,6 +200,17 @@ impl Connection {
     pub(super) fn give_back(&self, line: Line) {
         self.worker.note_arrival();
         self.lines.give_back(&self.worker.inspected.pool, line);
+    }
+
+    /// What passes here has no one meaning, or is longer than it may be.
+    pub(super) fn cut_for(&self, fault: &'static str) {
+        self.fault.set(Some(fault));
+        self.cut_under_response();
+    }
+
+    /// Why it was cut, where it was for a fault.
+    pub(super) fn fault(&self) -> Option<String> {
+        self.fault.get().map(str::to_owned)
     }
 
     /// Whether a response was cut.

@@ -2,7 +2,9 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{
+        ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, SEC_WEBSOCKET_EXTENSIONS, TE, TRANSFER_ENCODING, UPGRADE,
+    },
 };
 use hyper::body::{Body, Incoming};
 use policy::Layer;
@@ -11,6 +13,7 @@ use wire::http_head::{self, Framing, Head, RequestHead};
 use super::{
     body::{Answer, Upload},
     strict::Read,
+    websocket,
 };
 use crate::refuse::Problem;
 
@@ -94,6 +97,10 @@ pub(super) fn outgoing(head: &RequestHead, http2: bool, body: Upload) -> Result<
         // For one hop as well, but trailers come through us.
         if name == TE && value.eq_ignore_ascii_case(b"trailers") {
             headers.insert(TE, HeaderValue::from_static("trailers"));
+        } else if name == SEC_WEBSOCKET_EXTENSIONS {
+            if websocket::is_known_extension(value) {
+                headers.append(name, HeaderValue::from_bytes(value)?);
+            }
         } else if name != TE && !is_for_one_hop(&name, named(head)) {
             headers.append(name, HeaderValue::from_bytes(value)?);
         }
@@ -126,13 +133,11 @@ fn is_for_one_hop<'a>(name: &HeaderName, mut named: impl Iterator<Item = &'a [u8
 }
 
 /// Why an answer can't be passed on: it has no one end, or switches to what nobody asked for.
-pub(super) fn fault<B>(response: &Response<B>, asked_for_upgrade: bool) -> Option<&'static str> {
+pub(super) fn fault<B>(response: &Response<B>) -> Option<&'static str> {
     let headers = response.headers();
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let coding = codings.next();
-    if response.status().is_informational()
-        && !(asked_for_upgrade && response.status() == StatusCode::SWITCHING_PROTOCOLS)
-    {
+    if response.status().is_informational() {
         Some("a switch of protocols that was not asked for")
     } else if coding.is_some() && headers.contains_key(CONTENT_LENGTH) {
         Some("Content-Length beside Transfer-Encoding")

@@ -148,7 +148,7 @@ async fn live(
     };
     tokio::select! {
         served = serving => match served {
-            _ if connection.was_cut() => (EndedBy::Server, None),
+            _ if connection.was_cut() => (EndedBy::Server, connection.fault()),
             Ok(()) => (EndedBy::Finished, None),
             Err(error) => (EndedBy::Client, Some(report(&error))),
         },

@@ -17,9 +17,9 @@ use super::{
     head,
     lines::{Destination, Line, Place, Sender},
     strict::{Heads, Read},
-    under_way::{Side, UnderWay},
+    under_way::{ANSWER_TOO_LONG, Side, UnderWay},
     upstream::{ReachError, report},
-    websocket,
+    websocket::{self, Agreed},
 };
 use crate::{
     decide::{self, Limits},
@@ -49,7 +49,11 @@ struct Refused {
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, status: Status::Forbidden }
+        let status = match &refusal {
+            Refusal::Denied(decision, _) if decision.reason == refuse::TOO_LONG => Status::TooLong,
+            Refusal::Denied(..) | Refusal::Unreachable(..) | Refusal::Unrecorded | Refusal::Gone => Status::Forbidden,
+        };
+        Self { refusal, status }
     }
 }
 
@@ -228,6 +232,11 @@ async fn forward(
         }
         sent => sent,
     };
+    if !matches!(sent, Sent::Answered(..))
+        && let Some((decision, revision)) = under_way.too_long()
+    {
+        return Err(Refusal::Denied(Box::new(decision), revision).into());
+    }
     let (response, line) = match sent {
         Sent::Answered(response, line) => (response, line),
         Sent::Cut => return Err(cut(&under_way)),
@@ -237,19 +246,37 @@ async fn forward(
         }
         Sent::Broken(error) => return Err(broken(connection, &open, error).await),
     };
-    if let Some(fault) = head::fault(&response, tunnel.is_some()) {
-        return Err(broken(connection, &open, format!("upstream: {fault}")).await);
-    }
-    Ok(match tunnel {
-        Some((heads, client)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            websocket::relay(connection, under_way, response, client, &heads)
+    let agreed = match look_at(head, &response, tunnel.is_some(), &under_way) {
+        Ok(agreed) => agreed,
+        Err(fault) => return Err(broken(connection, &open, format!("upstream: {fault}")).await),
+    };
+    Ok(match (tunnel, agreed) {
+        (Some((heads, client)), Some(agreed)) => {
+            websocket::relay(connection, under_way, agreed, response, client, &heads)
         }
-        Some((heads, _)) => {
+        (Some((heads, _)), None) => {
             heads.answer_upgrade(false);
             through(connection, under_way, response, line)
         }
-        None => through(connection, under_way, response, line),
+        (None, _) => through(connection, under_way, response, line),
     })
+}
+
+/// Whether an answer may be passed on, and what became of a WebSocket's handshake.
+fn look_at<B: hyper::body::Body>(
+    head: &RequestHead,
+    response: &Response<B>,
+    asked_for_upgrade: bool,
+    under_way: &UnderWay,
+) -> Result<Option<Agreed>, &'static str> {
+    if asked_for_upgrade && response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Agreed::of(head, response).map(Some);
+    }
+    let least = if head.method == "HEAD" { 0 } else { response.body().size_hint().lower() };
+    if under_way.answer_bound().is_some_and(|bound| least > bound) {
+        return Err(ANSWER_TOO_LONG);
+    }
+    head::fault(response).map_or(Ok(None), Err)
 }
 
 /// The decision that ends it under this policy, or `None` where it goes on.

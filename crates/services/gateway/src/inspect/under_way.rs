@@ -8,18 +8,23 @@ use std::{
 };
 
 use audit_event::{EndedBy, Event};
-use policy::{Decision, Fact, ProcessFacts, Step};
+use policy::{Decision, Fact, Guard, Layer, ProcessFacts, Step};
 use values::Revision;
+use wire::exchange::Bounds;
 
 use super::{connection::Connection, lines::Pool, link::Link};
 use crate::{
     flow::OpenFlow,
     in_force::InForce,
     record::{self, End},
+    refuse,
     rejudge::{self, Look, Share},
     together::Together,
     worker::Worker,
 };
+
+/// Why an answer ends that has more bytes than the rule's `maxResponse`.
+pub(super) const ANSWER_TOO_LONG: &str = "the answer is longer than the rule's `maxResponse`";
 
 /// The opened connections of one worker, and their requests.
 #[derive(Default)]
@@ -83,6 +88,10 @@ pub(super) struct UnderWay {
     /// What is kept of it.
     pub(super) open: Rc<RefCell<Box<OpenFlow>>>,
     link: std::sync::Arc<Link>,
+    /// What is left of the bounds on its bodies.
+    left: Cell<Bounds>,
+    /// A body was longer than its bound.
+    exceeded: Cell<bool>,
     is_cut: Cell<bool>,
     cut: RefCell<Option<(Decision, Revision)>>,
     up: RefCell<Option<Waker>>,
@@ -94,11 +103,14 @@ impl UnderWay {
     /// Enters it among those that a new policy goes over.
     pub(super) fn enter(worker: &Rc<Worker>, open: Rc<RefCell<Box<OpenFlow>>>, link: std::sync::Arc<Link>) -> Rc<Self> {
         let number = worker.inspected.number();
+        let left = Cell::new(open.borrow().bounds);
         let under_way = Rc::new(Self {
             worker: Rc::clone(worker),
             number,
             open,
             link,
+            left,
+            exceeded: Cell::new(false),
             is_cut: Cell::new(false),
             cut: RefCell::default(),
             up: RefCell::default(),
@@ -124,6 +136,45 @@ impl UnderWay {
             *place = Some(cx.waker().clone());
         }
         Poll::Pending
+    }
+
+    /// Takes so many bytes of a body; `false` where they are more than it may have, which is recorded.
+    pub(super) fn take(&self, side: Side, count: usize) -> bool {
+        let mut left = self.left.get();
+        let (place, words) = match side {
+            Side::Up => (&mut left.body, refuse::TOO_LONG),
+            Side::Down | Side::Head => (&mut left.response, ANSWER_TOO_LONG),
+        };
+        let Some(bound) = place else { return true };
+        match bound.checked_sub(count as u64) {
+            Some(rest) => {
+                *bound = rest;
+                self.left.set(left);
+                true
+            }
+            None => {
+                self.exceeded.set(true);
+                let end =
+                    End { by: EndedBy::Bound, cut: None, bytes: self.link.moved(), error: Some(words.to_owned()) };
+                self.worker.record_later(record::ended(&self.open.borrow(), end));
+                false
+            }
+        }
+    }
+
+    /// How long the answer may be.
+    pub(super) fn answer_bound(&self) -> Option<u64> {
+        self.left.get().response
+    }
+
+    /// The denial of a request whose body was longer than its bound; none where it was not.
+    pub(super) fn too_long(&self) -> Option<(Decision, Revision)> {
+        let open = self.open.borrow();
+        self.exceeded.get().then(|| {
+            let mut decision = Decision::by_guard(Guard::Malformed, Layer::Http, refuse::TOO_LONG);
+            decision.rule = open.rule.clone();
+            (decision, open.revision)
+        })
     }
 
     /// What cut it.

@@ -26,6 +26,7 @@ use std::{
 };
 
 use rustix::event::{Timespec, epoll};
+use wire::exchange::Bounds as BodyBounds;
 
 pub(crate) use gate::{Asked, Gate};
 use pipes::Pipes;
@@ -278,9 +279,9 @@ impl<F> Pump<F> {
     }
 
     /// A request head was judged: it goes on.
-    pub(crate) fn pass_request(&mut self, key: Key, head: &wire::http_head::RequestHead) {
+    pub(crate) fn pass_request(&mut self, key: Key, head: &wire::http_head::RequestHead, bounds: BodyBounds) {
         if let Some(tunnel) = self.tunnel(key) {
-            tunnel.pass_request(head);
+            tunnel.pass_request(head, bounds);
             self.advance(key);
         }
     }

@@ -10,7 +10,7 @@ use super::{
     gate::{Asked, Gate, Step},
     pipes::Pipes,
 };
-use wire::http_head::RequestHead;
+use wire::{exchange::Bounds as BodyBounds, http_head::RequestHead};
 
 /// How often one connection may read in a turn before others have theirs.
 const READS_PER_TURN: usize = 16;
@@ -132,11 +132,11 @@ impl<F> Tunnel<F> {
     }
 
     /// A head was judged.
-    pub(super) fn pass_request(&mut self, head: &RequestHead) {
+    pub(super) fn pass_request(&mut self, head: &RequestHead, bounds: BodyBounds) {
         self.asked = false;
         if let Gate::Http(exchange) = &mut self.gate {
             self.up.push(head.write(false));
-            self.unread = exchange.pass(head);
+            self.unread = exchange.pass(head, bounds);
         }
     }
 

@@ -199,6 +199,43 @@ pub fn read_message(stream: &mut impl Read) -> Option<String> {
     Some(head + &String::from_utf8_lossy(&body))
 }
 
+/// One request by a reader of its own, head and body; `None` where the peer closed within it.
+pub fn read_request(stream: &mut impl Read) -> Option<(String, Vec<u8>)> {
+    let head = read_head(stream);
+    if !head.ends_with("\r\n\r\n") {
+        return None;
+    }
+    let lower = head.to_ascii_lowercase();
+    let mut body = Vec::new();
+    if lower.contains("transfer-encoding: chunked\r\n") {
+        loop {
+            let size = usize::from_str_radix(read_line(stream)?.trim_end(), 16).ok()?;
+            if size == 0 {
+                while read_line(stream)? != "\r\n" {}
+                return Some((head, body));
+            }
+            let mut chunk = vec![0; size + 2];
+            stream.read_exact(&mut chunk).ok()?;
+            body.extend_from_slice(&chunk[..size]);
+        }
+    }
+    if let Some(length) = lower.lines().find_map(|line| line.strip_prefix("content-length: ")) {
+        body = vec![0; length.parse().ok()?];
+        stream.read_exact(&mut body).ok()?;
+    }
+    Some((head, body))
+}
+
+fn read_line(stream: &mut impl Read) -> Option<String> {
+    let mut line = String::new();
+    while !line.ends_with('\n') {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).ok()?;
+        line.push(char::from(byte[0]));
+    }
+    Some(line)
+}
+
 /// Sends a request and reads its answer.
 pub fn exchange(stream: &mut ClientTls, request: &str) -> String {
     stream.write_all(request.as_bytes()).unwrap();
