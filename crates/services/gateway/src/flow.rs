@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use values::{Revision, RuleName};
 use wire::{exchange::Bounds, http_head::RequestHead};
 
-use crate::{in_force::InForce, resolve::BindingGuard, summary::Tally, together::Together};
+use crate::{in_force::InForce, metadata, resolve::BindingGuard, summary::Tally, together::Together};
 
 /// What the policy judges, without the sandbox and the clock, so that it can be judged again.
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ impl FlowFacts {
         self.tls = facts.tls;
         self.http = facts.http;
         self.process = facts.process;
-        step
+        metadata::hold(in_force, self.address, step)
     }
 
     /// The name, where there is one.

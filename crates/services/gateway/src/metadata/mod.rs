@@ -37,15 +37,35 @@ mod open;
 /// One connection.
 mod serve;
 
+use std::net::IpAddr;
+
 use aws_lc_rs::error::Unspecified;
+use policy::{Decision, Fact, Guard, Step, Verdict, model::metadata_service::Cloud};
+use values::RuleName;
+
+use crate::in_force::InForce;
 
 pub(crate) use open::Open;
 pub(crate) use place::address_of;
 pub(crate) use serve::{place, serve};
 
 /// The rule under which the name of Google Cloud's service is answered.
-pub(crate) fn name_rule() -> values::RuleName {
-    service::Cloud::Gcp.rule()
+pub(crate) fn name_rule() -> RuleName {
+    service::rule(Cloud::Gcp)
+}
+
+/// Holds the guard over the real ones wherever the policy has answers given, whatever else it opens.
+pub(crate) fn hold(in_force: &InForce, address: Fact<IpAddr>, step: Step) -> Step {
+    let service = &in_force.policy.spec().metadata_service;
+    match (step, address) {
+        (Step::Decided(decision), Fact::Known(address))
+            if decision.verdict != Verdict::Denied && place::leads_to(service, address) =>
+        {
+            let reason = "the gateway answers there itself, and nothing connects to the real one";
+            Step::Decided(Decision::by_guard(Guard::Metadata, decision.layer, reason))
+        }
+        (step, _) => step,
+    }
 }
 
 /// What the answers of one run have in common.

@@ -31,6 +31,8 @@ pub(super) struct Connection {
     place: Place,
     /// The first request that was answered: the connection's end is recorded as its.
     first: RefCell<Option<Box<OpenFlow>>>,
+    /// Its last answer is given.
+    leaves: Cell<bool>,
     /// Told when the policy no longer answers.
     pub(super) closed: Notify,
 }
@@ -40,7 +42,9 @@ impl Open {
     pub(super) fn add(&self, place: Place) -> (u64, Rc<Connection>) {
         let number = self.next.get();
         self.next.set(number + 1);
-        let connection = Rc::new(Connection { place, first: RefCell::default(), closed: Notify::new() });
+        let connection =
+            Connection { place, first: RefCell::default(), leaves: Cell::new(false), closed: Notify::new() };
+        let connection = Rc::new(connection);
         self.connections.borrow_mut().insert(number, Rc::clone(&connection));
         (number, connection)
     }
@@ -63,7 +67,7 @@ impl Open {
     /// Closes those where this policy no longer answers.
     pub(crate) fn go_over(&self, in_force: &InForce, share: &mut Share, events: &mut Vec<Event>) {
         let service = &in_force.policy.spec().metadata_service;
-        for connection in self.connections.borrow().values() {
+        for connection in self.connections.borrow().values().filter(|connection| !connection.leaves.get()) {
             share.rejudged += 1;
             if !connection.place.is_answered(service) {
                 share.cut += 1;
@@ -81,6 +85,11 @@ impl Open {
 }
 
 impl Connection {
+    /// Its last answer is given: there is nothing left to be closed.
+    pub(super) fn leave(&self) {
+        self.leaves.set(true);
+    }
+
     /// Whether the end of this connection will be recorded.
     pub(super) fn was_answered(&self) -> bool {
         self.first.borrow().is_some()

@@ -84,6 +84,12 @@ impl Place {
     }
 }
 
+/// Whether an address is one of the answered, or could be carried to one.
+pub(super) fn leads_to(service: &MetadataService, address: IpAddr) -> bool {
+    let is_answered = |address| Place::at(service, SocketAddr::new(address, PORT)).is_some();
+    !service.is_empty() && address::judged_addresses(address).into_iter().any(is_answered)
+}
+
 /// The address that a name stands for in the sandbox, where the policy answers under it.
 pub(crate) fn address_of(service: &MetadataService, name: &HostName) -> Option<Ipv4Addr> {
     (service.gcp.is_some() && name.as_str() == NAME).then_some(MACHINE)

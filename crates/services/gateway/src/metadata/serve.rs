@@ -4,7 +4,7 @@ use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use audit_event::{EndedBy, Process};
 use jiff::Timestamp;
-use policy::{Decision, Fact, Guard, Layer, NameSource, NamedHost, Target, Verdict};
+use policy::{Decision, Fact, Guard, Layer, NameSource, NamedHost, Target, Verdict, model::metadata_service::Cloud};
 use tokio::time::Instant;
 use values::Revision;
 use wire::http_head::{self, Head, RequestHead};
@@ -14,7 +14,7 @@ use super::{
     open::Connection,
     place::Place,
     rate::Turn,
-    service::{self, Cloud, Scene},
+    service::{self, Scene},
 };
 use crate::{
     decide::{self, Judged},
@@ -221,6 +221,7 @@ impl Client {
 
     /// Gives a last answer and closes.
     async fn last(&mut self, message: &[u8]) {
+        self.connection.leave();
         refuse::answer(std::mem::replace(&mut self.stream, Socket::Lost), message).await;
     }
 
@@ -246,7 +247,7 @@ impl Client {
 /// The decision about a request in place of a cloud's service. It has no permit: nothing is forwarded.
 fn decided(cloud: Cloud, answer: &Answer) -> Decision {
     let mut decision = Decision::by_guard(Guard::Metadata, Layer::Http, answer.reason.clone());
-    decision.rule = cloud.rule();
+    decision.rule = service::rule(cloud);
     if answer.is_given() {
         decision.verdict = Verdict::Allowed;
     }

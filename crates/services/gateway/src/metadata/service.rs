@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
-use policy::model::metadata_service::MetadataService;
+use policy::model::metadata_service::{Cloud, MetadataService};
 use values::RuleName;
 use wire::http_head::RequestHead;
 
@@ -17,28 +17,18 @@ use super::{
 };
 use crate::refuse::Status;
 
-/// A cloud.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cloud {
-    Aws,
-    Azure,
-    Gcp,
-}
-
-impl Cloud {
-    /// The rule under which its answers are recorded.
-    pub(super) fn rule(self) -> RuleName {
-        #[expect(clippy::expect_used, reason = "constants within the alphabet; a test makes each")]
-        static NAMES: LazyLock<[RuleName; 3]> = LazyLock::new(|| {
-            ["metadata-service:aws", "metadata-service:azure", "metadata-service:gcp"]
-                .map(|name| RuleName::new(name).expect("a name within the alphabet"))
-        });
-        let [aws, azure, gcp] = &*NAMES;
-        match self {
-            Cloud::Aws => aws.clone(),
-            Cloud::Azure => azure.clone(),
-            Cloud::Gcp => gcp.clone(),
-        }
+/// The rule under which a cloud's answers are recorded.
+pub(super) fn rule(cloud: Cloud) -> RuleName {
+    #[expect(clippy::expect_used, reason = "constants within the alphabet; a test makes each")]
+    static NAMES: LazyLock<[RuleName; 3]> = LazyLock::new(|| {
+        ["metadata-service:aws", "metadata-service:azure", "metadata-service:gcp"]
+            .map(|name| RuleName::new(name).expect("a name within the alphabet"))
+    });
+    let [aws, azure, gcp] = &*NAMES;
+    match cloud {
+        Cloud::Aws => aws.clone(),
+        Cloud::Azure => azure.clone(),
+        Cloud::Gcp => gcp.clone(),
     }
 }
 

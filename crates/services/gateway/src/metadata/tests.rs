@@ -6,7 +6,7 @@ use data_encoding::BASE64URL_NOPAD;
 use jiff::Timestamp;
 use policy::{
     HostName, Target,
-    model::metadata_service::{AwsIdentity, AzureIdentity, GcpIdentity, MetadataService},
+    model::metadata_service::{AwsIdentity, AzureIdentity, Cloud, GcpIdentity, MetadataService},
 };
 use proptest::prelude::{ProptestConfig, Strategy, any, prop, prop_assert, proptest};
 use serde_json::Value;
@@ -16,7 +16,7 @@ use wire::http_head::{self, Head, RequestHead};
 use super::{
     Metadata,
     place::Place,
-    service::{self, Cloud, Scene},
+    service::{self, Scene},
 };
 
 const MACHINE: &str = "169.254.169.254";
@@ -390,7 +390,7 @@ fn what_is_for_nobody_here_is_the_guard_s() {
 
 #[test]
 fn each_cloud_has_a_rule_s_name_and_each_run_placeholders_of_its_own() {
-    let names = [Cloud::Aws, Cloud::Azure, Cloud::Gcp].map(|cloud| cloud.rule().to_string());
+    let names = [Cloud::Aws, Cloud::Azure, Cloud::Gcp].map(|cloud| service::rule(cloud).to_string());
     assert_eq!(names, ["metadata-service:aws", "metadata-service:azure", "metadata-service:gcp"]);
     let (one, other) = (Metadata::new().unwrap().placeholders, Metadata::new().unwrap().placeholders);
     assert_ne!(one.secret_access_key, other.secret_access_key);
