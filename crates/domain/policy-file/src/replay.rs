@@ -60,6 +60,19 @@ pub struct Judged {
     pub outcome: Outcome,
     /// The rule; where the outcome is unknown, the fact that is missing.
     pub rule: String,
+    /// The credential that the request carries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
+}
+
+/// The rule, and the credential that it attaches.
+impl fmt::Display for Judged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.credential {
+            Some(credential) => write!(f, "{} with credential {credential}", self.rule),
+            None => f.write_str(&self.rule),
+        }
+    }
 }
 
 /// Decisions that would come out differently in the same way.
@@ -151,7 +164,7 @@ impl Again {
 }
 
 /// What was recorded, where a policy decided it.
-fn recorded(verdict: &str, rule: &str) -> Option<Judged> {
+fn recorded(verdict: &str, rule: &str, credential: Option<&String>) -> Option<Judged> {
     // These come of the bytes, of bindings and of bounds; the policy has no say.
     const BEYOND_POLICY: [&str; 3] = ["guard:malformed", "guard:binding", "guard:dns-limit"];
     let outcome = match verdict {
@@ -160,16 +173,24 @@ fn recorded(verdict: &str, rule: &str) -> Option<Judged> {
         "denied" => Outcome::Denied,
         _ => return None,
     };
-    let beyond = BEYOND_POLICY.contains(&rule) || rule.starts_with("local:");
-    (!beyond).then(|| Judged { outcome, rule: rule.to_owned() })
+    let own = ["local:", "metadata-service:"].iter().any(|prefix| rule.starts_with(prefix));
+    let credential = credential.filter(|_| outcome != Outcome::Denied).cloned();
+    (!own && !BEYOND_POLICY.contains(&rule)).then(|| Judged { outcome, rule: rule.to_owned(), credential })
 }
 
 fn again_flow(policy: &CompiledPolicy, from: &Labels, now: Timestamp, event: &FlowDecided) -> Option<Again> {
-    let recorded = recorded(&event.verdict, &event.rule)?;
+    let recorded = recorded(&event.verdict, &event.rule, event.credential.as_ref())?;
     let flow = flow_of(policy, from, now, event)?;
     let decided = match flow.decide(policy) {
-        Ok(decision) => Judged { outcome: decision.verdict.into(), rule: decision.rule.to_string() },
-        Err(missing) => Judged { outcome: Outcome::Unknown, rule: format!("needs the {}", missing_word(missing)) },
+        Ok(decision) => Judged {
+            outcome: decision.verdict.into(),
+            rule: decision.rule.to_string(),
+            credential: decision.credential.map(|name| name.to_string()),
+        },
+        Err(missing) => {
+            let rule = format!("needs the {}", missing_word(missing));
+            Judged { outcome: Outcome::Unknown, rule, credential: None }
+        }
     };
     let to = &event.destination;
     let address = to.address.or(to.original_address).map(|address| address.to_string());
@@ -247,7 +268,7 @@ fn ech(text: Option<&str>) -> EchState {
 }
 
 fn again_question(policy: &CompiledPolicy, from: &Labels, now: Timestamp, event: &DnsDecided) -> Option<Again> {
-    let recorded = recorded(&event.verdict, &event.rule)?;
+    let recorded = recorded(&event.verdict, &event.rule, None)?;
     // The address of an answer was refused, not the question.
     if event.rule.starts_with("guard:") && event.rule != "guard:metadata" {
         return None;
@@ -259,7 +280,7 @@ fn again_question(policy: &CompiledPolicy, from: &Labels, now: Timestamp, event:
         NameAnswer::Synthetic => Outcome::Asked,
         NameAnswer::Refuse => Outcome::Denied,
     };
-    let decided = Judged { outcome, rule: decision.rule.to_string() };
+    let decided = Judged { outcome, rule: decision.rule.to_string(), credential: None };
     let example = format!("{} {name}", event.record_type);
     Some(Again { dns: true, recorded, decided, destination: name.to_string(), example })
 }

@@ -192,11 +192,12 @@ fn test(arguments: &FileArguments) -> Result<ExitCode> {
         for outcome in &outcomes {
             match outcome.passed {
                 true => print_line(&format!(
-                    "{} {} {} by {}",
+                    "{} {} {} by {}{}",
                     style.paint("ok  ", Colour::Green),
                     outcome.to,
                     outcome.verdict.as_str(),
-                    outcome.rule
+                    outcome.rule,
+                    outcome.credential.as_ref().map(|name| format!(" with credential {name}")).unwrap_or_default()
                 ))?,
                 false => print_line(&format!("{} {}", style.paint("FAIL", Colour::Red), source.describe(outcome)))?,
             }

@@ -91,3 +91,27 @@ fn what_the_record_does_not_hold_is_not_guessed() {
         ["allowed x -> unknown needs the request ×2", "allowed x -> unknown needs the process ×1"]
     );
 }
+
+#[test]
+fn a_credential_that_comes_or_goes_is_told() {
+    let request = |credential: Option<&str>| {
+        let mut event = flow(Some("a.example"), Some("192.0.2.1"), 443, "allowed", "web");
+        event.tls.mode = "inspect".to_owned();
+        let (method, host, path) = ("GET".to_owned(), Some("a.example".to_owned()), "/".to_owned());
+        event.http = Some(audit_event::HttpRequest { method, host, path });
+        event.credential = credential.map(str::to_owned);
+        of_flow(event)
+    };
+    let spec = |rule: &str| {
+        format!(
+            "  credentials:\n    key: {{ from: {{ env: KEY }}, attach: bearer, bind: {{ hosts: [a.example] }} }}\n  rules:\n    - {{ name: web, priority: 1, to: {{ hosts: [a.example] }}, action: allow{rule} }}\n"
+        )
+    };
+    let with = |replay: &Replay| -> Vec<String> {
+        replay.changes.iter().map(|change| format!("{} -> {}", change.from, change.to)).collect()
+    };
+    let (bare, carried) = (spec(", tls: inspect"), spec(", credential: key"));
+    assert!(replayed(&carried, &[request(Some("key"))]).changes.is_empty());
+    assert_eq!(with(&replayed(&bare, &[request(Some("key"))])), ["web with credential key -> web"]);
+    assert_eq!(with(&replayed(&carried, &[request(None)])), ["web -> web with credential key"]);
+}

@@ -110,7 +110,7 @@ fn for_people(what: &str, explanation: &Explanation) -> String {
         text.push('\n');
     }
     match &explanation.conclusion {
-        Conclusion::Decided { verdict, rule, layer, reason, would, route, .. } => {
+        Conclusion::Decided { verdict, rule, layer, reason, would, route, credential, .. } => {
             let colour = match verdict {
                 policy::Verdict::Allowed => Colour::Green,
                 policy::Verdict::Asked => Colour::Yellow,
@@ -126,6 +126,9 @@ fn for_people(what: &str, explanation: &Explanation) -> String {
             }
             if let Some(route) = route {
                 text.push_str(&format!("  route: {route}\n"));
+            }
+            if let Some(credential) = credential {
+                text.push_str(&format!("  credential: {credential}\n"));
             }
         }
         Conclusion::Needs { needs } => text.push_str(&format!("\n{what}: not decided without the fact {needs:?}\n")),

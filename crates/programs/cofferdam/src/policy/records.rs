@@ -157,7 +157,7 @@ pub(super) fn replay(arguments: &ReplayArguments) -> Result<ExitCode> {
         };
         print_line(&format!(
             "{kind}{verdicts}, by {} instead of {}: ×{}, first {}",
-            change.to.rule, change.from.rule, change.count, change.example
+            change.to, change.from, change.count, change.example
         ))?;
         for (destination, count) in &change.destinations {
             print_line(&format!("    {destination} ×{count}"))?;
