@@ -3,13 +3,13 @@
 //! Plain HTTP is for this machine and for link-local metadata services alone, and never goes through a proxy. The caller's own
 //! proxy variables count for the rest, as the caller's `NO_PROXY` does.
 
-use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
+use std::{io::Read as _, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use ureq::{
-    Agent, Proxy, ProxyProtocol,
+    Agent, Proxy,
     http::{HeaderValue, Request, Response},
-    tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem},
+    tls::{RootCerts, TlsConfig, TlsProvider},
 };
 use url::{Host, Url};
 use values::Secret;
@@ -17,16 +17,18 @@ use zeroize::Zeroizing;
 
 use crate::{
     fault::{Fault, Problem},
-    sigv4::percent_decoded,
     source::Attempt,
     surroundings::Surroundings,
 };
 
+/// Through which proxy, and under which roots.
+mod reach;
 /// What a provider says of its refusal.
 mod words;
 
 /// The largest answer that is read.
 const ANSWER_LIMIT: u64 = 256 << 10;
+const ANSWER_ROOM: usize = (256 << 10) + 1;
 /// How often one request is tried.
 const TRIES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -131,7 +133,7 @@ impl Client {
     pub(crate) fn open(ca: Option<&Path>, surroundings: &Surroundings) -> Result<Self, (std::path::PathBuf, String)> {
         let bundle = ca.map(|path| surroundings.path(path)).or_else(|| surroundings.roots.clone());
         let roots = match bundle {
-            Some(path) => read_bundle(&path).map_err(|what| (path, what))?,
+            Some(path) => reach::read_bundle(&path).map_err(|what| (path, what))?,
             None => RootCerts::PlatformVerifier,
         };
         let agent = |proxy: Option<Proxy>| {
@@ -153,7 +155,7 @@ impl Client {
                 .build();
             Agent::new_with_config(config)
         };
-        Ok(Self { direct: agent(None), proxied: proxy_of(surroundings).map(|proxy| agent(Some(proxy))) })
+        Ok(Self { direct: agent(None), proxied: reach::proxy_of(surroundings).map(|proxy| agent(Some(proxy))) })
     }
 
     /// Asks, a few times where that may help.
@@ -201,7 +203,7 @@ impl Client {
         if (300..400).contains(&status) {
             return Err(Failed::of(Problem::Redirect(status)));
         }
-        let body = response.body_mut().with_config().limit(ANSWER_LIMIT).read_to_vec().map(Zeroizing::new);
+        let body = read(&mut response);
         if (200..300).contains(&status) {
             return Ok(Answer { body: body.map_err(failed)? });
         }
@@ -337,13 +339,21 @@ fn send<B: ureq::AsSendBody>(
     agent.run(agent.configure_request(request).timeout_global(Some(time)).build())
 }
 
+fn read(response: &mut Response<ureq::Body>) -> Result<Zeroizing<Vec<u8>>, ureq::Error> {
+    // Room for all of it at once, so that no half of it is left behind by a growing buffer.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(ANSWER_ROOM));
+    response.body_mut().with_config().limit(ANSWER_LIMIT).reader().read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn seconds(value: &HeaderValue) -> Option<Duration> {
     value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// Parameters in the form that browsers send (the WHATWG's `application/x-www-form-urlencoded`).
 pub(crate) fn form(parameters: &[(&str, &[u8])]) -> Zeroizing<Vec<u8>> {
-    let mut body = Zeroizing::new(Vec::new());
+    let longest = parameters.iter().map(|(name, value)| 3 * (name.len() + value.len()) + 2).sum();
+    let mut body = Zeroizing::new(Vec::with_capacity(longest));
     for (name, value) in parameters {
         if !body.is_empty() {
             body.push(b'&');
@@ -359,47 +369,6 @@ fn form_escape(part: &[u8], into: &mut Vec<u8>) {
     for piece in url::form_urlencoded::byte_serialize(part) {
         into.extend_from_slice(piece.as_bytes());
     }
-}
-
-/// The caller's own proxy for `https`.
-fn proxy_of(surroundings: &Surroundings) -> Option<Proxy> {
-    const NAMES: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
-    let written = NAMES.iter().find_map(|name| surroundings.variable(name))?;
-    let url = Url::parse(written).or_else(|_| Url::parse(&format!("http://{written}"))).ok()?;
-    let protocol = match url.scheme() {
-        "http" => ProxyProtocol::Http,
-        "https" => ProxyProtocol::Https,
-        _ => return None,
-    };
-    let mut proxy = Proxy::builder(protocol).host(url.host_str()?);
-    if let Some(port) = url.port_or_known_default() {
-        proxy = proxy.port(port);
-    }
-    if !url.username().is_empty() {
-        let plain = |text: &str| String::from_utf8_lossy(&percent_decoded(text.as_bytes())).into_owned();
-        proxy = proxy.username(&plain(url.username())).password(&plain(url.password().unwrap_or_default()));
-    }
-    let exceptions = ["no_proxy", "NO_PROXY"].iter().find_map(|name| surroundings.variable(name)).unwrap_or_default();
-    for exception in exceptions.split(',').map(str::trim).filter(|exception| !exception.is_empty()) {
-        proxy = proxy.no_proxy(exception);
-    }
-    proxy.build().ok()
-}
-
-fn read_bundle(path: &Path) -> Result<RootCerts, String> {
-    let text = std::fs::read(path).map_err(|error| error.to_string())?;
-    let mut certificates: Vec<Certificate<'static>> = Vec::new();
-    for item in parse_pem(&text) {
-        match item {
-            Ok(PemItem::Certificate(certificate)) => certificates.push(certificate),
-            Ok(_) => {}
-            Err(_) => return Err("it is no PEM".to_owned()),
-        }
-    }
-    if certificates.is_empty() {
-        return Err("it holds no certificate (lines of `-----BEGIN CERTIFICATE-----`)".to_owned());
-    }
-    Ok(RootCerts::new_with_certs(&certificates))
 }
 
 #[cfg(test)]

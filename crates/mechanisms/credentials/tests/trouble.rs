@@ -201,3 +201,25 @@ fn secrets_are_not_sent_in_the_clear() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn the_callers_own_proxy_is_used_but_for_what_is_near() -> Result<()> {
+    let proxy = StandIn::start(|_| Reply::Body(403, String::new()))?;
+    let near = StandIn::start(|_| Reply::Body(404, String::new()))?;
+    let mut world = world()?;
+    world.variable("https_proxy", &proxy.url.replace("http://", "http://user%40a:pass@"));
+    world.variable("no_proxy", "10.0.0.0/8,internal.example");
+    for (_, source) in sources("https://provider.example.com") {
+        let error = obtained(&world.open(source)?);
+        assert!(error.contains("the caller's proxy refuses it"), "{error}");
+    }
+    let log = proxy.log();
+    assert!(log.len() >= 7, "{}", log.len());
+    assert!(log.iter().all(|asked| asked.line() == "CONNECT provider.example.com:443"), "{log:?}");
+    assert_eq!(log[0].header("proxy-authorization"), "Basic dXNlckBhOnBhc3M=");
+    for (_, source) in sources(&near.url) {
+        assert!(obtained(&world.open(source)?).contains("answered 404"));
+    }
+    assert_eq!(proxy.log().len(), log.len());
+    Ok(())
+}
