@@ -185,6 +185,7 @@ impl Passed {
         open.facts = self.facts;
         open.judged_by_request = self.judged_by_request;
         open.request_host = self.request_host;
+        open.changes = judged.in_force.policy.request_changes(&judged.decision.rule).cloned().map(Box::new);
         open.bounds = judged.in_force.bounds(&judged.decision.rule);
         open.rule = judged.decision.rule;
         open.revision = judged.in_force.policy.revision();
@@ -377,6 +378,7 @@ pub(crate) fn open_flow(
         server: flow.server,
         facts,
         judged_by_request: flow.judged_by_request,
+        changes: judged.in_force.policy.request_changes(&judged.decision.rule).cloned().map(Box::new),
         bounds: judged.in_force.bounds(&judged.decision.rule),
         request_host: flow.seen.host,
         records_end: match log {

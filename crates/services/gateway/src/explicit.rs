@@ -335,7 +335,7 @@ async fn absolute(worker: &Rc<Worker>, stream: Socket, bytes: Vec<u8>, flow: Flo
         Ok(established) => {
             let exchange = Exchange::new(head, established.open.bounds, true, shared.settings.sniff_limit);
             let start = Start {
-                to_upstream: head.write(true),
+                to_upstream: established.open.as_sent(head).write(true),
                 to_client: Vec::new(),
                 unread: bytes,
                 gate: Gate::Http(Box::new(exchange)),

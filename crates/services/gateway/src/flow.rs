@@ -1,6 +1,7 @@
 //! One connection of the sandbox, and everything known of it.
 
 use std::{
+    borrow::Cow,
     cell::Cell,
     net::{IpAddr, SocketAddr},
     rc::Rc,
@@ -11,12 +12,13 @@ use std::{
 use audit_event::Process;
 use policy::{
     Decision, EchState, Fact, Facts, HttpFacts, NamedHost, ProcessFacts, Protocol, Step, Target, TlsFacts, Verdict,
+    model::transform::Transform,
 };
 use tokio::sync::Notify;
 use values::{Revision, RuleName};
 use wire::{exchange::Bounds, http_head::RequestHead};
 
-use crate::{in_force::InForce, metadata, resolve::BindingGuard, summary::Tally, together::Together};
+use crate::{in_force::InForce, metadata, resolve::BindingGuard, rewrite, summary::Tally, together::Together};
 
 /// What the policy judges, without the sandbox and the clock, so that it can be judged again.
 #[derive(Debug, Clone)]
@@ -260,6 +262,8 @@ pub(crate) struct OpenFlow {
     pub(crate) facts: FlowFacts,
     /// Whether each request is judged.
     pub(crate) judged_by_request: bool,
+    /// What the rule that let the last request through changes in it.
+    pub(crate) changes: Option<Box<Transform>>,
     /// The bounds on the bodies of its requests, of the rule that let the last one through.
     pub(crate) bounds: Bounds,
     /// The host of its requests, where it carries plain HTTP.
@@ -276,6 +280,12 @@ pub(crate) struct OpenFlow {
 }
 
 impl OpenFlow {
+    /// A judged request as it goes on.
+    pub(crate) fn as_sent<'h>(&self, head: &'h RequestHead) -> Cow<'h, RequestHead> {
+        // Judged with the request: the changes can be made.
+        rewrite::as_sent(head, self.changes.as_deref()).unwrap_or(Cow::Borrowed(head))
+    }
+
     /// Whether a request is for what was judged.
     pub(crate) fn is_for_judged_host(&self, head: &RequestHead) -> bool {
         let port = head.authority.port.is_none_or(|port| port == self.facts.port);

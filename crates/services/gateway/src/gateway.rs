@@ -262,8 +262,8 @@ pub fn datagram_ports(spec: &PolicySpec) -> Result<BTreeMap<u16, &Rule>, NotBuil
             Action::Allow | Action::Ask => rule.enforcement != RuleEnforcement::Off,
             Action::Deny => false,
         };
-        if opens && rule.transform.is_some() {
-            return Err(NotBuilt::new(rule, "changes to requests are not built; leave out `transform`"));
+        if opens && rule.transform.as_ref().is_some_and(|transform| transform.to_tls) {
+            return Err(NotBuilt::new(rule, "plain requests are not sent on inside TLS; leave out `scheme`"));
         }
         if opens && rule.upstream_ca.is_some() {
             return Err(NotBuilt::new(rule, "roots for servers are not built; leave out `upstreamCa`"));

@@ -89,8 +89,8 @@ pub(crate) fn take_up(worker: &Rc<Worker>, key: Key, asked: Asked) {
                 drop(pump);
                 worker.spawn_for(key, judge_request(Rc::clone(worker), key, head));
             } else {
-                let bounds = open.bounds;
-                pump.pass_request(key, &head, bounds);
+                let (bounds, sent) = (open.bounds, open.as_sent(&head));
+                pump.pass_request(key, &sent, bounds);
             }
         }
         Asked::Broken(reason) => {
@@ -194,9 +194,10 @@ fn pass_first(worker: &Worker, key: Key, intent: &Intent, bytes: Vec<u8>) {
         Intent::Http(head, used) => {
             let mut bytes = bytes;
             let unread = bytes.split_off((*used).min(bytes.len()));
-            let bounds = pump.flow(key).map(|open| open.bounds).unwrap_or_default();
+            let Some(open) = pump.flow(key) else { return };
+            let (bounds, sent) = (open.bounds, open.as_sent(head));
             let gate = Gate::Http(Box::new(Exchange::new(head, bounds, false, limit)));
-            pump.pass_first(key, gate, head.write(false), unread);
+            pump.pass_first(key, gate, sent.write(false), unread);
         }
         Intent::Raw => {
             let gate = Gate::raw(pump.flow(key).is_some_and(|open| open.facts.host_name().is_some()));
@@ -295,8 +296,9 @@ async fn judge_request(worker: Rc<Worker>, key: Key, head: Box<RequestHead>) {
         Ok(passed) => {
             if passed.take_over(&worker, key) {
                 let mut pump = worker.pump.borrow_mut();
-                let bounds = pump.flow(key).map(|open| open.bounds).unwrap_or_default();
-                pump.pass_request(key, &head, bounds);
+                let Some(open) = pump.flow(key) else { return };
+                let (bounds, sent) = (open.bounds, open.as_sent(&head));
+                pump.pass_request(key, &sent, bounds);
                 drop(pump);
                 worker.wake_if_due();
             }

@@ -37,6 +37,8 @@ mod explicit;
 mod flow;
 /// The ways in which name and address can be read together.
 mod readings;
+/// What a rule changes in a request that it let through.
+mod rewrite;
 /// Whether an encrypted ClientHello may hide another name.
 mod ech;
 /// From facts to a decision.

@@ -16,7 +16,7 @@ use crate::{
     decide::{self, Judged, Limits, Reading},
     ech,
     flow::Flow,
-    inspect, refuse,
+    inspect, refuse, rewrite,
     shared::Shared,
 };
 
@@ -74,7 +74,20 @@ pub(crate) fn hold_to_request(shared: &Shared, flow: &Flow, head: &RequestHead, 
         Some(reason) if flow.judged_by_request && decide::may_go_on(&judged) => {
             decide::denied(shared, Guard::Malformed, Layer::Http, reason)
         }
-        _ => hold_to_bounds(head, judged),
+        _ => hold_to_changes(flow, head, hold_to_bounds(head, judged)),
+    }
+}
+
+/// What the rule changes can be changed.
+fn hold_to_changes(flow: &Flow, head: &RequestHead, judged: Judged) -> Judged {
+    let rule = &judged.decision.rule;
+    let changes = judged.in_force.policy.request_changes(rule).filter(|_| decide::may_go_on(&judged));
+    match changes.and_then(|changes| rewrite::fault(head, changes, flow.seen.inspected)) {
+        Some(reason) => {
+            let decision = rewrite::denial(rule, reason);
+            Judged { decision, addresses: decide::nowhere(), in_force: judged.in_force, failed: None }
+        }
+        None => judged,
     }
 }
 

@@ -109,7 +109,7 @@ pub(crate) fn start(intent: &Intent, bytes: Vec<u8>, limit: usize, established: 
             let unread = bytes.split_off((*used).min(bytes.len()));
             let exchange = Exchange::new(head, established.open.bounds, false, limit);
             Start {
-                to_upstream: head.write(false),
+                to_upstream: established.open.as_sent(head).write(false),
                 to_client: Vec::new(),
                 unread,
                 gate: Gate::Http(Box::new(exchange)),

@@ -1,6 +1,6 @@
 //! One request inside opened TLS: judged, recorded, sent on, answered.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc};
 
 use audit_log::Recorded;
 use http::{Request, Response, StatusCode};
@@ -8,7 +8,8 @@ use hyper::{
     body::{Body as _, Incoming},
     upgrade::OnUpgrade,
 };
-use policy::{Decision, Guard, Layer, Permit};
+use policy::{Decision, Guard, HostName, Layer, Permit};
+use smallvec::SmallVec;
 use wire::http_head::{Framing, RequestHead};
 
 use super::{
@@ -29,6 +30,7 @@ use crate::{
     readings,
     refuse::{self, Status},
     rejudge::{self, Look},
+    rewrite,
 };
 
 /// A request that may go on, and what is kept of it.
@@ -141,7 +143,17 @@ async fn prepare(connection: &Rc<Connection>, head: Read) -> Result<(Ready, Box<
     }
     let going = judge(connection, &mut flow, &head).await;
     connection.keep_process(&flow);
-    Ok((reach(connection, flow, going?, &head).await?, head))
+    let going = going?;
+    let policy = &going.judged.in_force.policy;
+    let head = match policy.request_changes(&going.judged.decision.rule) {
+        // Judged with the request: the changes can be made.
+        Some(changes) => {
+            let sent = rewrite::as_sent(&head, Some(changes)).map(|sent| Box::new(sent.into_owned()));
+            sent.unwrap_or(head)
+        }
+        None => head,
+    };
+    Ok((reach(connection, flow, going, &head).await?, head))
 }
 
 async fn judge(connection: &Connection, flow: &mut Flow, head: &RequestHead) -> Result<Going, Refusal> {
@@ -160,23 +172,28 @@ async fn reach(connection: &Rc<Connection>, flow: Flow, going: Going, head: &Req
     let shared = &connection.worker.shared;
     let Going { permit, recorded, judged, approved } = going;
     let open = establish::open_flow(shared, flow, &judged, approved, std::time::Instant::now());
+    let (host, addresses) = match goes_to(connection, &judged).await {
+        Ok(place) => place,
+        Err(error) => return Err(establish::unreachable(shared, &open, Status::BadGateway, error).await),
+    };
+    let host = &host;
     let policy = &judged.in_force.policy;
     let error = match (policy.route(judged.decision.route.as_ref()), &shared.inspector) {
         (Some(route), Some(inspector)) => {
             let place = Place {
-                host: connection.host.clone(),
+                host: host.clone(),
                 port: connection.port,
                 route: route.clone(),
                 credential: judged.decision.credential.clone(),
             };
             let to = Destination {
                 place,
-                addresses: &judged.addresses,
+                addresses: &addresses,
                 protocols: connection.protocols,
                 timeout: shared.settings.connect_timeout,
                 repeatable: has_no_effect(head),
             };
-            let hold = |address| shared.names.hold(&connection.host, address);
+            let hold = |address| shared.names.hold(host, address);
             match connection.lines.reach(&connection.worker.inspected.pool, inspector, &to, hold).await {
                 Ok(line) => {
                     let (mut open, mut line) = (open, line);
@@ -191,6 +208,21 @@ async fn reach(connection: &Rc<Connection>, flow: Flow, going: Going, head: &Req
         (_, None) => ReachError::Own("TLS is not opened here".to_owned()),
     };
     Err(establish::unreachable(shared, &open, error.status(), error.to_string()).await)
+}
+
+/// The host that a request goes to, and its addresses: its own, or the one that the rule sends it to.
+async fn goes_to(
+    connection: &Connection,
+    judged: &decide::Judged,
+) -> Result<(HostName, SmallVec<[IpAddr; 4]>), String> {
+    let rule = &judged.decision.rule;
+    match judged.in_force.policy.request_changes(rule).and_then(|changes| changes.host.as_ref()) {
+        Some(host) => {
+            let addresses = rewrite::addresses(&connection.worker.shared, judged, host, rule).await?;
+            Ok((host.clone(), addresses))
+        }
+        None => Ok((connection.host.clone(), judged.addresses.clone())),
+    }
 }
 
 /// Sends a request on: the one place where one leaves. The permit and the record's proof are used up by it.

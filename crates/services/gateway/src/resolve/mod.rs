@@ -45,7 +45,7 @@ use hickory_proto::rr::{Name, RecordType};
 use jiff::Timestamp;
 use policy::{CompiledPolicy, Guard, HostName, NameAnswer, NameDecision, QueryType};
 use smallvec::{SmallVec, smallvec};
-use values::RouteName;
+use values::{RouteName, RuleName};
 use wire::dns::answer::{self, Reading};
 
 pub(crate) use bindings::BindingGuard;
@@ -123,6 +123,36 @@ impl Names {
         route: Option<&RouteName>,
         name: &HostName,
     ) -> Result<Arc<Resolved>, ResolveError> {
+        self.resolve_by(in_force, route, name, || judge(in_force, name, QueryType::A)).await
+    }
+
+    /// The addresses of a host that a rule sends requests to in place of their own: the rule answers for the name.
+    pub(crate) async fn resolve_for_rule(
+        self: &Arc<Self>,
+        in_force: &InForce,
+        route: Option<&RouteName>,
+        name: &HostName,
+        rule: &RuleName,
+    ) -> Result<Arc<Resolved>, ResolveError> {
+        let decision = || {
+            Ok(NameDecision {
+                answer: NameAnswer::Resolve,
+                rule: rule.clone(),
+                reason: "the rule sends requests there".into(),
+                would: SmallVec::new(),
+                route: route.cloned(),
+            })
+        };
+        self.resolve_by(in_force, route, name, decision).await
+    }
+
+    async fn resolve_by(
+        self: &Arc<Self>,
+        in_force: &InForce,
+        route: Option<&RouteName>,
+        name: &HostName,
+        decide: impl FnOnce() -> Result<NameDecision, ResolveError>,
+    ) -> Result<Arc<Resolved>, ResolveError> {
         let now = Instant::now();
         if is_host(name) {
             let addresses = smallvec![IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST)];
@@ -132,7 +162,7 @@ impl Names {
         let (six, four) = match (known(QueryType::Aaaa), known(QueryType::A)) {
             (Some(six), Some(four)) => (six, four),
             (six, four) => {
-                let decision = judge(in_force, name, QueryType::A)?;
+                let decision = decide()?;
                 let ask = |record, known: Option<Outcome>| {
                     let asked = Asked { in_force, decision: &decision, route, name, record, started: now };
                     async move {

@@ -44,7 +44,7 @@ pub struct World {
     next_revision: AtomicUsize,
 }
 
-/// Answers every A question with 127.0.0.1 and everything else with nothing.
+/// Answers every A question with 127.0.0.1 (names that begin with `mirror`: 203.0.113.5), and everything else with nothing.
 pub struct Dns {
     pub address: SocketAddr,
     pub questions: Arc<AtomicUsize>,
@@ -150,6 +150,13 @@ impl World {
     pub fn apply(&self, rules: Vec<Rule>) -> gateway::Applied {
         let revision = self.next_revision.fetch_add(1, Ordering::Relaxed);
         self.gateway.apply(compile(rules, revision as u64)).unwrap()
+    }
+
+    /// A whole policy.
+    pub fn apply_spec(&self, spec: PolicySpec) -> gateway::Applied {
+        let revision = Revision(self.next_revision.fetch_add(1, Ordering::Relaxed) as u64);
+        let compiled = CompiledPolicy::compile(spec, Lists::default(), OwnAddresses::default(), revision);
+        self.gateway.apply(Arc::new(compiled.expect("a policy that compiles"))).unwrap()
     }
 
     pub fn client(&self) -> TcpStream {
@@ -356,7 +363,9 @@ fn answer(question: &[u8]) -> Option<Vec<u8>> {
     out.extend([0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
     out.extend(question.get(12..end)?);
     if is_a {
-        out.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
+        let is_mirror = question.get(13..19) == Some(b"mirror");
+        out.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+        out.extend(if is_mirror { [203, 0, 113, 5] } else { [127, 0, 0, 1] });
     }
     Some(out)
 }

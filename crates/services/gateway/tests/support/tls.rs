@@ -18,6 +18,7 @@ use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
     crypto::aws_lc_rs::default_provider,
     pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName},
+    server::WebPkiClientVerifier,
 };
 
 use super::{Origin, PATIENCE, World, loopback, methods};
@@ -33,6 +34,8 @@ pub enum Shown {
     WrongName,
     SelfSigned,
     Stranger,
+    WantsCertificate,
+    Mirror,
 }
 
 /// Everybody's certificates.
@@ -75,7 +78,11 @@ impl Tls {
 
     pub fn server_config(&self, shown: Shown, protocols: &[&str]) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
-        let name = if shown == Shown::WrongName { "other.test" } else { "web.test" };
+        let name = match shown {
+            Shown::WrongName => "other.test",
+            Shown::Mirror => "mirror.test",
+            Shown::Good | Shown::Expired | Shown::SelfSigned | Shown::Stranger | Shown::WantsCertificate => "web.test",
+        };
         let mut parameters = CertificateParams::new(vec![name.to_owned()]).unwrap();
         if shown == Shown::Expired {
             parameters.not_after = date_time_ymd(2020, 1, 1);
@@ -83,13 +90,19 @@ impl Tls {
         let certificate = match shown {
             Shown::SelfSigned => parameters.self_signed(&key).unwrap(),
             Shown::Stranger => parameters.signed_by(&key, &authority("A stranger").0).unwrap(),
-            Shown::Good | Shown::Expired | Shown::WrongName => parameters.signed_by(&key, &self.authority).unwrap(),
+            Shown::Good | Shown::Expired | Shown::WrongName | Shown::WantsCertificate | Shown::Mirror => {
+                parameters.signed_by(&key, &self.authority).unwrap()
+            }
         };
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        let provider = Arc::new(default_provider());
+        let roots = Arc::new(self.roots());
+        let nobody = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider)).build().unwrap();
+        let verifier = if shown == Shown::WantsCertificate { nobody } else { WebPkiClientVerifier::no_client_auth() };
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_no_client_auth()
+            .with_client_cert_verifier(verifier)
             .with_single_cert(vec![certificate.der().clone()], key.into())
             .unwrap();
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
@@ -126,11 +139,17 @@ impl Tls {
         (origin, told)
     }
 
-    pub fn client_config(&self, protocols: &[&str]) -> Arc<ClientConfig> {
+    /// What clients trust.
+    fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         for anchor in &self.anchors {
             roots.add(anchor.clone()).unwrap();
         }
+        roots
+    }
+
+    pub fn client_config(&self, protocols: &[&str]) -> Arc<ClientConfig> {
+        let roots = self.roots();
         let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
