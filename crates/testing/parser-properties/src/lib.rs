@@ -19,6 +19,7 @@
 
 mod addresses;
 mod audit;
+mod aws_chunks;
 mod client_hello;
 mod dns;
 mod exchange;
@@ -37,10 +38,11 @@ mod websocket;
 pub type Property = fn(&[u8]);
 
 /// Every property under the name of its fuzz target.
-pub const TARGETS: [(&str, Property); 20] = [
+pub const TARGETS: [(&str, Property); 21] = [
     ("address", addresses::address),
     ("audit_chain", audit::chain),
     ("audit_event", audit::event),
+    ("aws_chunks", aws_chunks::aws_chunks),
     ("client_hello", client_hello::client_hello),
     ("dns_answer", dns::answer),
     ("dns_question", dns::question),
