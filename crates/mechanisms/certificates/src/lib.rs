@@ -37,4 +37,4 @@ pub use fault::{Fault, distrusts_us};
 pub use issuer::{IssueError, Issuer, MOST_NAMES, Scope};
 pub use leaves::{Counts, Leaves, MintError};
 pub use protocols::Protocols;
-pub use upstream::{ClientCertificate, ClientCertificateError, RootsError, Upstream, UpstreamRoots};
+pub use upstream::{ClientCertificate, ClientCertificateError, ClientPemError, RootsError, Upstream, UpstreamRoots};

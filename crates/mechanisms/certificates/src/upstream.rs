@@ -86,6 +86,20 @@ pub enum ClientCertificateError {
     },
 }
 
+/// Why a client certificate that was read before can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientPemError {
+    /// The chain is no PEM of certificates.
+    #[error("the client certificate's chain is no PEM of certificates")]
+    Chain(#[source] pem::Error),
+    /// The key is no PEM of a private key.
+    #[error("the client certificate's key is no PEM of a private key")]
+    Key(#[source] pem::Error),
+    /// The key can't be used, or is not the certificate's.
+    #[error("the client certificate's key can't be used with it")]
+    Pair(#[source] rustls::Error),
+}
+
 /// Whose certificates upstream are trusted.
 #[derive(Clone)]
 pub struct UpstreamRoots {
@@ -213,6 +227,21 @@ impl ClientCertificate {
         CertifiedKey::from_der(certificates, secret, &aws_lc_rs::default_provider())
             .map(|certified| Self(Arc::new(certified)))
             .map_err(|source| ClientCertificateError::Key { path: key.to_owned(), source })
+    }
+}
+
+impl ClientCertificate {
+    /// The same from what was read before.
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, ClientPemError> {
+        let certificates: Vec<_> =
+            CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>().map_err(ClientPemError::Chain)?;
+        if certificates.is_empty() {
+            return Err(ClientPemError::Chain(pem::Error::NoItemsFound));
+        }
+        let secret = PrivateKeyDer::from_pem_slice(key).map_err(ClientPemError::Key)?;
+        CertifiedKey::from_der(certificates, secret, &aws_lc_rs::default_provider())
+            .map(|certified| Self(Arc::new(certified)))
+            .map_err(ClientPemError::Pair)
     }
 }
 

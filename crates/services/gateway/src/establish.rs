@@ -15,7 +15,7 @@ use crate::{
     ask,
     decide::{self, Judged, Limits, Reading},
     dial::{self, DialError},
-    flow::{Flow, FlowFacts, OpenFlow, ProcessSlot},
+    flow::{Flow, FlowFacts, OpenFlow, ProcessSlot, describe},
     forward,
     in_force::InForce,
     pump::Key,
@@ -326,7 +326,10 @@ pub(crate) async fn unreachable(shared: &Shared, open: &OpenFlow, status: Status
 
 /// The record of that, counted.
 pub(crate) fn unreachable_event(shared: &Shared, open: &OpenFlow, error: &str) -> Event {
-    shared.tally.error();
+    match open.judged_by_request {
+        true => shared.tally.failed(describe(&open.facts, &Fact::Absent), error),
+        false => shared.tally.error(),
+    }
     let end = End { by: EndedBy::Unreachable, cut: None, bytes: Transfer::default(), error: Some(error.to_owned()) };
     record::ended(open, end)
 }
@@ -373,6 +376,8 @@ pub(crate) fn open_flow(
         decided,
         revision: judged.in_force.policy.revision(),
         rule,
+        // Set where a secret is obtained for it.
+        credential: None,
         approved,
         client: flow.client,
         server: flow.server,

@@ -15,7 +15,7 @@ use policy::{
     model::transform::Transform,
 };
 use tokio::sync::Notify;
-use values::{Revision, RuleName};
+use values::{CredentialName, Revision, RuleName};
 use wire::{exchange::Bounds, http_head::RequestHead};
 
 use crate::{in_force::InForce, metadata, resolve::BindingGuard, rewrite, summary::Tally, together::Together};
@@ -252,6 +252,8 @@ pub(crate) struct OpenFlow {
     pub(crate) revision: Revision,
     /// The rule that let it through.
     pub(crate) rule: RuleName,
+    /// The credential that it carries.
+    pub(crate) credential: Option<CredentialName>,
     /// The rule that a person said yes to.
     pub(crate) approved: Option<RuleName>,
     /// The client's end.
@@ -301,8 +303,12 @@ impl OpenFlow {
         port && host
     }
 
-    /// A person's yes holds on when the policy still asks by the same rule.
+    /// A person's yes holds on when the policy still asks by the same rule. A secret that went along holds on only where it
+    /// would go along again.
     pub(crate) fn still_goes_on(&self, decision: &Decision) -> bool {
+        if self.credential.is_some() && self.credential != decision.credential {
+            return false;
+        }
         match decision.verdict {
             Verdict::Allowed => true,
             Verdict::Asked => self.approved.as_ref() == Some(&decision.rule),

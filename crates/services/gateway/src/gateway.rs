@@ -20,6 +20,7 @@ use values::{Labels, Revision, RuleName};
 
 use crate::{
     ask::Approvals,
+    credential::Keeper,
     dns::DnsContext,
     identify::Processes,
     in_force::{CurrentPolicy, InForce},
@@ -56,6 +57,9 @@ pub enum StartError {
     /// A socket could not be used.
     #[error("the gateway can't use the sandbox's sockets")]
     Socket(#[source] io::Error),
+    /// What comes back could not be looked through for secrets.
+    #[error("the search for secrets can't be set up")]
+    Masks,
     /// No placeholder can be made.
     #[error("the system gives no random bytes")]
     Random,
@@ -120,9 +124,11 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         check_built(policy.spec())?;
         check_inspection(policy.spec(), &settings)?;
+        check_credentials(policy.spec(), &settings)?;
         let count = worker_count(&settings);
         let settings = Arc::new(settings);
         let inspector = settings.inspection.as_ref().map(Inspector::new);
+        let keeper = Keeper::open(&settings.secrets).map_err(|()| StartError::Masks)?;
         let tally = Arc::new(Tally::default());
         let names = Names::new(&settings, audit.clone(), Arc::clone(&tally));
         let current = Arc::new(CurrentPolicy::new(InForce::new(policy, &labels)));
@@ -151,6 +157,7 @@ impl Gateway {
             approvals: Approvals::default(),
             processes,
             inspector,
+            keeper,
             metadata: Metadata::new().map_err(|_| StartError::Random)?,
             next_flow: 1.into(),
         });
@@ -202,6 +209,7 @@ impl Gateway {
             }
         }
         check_inspection(policy.spec(), &self.shared.settings)?;
+        check_credentials(policy.spec(), &self.shared.settings)?;
         let revision = policy.revision();
         let in_force = InForce::new(policy, &self.labels);
         let since = Instant::now();
@@ -304,6 +312,17 @@ fn add_datagram_ports<'p>(
         }
     }
     Ok(())
+}
+
+/// Refuses a rule that attaches a credential, where none are kept.
+fn check_credentials(spec: &PolicySpec, settings: &Settings) -> Result<(), NotBuilt> {
+    if settings.secrets.credentials.is_some() {
+        return Ok(());
+    }
+    match spec.rules.iter().find(|rule| rule.credential.is_some()) {
+        Some(rule) => Err(NotBuilt::new(rule, "this run holds no credentials; start it with this policy")),
+        None => Ok(()),
+    }
 }
 
 /// Refuses a rule that could only match inside TLS, where none is opened.

@@ -57,6 +57,8 @@ mod refuse;
 mod inspect;
 /// What a sandbox finds where cloud libraries look for a machine's identity.
 mod metadata;
+/// Secrets on the wire.
+mod credential;
 /// Hands a flow to the pump.
 mod forward;
 /// Moves the bytes of decided connections.
@@ -79,5 +81,5 @@ mod resolve;
 mod dial;
 
 pub use gateway::{Applied, DATAGRAM_PORT_LIMIT, Gateway, NotBuilt, StartError, check_built, datagram_ports};
-pub use settings::{Answer, Inspection, Question, Reply, SandboxSockets, Settings};
-pub use summary::{Group, Summary, Unresolved};
+pub use settings::{Answer, Inspection, Question, Reply, SandboxSockets, Secrets, Settings};
+pub use summary::{Failure, Group, Summary, Unresolved};

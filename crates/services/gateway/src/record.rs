@@ -40,6 +40,7 @@ pub(crate) async fn decided(
     said: Said<'_>,
 ) -> Result<Recorded, RecordError> {
     match (said.verdict, &said.error) {
+        (_, Some(error)) if flow.seen.inspected => shared.tally.failed(flow.what(), error),
         (_, Some(_)) => shared.tally.error(),
         (Some("asked"), None) => shared.tally.flow(Verdict::Asked, &flow.what(), decision.rule.as_str()),
         (Some("allowed"), None) => shared.tally.flow(Verdict::Allowed, &flow.what(), decision.rule.as_str()),
@@ -61,7 +62,7 @@ pub(crate) async fn decided(
         route: decision.route.as_ref().map(ToString::to_string),
         tls: tls(&flow.facts, &flow.seen),
         http: http(&flow.request, &flow.seen),
-        credential: None,
+        credential: decision.credential.as_ref().map(ToString::to_string),
         bytes: Transfer::default(),
         duration_us: microseconds(flow.accepted.elapsed()),
         error: said.error,

@@ -1,10 +1,13 @@
 //! What the program hands to a gateway: sockets, bounds, and who answers questions.
 
-use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use certificates::{Leaves, UpstreamRoots};
+use credentials::Credentials;
 use policy::Protocol;
+use secret_swap::Placeholder;
 use tokio::sync::oneshot;
+use values::CredentialName;
 
 /// The sockets of one sandbox, made inside its network namespace.
 #[derive(Debug, Default)]
@@ -34,6 +37,21 @@ pub struct Inspection {
     pub leaves: Arc<Leaves>,
     /// Whose certificates servers must have.
     pub roots: UpstreamRoots,
+}
+
+/// Where secrets come from, and what the sandbox holds in place of them.
+#[derive(Clone, Default)]
+pub struct Secrets {
+    /// Where they come from; without it a rule with a credential is refused by name.
+    pub credentials: Option<Arc<Credentials>>,
+    /// What the sandbox holds in place of them.
+    pub placeholders: Arc<BTreeMap<CredentialName, Placeholder>>,
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secrets").field("placeholders", &self.placeholders.len()).finish_non_exhaustive()
+    }
 }
 
 /// Bounds and surroundings of a gateway.
@@ -67,6 +85,8 @@ pub struct Settings {
     pub host_resolvers: Vec<SocketAddr>,
     /// What TLS is opened with, where rules look inside; without it none is.
     pub inspection: Option<Inspection>,
+    /// The secrets that rules attach.
+    pub secrets: Secrets,
 }
 
 impl Default for Settings {
@@ -86,6 +106,7 @@ impl Default for Settings {
             ask_timeout: Duration::from_secs(120),
             host_resolvers: Vec::new(),
             inspection: None,
+            secrets: Secrets::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     ask::Approvals,
+    credential::Keeper,
     identify::Processes,
     in_force::{CurrentPolicy, InForce},
     inspect::Inspector,
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) processes: Option<Arc<Processes>>,
     /// What TLS is opened with.
     pub(crate) inspector: Option<Inspector>,
+    /// What secrets are attached with.
+    pub(crate) keeper: Option<Keeper>,
     /// What answers in place of clouds' metadata services have in common.
     pub(crate) metadata: Metadata,
     /// The number of the next flow.

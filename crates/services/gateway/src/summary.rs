@@ -45,6 +45,19 @@ pub struct Summary {
     pub denials: Vec<Group>,
     /// Names that the policy opens and that have no address all the same, by name.
     pub unresolved: Vec<Unresolved>,
+    /// What failed inside opened TLS, grouped, most frequent first.
+    pub failures: Vec<Failure>,
+}
+
+/// Equal failures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What failed, as in [`Group::what`].
+    pub what: String,
+    /// Why, and what to do where something can be done.
+    pub reason: String,
+    /// How often.
+    pub count: u64,
 }
 
 /// A name that could not be resolved upstream.
@@ -83,6 +96,7 @@ pub(crate) struct Tally {
     received: AtomicU64,
     denials: Mutex<HashMap<(String, String), Count>>,
     unresolved: Mutex<BTreeMap<String, String>>,
+    failures: Mutex<HashMap<(String, String), u64>>,
 }
 
 /// How often something was denied. The questions of one look-up differ by record type, so each type counts for itself.
@@ -170,6 +184,17 @@ impl Tally {
         add(&self.errors, 1);
     }
 
+    /// Something inside opened TLS failed.
+    pub(crate) fn failed(&self, what: String, reason: &str) {
+        self.error();
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_full = failures.len() >= GROUP_LIMIT;
+        let key = (what, reason.to_owned());
+        if !is_full || failures.contains_key(&key) {
+            *failures.entry(key).or_default() += 1;
+        }
+    }
+
     /// A connection counts as open from here.
     pub(crate) fn opened(&self) -> u64 {
         self.open.fetch_add(1, Ordering::Relaxed)
@@ -204,6 +229,12 @@ impl Tally {
         let unresolved = self.unresolved.lock().unwrap_or_else(PoisonError::into_inner);
         let unresolved =
             unresolved.iter().map(|(name, reason)| Unresolved { name: name.clone(), reason: reason.clone() }).collect();
+        let failed = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures: Vec<Failure> = failed
+            .iter()
+            .map(|((what, reason), count)| Failure { what: what.clone(), reason: reason.clone(), count: *count })
+            .collect();
+        failures.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.what.cmp(&b.what)));
         Summary {
             allowed: read(&self.allowed),
             denied: read(&self.denied),
@@ -218,6 +249,7 @@ impl Tally {
             received: read(&self.received),
             denials,
             unresolved,
+            failures,
         }
     }
 

@@ -31,6 +31,7 @@ mod intent;
 mod lists;
 mod package_managers;
 mod policy_file;
+mod secret_swap;
 mod socks5;
 mod websocket;
 
@@ -38,7 +39,7 @@ mod websocket;
 pub type Property = fn(&[u8]);
 
 /// Every property under the name of its fuzz target.
-pub const TARGETS: [(&str, Property); 21] = [
+pub const TARGETS: [(&str, Property); 22] = [
     ("address", addresses::address),
     ("audit_chain", audit::chain),
     ("audit_event", audit::event),
@@ -58,6 +59,7 @@ pub const TARGETS: [(&str, Property); 21] = [
     ("lists", lists::lists),
     ("package_managers", package_managers::answers),
     ("policy_file", policy_file::policy_file),
+    ("secret_swap", secret_swap::secret_swap),
     ("socks5", socks5::socks5),
     ("websocket", websocket::messages),
 ];

@@ -8,20 +8,18 @@ use std::{
 };
 
 use bytes::Bytes;
+use credentials::sigv4::Resigner;
 use http::{HeaderName, HeaderValue};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 
 use super::{
     connection::Connection,
     lines::Line,
     under_way::{Side, UnderWay},
 };
+use crate::credential::{Echo, RequestBody};
 
 type Polled = Poll<Option<Result<Frame<Bytes>, io::Error>>>;
-
-fn broken(error: hyper::Error) -> io::Error {
-    io::Error::other(error)
-}
 
 fn cut() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "cut by a new policy")
@@ -51,18 +49,28 @@ fn held_to_bound(under_way: &UnderWay, side: Side, polled: Polled) -> Polled {
 
 /// A request's body, on its way to the server.
 pub(super) struct Upload {
-    inner: Option<Incoming>,
+    inner: RequestBody,
     under_way: Rc<UnderWay>,
 }
 
 impl Upload {
-    pub(super) fn new(inner: Incoming, under_way: Rc<UnderWay>) -> Self {
-        Self { inner: Some(inner), under_way }
+    pub(super) fn new(inner: RequestBody, under_way: Rc<UnderWay>) -> Self {
+        Self { inner, under_way }
+    }
+
+    /// How long it is, where that is another length than was told.
+    pub(super) fn new_length(&self) -> Option<usize> {
+        self.inner.new_length()
+    }
+
+    /// Its chunks are signed anew.
+    pub(super) fn resign(&mut self, resigner: Resigner) {
+        self.inner.resign(resigner);
     }
 
     /// None.
     pub(super) fn empty(under_way: Rc<UnderWay>) -> Self {
-        Self { inner: None, under_way }
+        Self { inner: RequestBody::Nothing, under_way }
     }
 }
 
@@ -74,19 +82,16 @@ impl Body for Upload {
         if self.under_way.poll_cut(Side::Up, cx).is_ready() {
             return Poll::Ready(Some(Err(cut())));
         }
-        let polled = match &mut self.inner {
-            Some(inner) => Pin::new(inner).poll_frame(cx).map_ok(clean).map_err(broken),
-            None => Poll::Ready(None),
-        };
+        let polled = Pin::new(&mut self.inner).poll_frame(cx).map_ok(clean);
         held_to_bound(&self.under_way, Side::Up, polled)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Body::is_end_stream)
+        self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        self.inner.size_hint()
     }
 }
 
@@ -100,7 +105,7 @@ pub(super) enum Answer {
 
 /// A response's body, on its way to the client.
 pub(super) struct Download {
-    inner: Incoming,
+    inner: Echo,
     under_way: Rc<UnderWay>,
     connection: Rc<Connection>,
     /// The server's connection, free again behind the last byte.
@@ -108,7 +113,7 @@ pub(super) struct Download {
 }
 
 impl Download {
-    pub(super) fn new(inner: Incoming, under_way: Rc<UnderWay>, connection: Rc<Connection>, line: Line) -> Self {
+    pub(super) fn new(inner: Echo, under_way: Rc<UnderWay>, connection: Rc<Connection>, line: Line) -> Self {
         Self { inner, under_way, connection, line: Some(line) }
     }
 
@@ -140,7 +145,7 @@ impl Body for Answer {
             download.connection.cut_by_policy();
             return Poll::Ready(Some(Err(cut())));
         }
-        let polled = Pin::new(&mut download.inner).poll_frame(cx).map_ok(clean).map_err(broken);
+        let polled = Pin::new(&mut download.inner).poll_frame(cx).map_ok(clean);
         let polled = held_to_bound(&download.under_way, Side::Down, polled);
         match &polled {
             Poll::Ready(None) => download.free_line(),

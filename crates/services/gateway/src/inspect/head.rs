@@ -114,6 +114,13 @@ pub(super) fn outgoing(head: &RequestHead, http2: bool, body: Upload) -> Result<
     Ok(request)
 }
 
+/// A body of this length, whatever was told of it before.
+pub(super) fn set_length<B>(request: &mut Request<B>, length: usize) {
+    let headers = request.headers_mut();
+    headers.remove(TRANSFER_ENCODING);
+    headers.insert(CONTENT_LENGTH, length.into());
+}
+
 fn host(head: &RequestHead) -> String {
     match head.authority.port {
         Some(port) => format!("{}:{port}", head.authority.host),

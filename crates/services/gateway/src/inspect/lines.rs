@@ -14,6 +14,7 @@ use std::{
 };
 
 use certificates::Protocols;
+use credentials::TokenId;
 use hyper::client::conn::{http1, http2};
 use policy::{HostName, model::Route};
 use values::CredentialName;
@@ -22,7 +23,7 @@ use wire::http_head::RequestHead;
 use super::{
     body::Upload,
     link::{Carried, Link},
-    upstream::{Inspector, ReachError, connect},
+    upstream::{Inspector, ReachError, Shown, connect},
 };
 use crate::resolve::BindingGuard;
 
@@ -47,7 +48,7 @@ pub(super) struct Place {
     pub(super) port: u16,
     pub(super) route: Route,
     /// The secret that went along, by its id.
-    pub(super) credential: Option<CredentialName>,
+    pub(super) credential: Option<(CredentialName, TokenId)>,
 }
 
 /// A connection to a server that is who it should be.
@@ -55,6 +56,7 @@ pub(super) struct Line {
     pub(super) sender: Sender,
     pub(super) address: IpAddr,
     place: Arc<Place>,
+    shown: Option<Shown>,
     carried: Arc<Carried>,
     /// Whether it carried a request before: it may have been closed by the server meanwhile.
     pub(super) used: bool,
@@ -64,9 +66,15 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn new(sender: Sender, address: IpAddr, place: Place, carried: Arc<Carried>) -> Self {
+    pub(super) fn new(
+        sender: Sender,
+        address: IpAddr,
+        place: Place,
+        shown: Option<Shown>,
+        carried: Arc<Carried>,
+    ) -> Self {
         let place = Arc::new(place);
-        Self { sender, address, place, carried, used: false, signed_in: false, _binding: None }
+        Self { sender, address, place, shown, carried, used: false, signed_in: false, _binding: None }
     }
 
     fn leads(&self, to: &Destination<'_>) -> bool {
@@ -87,6 +95,7 @@ impl Line {
             sender: Sender::Http2(sender.clone()),
             address: self.address,
             place: Arc::clone(&self.place),
+            shown: self.shown.clone(),
             carried: Arc::clone(&self.carried),
             used,
             signed_in: self.signed_in,
@@ -110,6 +119,8 @@ impl Line {
 pub(super) struct Destination<'a> {
     pub(super) place: Place,
     pub(super) addresses: &'a [IpAddr],
+    /// What is shown to a server that asks who we are.
+    pub(super) shown: Option<&'a Shown>,
     pub(super) protocols: Protocols,
     pub(super) timeout: Duration,
     /// Whether the request may be sent twice where nobody knows if the first was taken up.
@@ -214,7 +225,8 @@ impl Lines {
         {
             return Ok(line);
         }
-        let mut line = connect(inspector, to, &self.carried_for).await?;
+        // Seldom: a request that needs none should not have room for it.
+        let mut line = Box::pin(connect(inspector, to, &self.carried_for)).await?;
         line._binding = hold(line.address);
         match line.shared(false) {
             Some(handle) => {
@@ -234,8 +246,15 @@ impl Lines {
         hold: impl FnOnce(IpAddr) -> Option<BindingGuard>,
     ) -> Result<Line, ReachError> {
         let place = Place::clone(&line.place);
-        let to = Destination { place, addresses: &[line.address], protocols, timeout, repeatable: true };
-        let mut line = connect(inspector, &to, &self.carried_for).await?;
+        let to = Destination {
+            place,
+            addresses: &[line.address],
+            shown: line.shown.as_ref(),
+            protocols,
+            timeout,
+            repeatable: true,
+        };
+        let mut line = Box::pin(connect(inspector, &to, &self.carried_for)).await?;
         line._binding = hold(line.address);
         Ok(line)
     }

@@ -19,10 +19,11 @@ use super::{
     lines::{Destination, Line, Place, Sender},
     strict::{Heads, Read},
     under_way::{ANSWER_TOO_LONG, Side, UnderWay},
-    upstream::{ReachError, report},
+    upstream::{ReachError, Shown, report},
     websocket::{self, Agreed},
 };
 use crate::{
+    credential::{self, Along, Carried, Echo, NoSecret, RequestBody, Wanted},
     decide::{self, Limits},
     establish::{self, Going, Refusal},
     flow::{Flow, OpenFlow},
@@ -31,6 +32,7 @@ use crate::{
     refuse::{self, Status},
     rejudge::{self, Look},
     rewrite,
+    shared::Shared,
 };
 
 /// A request that may go on, and what is kept of it.
@@ -40,6 +42,8 @@ struct Ready {
     open: Box<OpenFlow>,
     in_force: Arc<InForce>,
     line: Line,
+    along: Along,
+    body: RequestBody,
 }
 
 /// Why it does not.
@@ -76,8 +80,8 @@ pub(super) async fn answer(
     let bare = head.as_ref().is_ok_and(|head| head.method == "HEAD");
     let unanswered = Unanswered(Some(Rc::clone(&connection)));
     let waits = tunnel.as_ref().map(|(heads, _)| Arc::clone(heads));
-    let outcome = match prepare(&connection, head).await {
-        Ok((ready, head)) => forward(&connection, ready, &head, request.into_body(), tunnel).await,
+    let outcome = match prepare(&connection, head, request.into_body()).await {
+        Ok((ready, head)) => forward(&connection, ready, &head, tunnel).await,
         Err(refused) => Err(refused),
     };
     unanswered.answered();
@@ -125,20 +129,26 @@ fn told(refused: Refused, host: &str, is_http1: bool, bare: bool) -> Response<An
 }
 
 /// Judges a request and finds a way to its server. Nothing of it was sent yet.
-async fn prepare(connection: &Rc<Connection>, head: Read) -> Result<(Ready, Box<RequestHead>), Refused> {
+async fn prepare(
+    connection: &Rc<Connection>,
+    head: Read,
+    body: Incoming,
+) -> Result<(Ready, Box<RequestHead>), Refused> {
     let shared = &connection.worker.shared;
     let mut flow = connection.flow();
     let head = match head {
         Ok(head) => head,
         Err((layer, reason)) => {
-            let refusal = establish::refuse_by_guard(shared, &mut flow, Guard::Malformed, layer, reason).await;
+            let refusal =
+                Box::pin(establish::refuse_by_guard(shared, &mut flow, Guard::Malformed, layer, reason)).await;
             return Err(Refused { refusal, status: Status::BadRequest });
         }
     };
     connection.see(&mut flow, &head);
     if !connection.is_for(&head) {
         let reason = format!("the TLS is for {}, the request for {}", connection.host, head.authority.host);
-        let refusal = establish::refuse_by_guard(shared, &mut flow, Guard::Binding, Layer::Http, reason).await;
+        let refusal =
+            Box::pin(establish::refuse_by_guard(shared, &mut flow, Guard::Binding, Layer::Http, reason)).await;
         return Err(Refused { refusal, status: Status::Misdirected });
     }
     let going = judge(connection, &mut flow, &head).await;
@@ -153,7 +163,7 @@ async fn prepare(connection: &Rc<Connection>, head: Read) -> Result<(Ready, Box<
         }
         None => head,
     };
-    Ok((reach(connection, flow, going, &head).await?, head))
+    Ok((reach(connection, flow, going, &head, body).await?, head))
 }
 
 async fn judge(connection: &Connection, flow: &mut Flow, head: &RequestHead) -> Result<Going, Refusal> {
@@ -168,15 +178,27 @@ async fn judge(connection: &Connection, flow: &mut Flow, head: &RequestHead) -> 
 }
 
 /// A connection to the server of a recorded request.
-async fn reach(connection: &Rc<Connection>, flow: Flow, going: Going, head: &RequestHead) -> Result<Ready, Refusal> {
+async fn reach(
+    connection: &Rc<Connection>,
+    flow: Flow,
+    going: Going,
+    head: &RequestHead,
+    body: Incoming,
+) -> Result<Ready, Refusal> {
     let shared = &connection.worker.shared;
     let Going { permit, recorded, judged, approved } = going;
-    let open = establish::open_flow(shared, flow, &judged, approved, std::time::Instant::now());
+    let mut open = establish::open_flow(shared, flow, &judged, approved, std::time::Instant::now());
     let (host, addresses) = match goes_to(connection, &judged).await {
         Ok(place) => place,
         Err(error) => return Err(establish::unreachable(shared, &open, Status::BadGateway, error).await),
     };
     let host = &host;
+    let wanted = Wanted { permit: &permit, in_force: &judged.in_force, flow: open.id, host, head };
+    let (along, body, shown) = match obtain(shared, wanted, body).await {
+        Ok(obtained) => obtained,
+        Err(error) => return Err(establish::unreachable(shared, &open, error.status(), error.to_string()).await),
+    };
+    open.credential = along.secret.as_ref().map(|secret| secret.key().0);
     let policy = &judged.in_force.policy;
     let error = match (policy.route(judged.decision.route.as_ref()), &shared.inspector) {
         (Some(route), Some(inspector)) => {
@@ -184,11 +206,12 @@ async fn reach(connection: &Rc<Connection>, flow: Flow, going: Going, head: &Req
                 host: host.clone(),
                 port: connection.port,
                 route: route.clone(),
-                credential: judged.decision.credential.clone(),
+                credential: along.secret.as_ref().map(Carried::key),
             };
             let to = Destination {
                 place,
                 addresses: &addresses,
+                shown: shown.as_ref(),
                 protocols: connection.protocols,
                 timeout: shared.settings.connect_timeout,
                 repeatable: has_no_effect(head),
@@ -199,7 +222,8 @@ async fn reach(connection: &Rc<Connection>, flow: Flow, going: Going, head: &Req
                     let (mut open, mut line) = (open, line);
                     line.note(head);
                     open.facts.address = policy::Fact::Known(line.address);
-                    return Ok(Ready { permit, recorded, open, in_force: judged.in_force, line });
+                    let in_force = judged.in_force;
+                    return Ok(Ready { permit, recorded, open, in_force, line, along, body });
                 }
                 Err(error) => error,
             }
@@ -225,6 +249,35 @@ async fn goes_to(
     }
 }
 
+/// The secret that the permit names, where it names one, and what is shown to the server because of it.
+async fn obtain(
+    shared: &Shared,
+    wanted: Wanted<'_>,
+    body: Incoming,
+) -> Result<(Along, RequestBody, Option<Shown>), NoSecret> {
+    let (along, body) = credential::obtain(shared, wanted, body).await?;
+    let shown = match &along.secret {
+        Some(secret) => secret.certificate()?.map(|certificate| Shown { id: secret.key().1, certificate }),
+        None => None,
+    };
+    Ok((along, body, shown))
+}
+
+/// A request as it goes out, with its secret.
+fn write(head: &RequestHead, line: &Line, body: Upload, along: &Along) -> Result<Request<Upload>, String> {
+    let http2 = matches!(line.sender, Sender::Http2(_));
+    let length = body.new_length();
+    let mut outgoing =
+        head::outgoing(head, http2, body).map_err(|error| format!("the request can't be written: {error}"))?;
+    if let Some(length) = length {
+        head::set_length(&mut outgoing, length);
+    }
+    if let Some(resigner) = along.put_into(head, &mut outgoing).map_err(|error| error.to_string())? {
+        outgoing.body_mut().resign(resigner);
+    }
+    Ok(outgoing)
+}
+
 /// Sends a request on: the one place where one leaves. The permit and the record's proof are used up by it.
 ///
 /// The policy that is in force now may be another than the one that decided. The check and the entry among those under
@@ -233,10 +286,9 @@ async fn forward(
     connection: &Rc<Connection>,
     ready: Ready,
     head: &RequestHead,
-    body: Incoming,
     tunnel: Option<(Arc<Heads>, OnUpgrade)>,
 ) -> Result<Response<Answer>, Refused> {
-    let Ready { permit, recorded, open, in_force, line } = ready;
+    let Ready { permit, recorded, open, in_force, line, along, body } = ready;
     let shared = &connection.worker.shared;
     let open = Rc::new(RefCell::new(open));
     let under_way = UnderWay::enter(&connection.worker, Rc::clone(&open), Arc::clone(&connection.link));
@@ -249,18 +301,25 @@ async fn forward(
         let judged = decide::Judged { decision, addresses: decide::nowhere(), in_force: current, failed: None };
         return Err(establish::refuse(shared, &mut flow, judged).await.into());
     }
-    let http2 = matches!(line.sender, Sender::Http2(_));
-    let bare = has_no_effect(head) && body.is_end_stream();
-    let outgoing = head::outgoing(head, http2, Upload::new(body, Rc::clone(&under_way)));
-    let outgoing = match outgoing {
+    let bodyless = body.is_end_stream() && head.framing == Framing::Empty;
+    let bare = has_no_effect(head) && bodyless;
+    let body = Upload::new(body, Rc::clone(&under_way));
+    let outgoing = match write(head, &line, body, &along) {
         Ok(outgoing) => outgoing,
-        Err(error) => return Err(broken(connection, &open, format!("the request can't be written: {error}")).await),
+        Err(error) => return Err(broken(connection, &open, error).await),
     };
     let _used_up: (Permit, Recorded) = (permit, recorded);
     connection.note_sent(&open);
     let sent = match send(&under_way, outgoing, line).await {
         Sent::Closed(unsent, line) if bare || unsent.is_some() => {
-            send_again(connection, &under_way, head, unsent, line).await
+            Box::pin(send_again(connection, &under_way, (head, &along), unsent, line)).await
+        }
+        sent => sent,
+    };
+    let sent = match sent {
+        Sent::Answered(response, line) if response.status() == StatusCode::UNAUTHORIZED => {
+            let renewable = bodyless && tunnel.is_none();
+            refused(connection, &under_way, (head, &along), renewable, (response, line)).await
         }
         sent => sent,
     };
@@ -282,9 +341,13 @@ async fn forward(
         Ok(agreed) => agreed,
         Err(fault) => return Err(broken(connection, &open, format!("upstream: {fault}")).await),
     };
+    let response = match credential::shield(response, along.masks.as_ref()) {
+        Ok(response) => response,
+        Err(error) => return Err(broken(connection, &open, format!("upstream: {error}")).await),
+    };
     Ok(match (tunnel, agreed) {
         (Some((heads, client)), Some(agreed)) => {
-            websocket::relay(connection, under_way, agreed, response, client, &heads)
+            websocket::relay(connection, under_way, agreed, response, client, &heads, along.masks)
         }
         (Some((heads, _)), None) => {
             heads.answer_upgrade(false);
@@ -323,7 +386,7 @@ fn no_longer_allowed(under_way: &UnderWay, in_force: &InForce) -> Option<Decisio
 fn through(
     connection: &Rc<Connection>,
     under_way: Rc<UnderWay>,
-    response: Response<Incoming>,
+    response: Response<Echo>,
     line: Line,
 ) -> Response<Answer> {
     head::answer(response, |body| Answer::Server(Box::new(Download::new(body, under_way, Rc::clone(connection), line))))
@@ -367,11 +430,37 @@ fn has_no_effect(head: &RequestHead) -> bool {
     matches!(head.method.as_str(), "GET" | "HEAD" | "OPTIONS") && !head.websocket && head.framing == Framing::Empty
 }
 
+/// After a 401: the request once more with a new secret, where there is one and it can be sent again. Else the answer
+/// that came.
+async fn refused(
+    connection: &Connection,
+    under_way: &Rc<UnderWay>,
+    (head, along): (&RequestHead, &Along),
+    renewable: bool,
+    (response, line): (Response<Incoming>, Line),
+) -> Sent {
+    match &along.secret {
+        Some(secret) if secret.may_be_refused() && renewable => match secret.renewed(&connection.worker.shared).await {
+            Some(secret) => {
+                drop(response);
+                let along = along.with(secret);
+                send_again(connection, under_way, (head, &along), None, line).await
+            }
+            None => Sent::Answered(response, line),
+        },
+        Some(secret) if secret.may_be_refused() => {
+            secret.renew_later(&connection.worker);
+            Sent::Answered(response, line)
+        }
+        Some(_) | None => Sent::Answered(response, line),
+    }
+}
+
 /// Sends a request on a new connection, in place of a kept one that the server closed.
 async fn send_again(
     connection: &Connection,
     under_way: &Rc<UnderWay>,
-    head: &RequestHead,
+    (head, along): (&RequestHead, &Along),
     unsent: Option<Request<Upload>>,
     line: Line,
 ) -> Sent {
@@ -388,9 +477,9 @@ async fn send_again(
     match unsent {
         Some(unsent) if http2 == was_http2 => send(under_way, unsent, line).await,
         Some(_) => Sent::Broken("upstream: the server speaks another protocol than before".to_owned()),
-        None => match head::outgoing(head, http2, Upload::empty(Rc::clone(under_way))) {
+        None => match write(head, &line, Upload::empty(Rc::clone(under_way)), along) {
             Ok(outgoing) => send(under_way, outgoing, line).await,
-            Err(error) => Sent::Broken(format!("the request can't be written: {error}")),
+            Err(error) => Sent::Broken(error),
         },
     }
 }

@@ -5,7 +5,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use certificates::{Leaves, Protocols, Upstream, UpstreamRoots};
+use certificates::{ClientCertificate, Leaves, Protocols, Upstream, UpstreamRoots};
+use credentials::TokenId;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use policy::HostName;
@@ -36,12 +37,22 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// The longest head, and how much of a body waits in memory.
 const BUFFER: usize = 128 * 1024;
 
+/// A certificate of ours, shown to a server that asks.
+#[derive(Debug, Clone)]
+pub(super) struct Shown {
+    pub(super) id: TokenId,
+    pub(super) certificate: ClientCertificate,
+}
+
+/// A server, and whom it knows us as.
+type Peer = (HostName, Protocols, Option<TokenId>);
+
 /// What a gateway opens TLS with.
 #[derive(Debug)]
 pub(crate) struct Inspector {
     pub(super) leaves: Arc<Leaves>,
     roots: UpstreamRoots,
-    upstreams: Mutex<HashMap<(HostName, Protocols), Upstream>>,
+    upstreams: Mutex<HashMap<Peer, Upstream>>,
 }
 
 impl Inspector {
@@ -52,13 +63,22 @@ impl Inspector {
     }
 
     /// How to talk to this host.
-    fn upstream(&self, host: &HostName, protocols: Protocols) -> Result<Upstream, rustls::Error> {
+    fn upstream(
+        &self,
+        host: &HostName,
+        protocols: Protocols,
+        shown: Option<&Shown>,
+    ) -> Result<Upstream, rustls::Error> {
         let mut known = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (host.clone(), protocols);
+        // A session says who we are.
+        let key = (host.clone(), protocols, shown.map(|shown| shown.id.clone()));
         if let Some(upstream) = known.get(&key) {
             return Ok(upstream.clone());
         }
-        let upstream = self.roots.client_config(protocols, None, Resumption::in_memory_sessions(SESSIONS))?;
+        let upstream = {
+            let certificate = shown.map(|shown| &shown.certificate);
+            self.roots.client_config(protocols, certificate, Resumption::in_memory_sessions(SESSIONS))?
+        };
         if known.len() >= HOSTS {
             known.clear();
         }
@@ -99,10 +119,20 @@ pub(super) fn report(error: &dyn std::error::Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         text.push_str(": ");
-        text.push_str(&error.to_string());
+        match wants_certificate(error) {
+            Some(fault) => text.push_str(&fault.to_string()),
+            None => text.push_str(&error.to_string()),
+        }
         cause = error.source();
     }
     text
+}
+
+/// A server of TLS 1.3 says that it wants a client's certificate when the handshake is over.
+fn wants_certificate(error: &(dyn std::error::Error + 'static)) -> Option<certificates::Fault> {
+    let tls = error.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>()?;
+    let fault = certificates::Fault::of(tls, false, false);
+    matches!(fault, certificates::Fault::ClientCertificateWanted).then_some(fault)
 }
 
 /// A new connection, verified, which counts what moves for `link`.
@@ -111,7 +141,7 @@ pub(super) async fn connect(inspector: &Inspector, to: &Destination<'_>, link: &
     let dialled = dial::connect(route, to.addresses, *port, to.timeout).await?;
     let own = |error: &dyn std::error::Error| ReachError::Own(report(error));
     let stream = Ahead::new(&[], dialled.socket.into_stream().map_err(|error| own(&error))?);
-    let upstream = inspector.upstream(host, to.protocols).map_err(|error| own(&error))?;
+    let upstream = inspector.upstream(host, to.protocols, to.shown).map_err(|error| own(&error))?;
     let name = ServerName::try_from(host.as_str().to_owned()).map_err(|error| own(&error))?;
     let connector = TlsConnector::from(upstream.config());
     let stream = match tokio::time::timeout(to.timeout, connector.connect(name, stream)).await {
@@ -126,7 +156,7 @@ pub(super) async fn connect(inspector: &Inspector, to: &Destination<'_>, link: &
     };
     let carried = Carried::new(link);
     let sender = speak(stream, &carried).await.map_err(|error| ReachError::Broken(report(&error)))?;
-    Ok(Line::new(sender, dialled.address, to.place.clone(), carried))
+    Ok(Line::new(sender, dialled.address, to.place.clone(), to.shown.cloned(), carried))
 }
 
 /// Starts the protocol that the handshake agreed on.

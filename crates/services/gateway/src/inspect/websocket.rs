@@ -1,4 +1,5 @@
-//! What becomes of a WebSocket's handshake: once the server agreed, its frames go both ways as they are.
+//! What becomes of a WebSocket's handshake: once the server agreed, its frames go both ways as they are, or looked
+//! through for secrets.
 //!
 //! Both directions are read along: what is no frame, or a message longer than its bound, ends both. So a handshake
 //! opens a way for messages, and for nothing else.
@@ -18,7 +19,7 @@ use http::{
     HeaderMap, HeaderName, Response,
     header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, UPGRADE},
 };
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wire::{
@@ -33,6 +34,7 @@ use super::{
     strict::Heads,
     under_way::{Side, UnderWay},
 };
+use crate::credential::{self, Echo, Masks};
 
 /// What is put behind a client's key (RFC 6455, 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -96,9 +98,10 @@ pub(super) fn relay(
     connection: &Rc<Connection>,
     under_way: Rc<UnderWay>,
     agreed: Agreed,
-    response: Response<Incoming>,
+    response: Response<Echo>,
     client: OnUpgrade,
     heads: &Arc<Heads>,
+    masks: Option<Arc<Masks>>,
 ) -> Response<Answer> {
     let mut response = response;
     let server = hyper::upgrade::on(&mut response);
@@ -117,7 +120,7 @@ pub(super) fn relay(
             biased;
             () = std::future::poll_fn(|cx| under_way.poll_cut(Side::Down, cx)) => whole.cut_by_policy(),
             // However it ends, both sides are closed.
-            _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+            _ = credential::relay(&mut client, &mut server, masks) => {}
         }
         if let Some(fault) = fault.get() {
             whole.cut_for(fault);

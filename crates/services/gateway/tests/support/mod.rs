@@ -6,6 +6,8 @@
 pub mod frames;
 /// A network namespace of a test's own.
 pub mod namespace;
+/// Secrets in files, and policies that attach them.
+pub mod secrets;
 /// TLS of both sides.
 pub mod tls;
 

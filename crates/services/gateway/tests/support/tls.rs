@@ -11,6 +11,7 @@ use std::{
 };
 
 use certificates::{Issuer, Leaves, Scope, UpstreamRoots};
+use data_encoding::BASE64;
 use gateway::{Inspection, Settings};
 use policy::model::{Action, Rule};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, date_time_ymd};
@@ -179,6 +180,15 @@ impl Tls {
         let mut tls = StreamOwned::new(connection, stream);
         tls.conn.complete_io(&mut tls.sock).unwrap();
         tls
+    }
+
+    /// What a client must trust, as a bundle.
+    pub fn anchors_pem(&self) -> String {
+        let pem = |anchor: &CertificateDer<'_>| {
+            let lines = BASE64.encode(anchor);
+            format!("-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n")
+        };
+        self.anchors.iter().map(pem).collect()
     }
 
     pub fn folder(&self) -> &std::path::Path {

@@ -1,0 +1,161 @@
+//! The body of a request: as it comes, or whole where a placeholder may stand in it.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use credentials::sigv4::Resigner;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Masks;
+
+/// The longest body in which a placeholder is swapped.
+const LIMIT: usize = 1024 * 1024;
+
+/// Why it can't be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// It is longer than the bound.
+    #[error("a body in which a credential's placeholder may stand is longer than 1 MiB")]
+    TooLong,
+    /// It broke off.
+    #[error("the request's body: {0}")]
+    Broken(String),
+}
+
+/// A body that is all here.
+pub(crate) struct Whole {
+    bytes: Bytes,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Whole {
+    /// Reads a body within the bound. Only so many are read at a time; the others wait their turn.
+    pub(super) async fn read(body: Incoming, masks: &Masks) -> Result<Self, BodyError> {
+        if body.size_hint().lower() > LIMIT as u64 {
+            return Err(BodyError::TooLong);
+        }
+        let room = masks.room().await;
+        let mut body = body;
+        let mut whole = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| BodyError::Broken(error.to_string()))?;
+            // Trailers of such a body are left out.
+            let Ok(piece) = frame.into_data() else { break };
+            if whole.len() + piece.len() > LIMIT {
+                return Err(BodyError::TooLong);
+            }
+            whole.extend_from_slice(&piece);
+        }
+        Ok(Self { bytes: whole.freeze(), _room: room })
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The same with another text.
+    pub(super) fn swapped(&self, bytes: &[u8]) -> Self {
+        Self { bytes: Bytes::copy_from_slice(bytes), _room: None }
+    }
+}
+
+/// The body of a request.
+pub(crate) enum RequestBody {
+    /// None.
+    Nothing,
+    /// As it comes.
+    Streamed(Incoming),
+    /// In chunks that an AWS signature covers, signed anew. The resigner is gone behind their end.
+    Resigned(Incoming, Option<Box<Resigner>>),
+    /// All here.
+    Whole(Whole),
+}
+
+impl RequestBody {
+    /// Its chunks are signed anew.
+    pub(crate) fn resign(&mut self, resigner: Resigner) {
+        *self = match std::mem::replace(self, RequestBody::Nothing) {
+            RequestBody::Streamed(inner) => RequestBody::Resigned(inner, Some(Box::new(resigner))),
+            other => other,
+        };
+    }
+
+    /// How long it is, where that is another length than was told.
+    pub(crate) fn new_length(&self) -> Option<usize> {
+        match self {
+            RequestBody::Whole(whole) => Some(whole.bytes.len()),
+            RequestBody::Nothing | RequestBody::Streamed(_) | RequestBody::Resigned(..) => None,
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match self.get_mut() {
+            RequestBody::Nothing => Poll::Ready(None),
+            RequestBody::Streamed(inner) => Pin::new(inner).poll_frame(cx).map_err(io::Error::other),
+            RequestBody::Resigned(inner, resigner) => poll_resigned(inner, resigner, cx),
+            RequestBody::Whole(whole) => {
+                let bytes = std::mem::take(&mut whole.bytes);
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            RequestBody::Nothing => true,
+            RequestBody::Streamed(inner) => inner.is_end_stream(),
+            RequestBody::Resigned(inner, resigner) => resigner.is_none() && inner.is_end_stream(),
+            RequestBody::Whole(whole) => whole.bytes.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            RequestBody::Nothing => SizeHint::with_exact(0),
+            // Of the same length as before.
+            RequestBody::Streamed(inner) | RequestBody::Resigned(inner, _) => inner.size_hint(),
+            RequestBody::Whole(whole) => SizeHint::with_exact(whole.bytes.len() as u64),
+        }
+    }
+}
+
+/// The next piece with signatures of ours; trailers are left out.
+fn poll_resigned(
+    inner: &mut Incoming,
+    resigner: &mut Option<Box<Resigner>>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    let bad = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+    loop {
+        let Some(signs) = resigner else { return Poll::Ready(None) };
+        match ready!(Pin::new(&mut *inner).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                let Ok(piece) = frame.into_data() else { continue };
+                let mut out = Vec::with_capacity(piece.len());
+                if let Err(error) = signs.push(&piece, &mut out) {
+                    return Poll::Ready(Some(Err(bad(error))));
+                }
+                if !out.is_empty() {
+                    return Poll::Ready(Some(Ok(Frame::data(out.into()))));
+                }
+            }
+            Some(Err(error)) => return Poll::Ready(Some(Err(io::Error::other(error)))),
+            None => {
+                let outcome = signs.finish();
+                *resigner = None;
+                return Poll::Ready(outcome.err().map(|error| Err(bad(error))));
+            }
+        }
+    }
+}

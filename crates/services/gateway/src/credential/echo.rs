@@ -1,0 +1,266 @@
+//! What comes back, looked through: heads, bodies however they are encoded, trailers.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    header::{
+        ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, IF_RANGE, RANGE, SEC_WEBSOCKET_EXTENSIONS,
+    },
+};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use secret_swap::Masking;
+
+use super::{
+    coding::{Decoder, Step, UnknownCoding},
+    masks::Masks,
+};
+
+/// The codings that can be undone.
+const READABLE: [&[u8]; 6] = [b"gzip", b"x-gzip", b"deflate", b"br", b"zstd", b"identity"];
+
+/// Why an answer is not passed on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EchoError {
+    /// It can't be looked through.
+    #[error(transparent)]
+    Coding(#[from] UnknownCoding),
+    /// A secret cut in two would not be found.
+    #[error("the server sent a part of what it was asked for, which can't be looked through")]
+    Part,
+    /// Its frames can't be looked through.
+    #[error("the server wants an extension of the WebSocket that was not asked for")]
+    Extension,
+}
+
+/// Makes a request ask for nothing that can't be looked through.
+pub(super) fn ask_for_what_can_be_read(headers: &mut HeaderMap) {
+    let mut kept: Vec<u8> = Vec::new();
+    for value in headers.get_all(ACCEPT_ENCODING) {
+        for part in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            let coding = part.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+            if READABLE.iter().any(|known| coding.eq_ignore_ascii_case(known)) {
+                if !kept.is_empty() {
+                    kept.extend_from_slice(b", ");
+                }
+                kept.extend_from_slice(part);
+            }
+        }
+    }
+    // Without the field a server may send what it likes.
+    let value = if kept.is_empty() { None } else { HeaderValue::from_bytes(&kept).ok() };
+    headers.insert(ACCEPT_ENCODING, value.unwrap_or(HeaderValue::from_static("identity")));
+    for name in [RANGE, IF_RANGE, SEC_WEBSOCKET_EXTENSIONS] {
+        headers.remove(name);
+    }
+}
+
+/// An answer without secrets. Without masks it is passed on as it is.
+pub(crate) fn shield(response: Response<Incoming>, masks: Option<&Arc<Masks>>) -> Result<Response<Echo>, EchoError> {
+    let Some(masks) = masks else { return Ok(response.map(Echo::Plain)) };
+    let (mut parts, body) = response.into_parts();
+    if parts.status == StatusCode::PARTIAL_CONTENT {
+        return Err(EchoError::Part);
+    }
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS && parts.headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
+        return Err(EchoError::Extension);
+    }
+    let decoder = Decoder::of(&parts.headers)?;
+    if decoder.is_some() {
+        for name in [CONTENT_ENCODING, CONTENT_LENGTH] {
+            parts.headers.remove(name);
+        }
+        // What is said of the encoded form.
+        for name in ["content-md5", "digest", "content-digest"] {
+            parts.headers.remove(name);
+        }
+    }
+    parts.headers.remove(ACCEPT_RANGES);
+    let mask = masks.now();
+    mask_fields(&mut parts.headers, &mask);
+    let masking = Masking::new(mask, parts.headers.contains_key(CONTENT_LENGTH));
+    let looked = Looked {
+        inner: body,
+        masks: Arc::clone(masks),
+        masking,
+        decoder,
+        began: false,
+        input: Bytes::new(),
+        trailers: None,
+        stage: Stage::Open,
+    };
+    Ok(Response::from_parts(parts, Echo::Looked(Box::new(looked))))
+}
+
+/// Masks values; a field whose name holds a secret is left out.
+fn mask_fields(fields: &mut HeaderMap, mask: &secret_swap::Mask) {
+    let named: Vec<HeaderName> = fields.keys().filter(|name| mask.finds(name.as_str().as_bytes())).cloned().collect();
+    for name in named {
+        fields.remove(name);
+    }
+    for value in fields.values_mut() {
+        if let Some(masked) = mask.masked(value.as_bytes()) {
+            *value = HeaderValue::from_bytes(&masked).unwrap_or(HeaderValue::from_static("*"));
+        }
+    }
+}
+
+/// The body of an answer.
+pub(crate) enum Echo {
+    /// As it came.
+    Plain(Incoming),
+    /// Looked through.
+    Looked(Box<Looked>),
+}
+
+/// A body that is looked through.
+pub(crate) struct Looked {
+    inner: Incoming,
+    masks: Arc<Masks>,
+    masking: Masking,
+    decoder: Option<Decoder>,
+    /// Whether a byte of the encoded form came.
+    began: bool,
+    /// Came, and is not decoded.
+    input: Bytes,
+    trailers: Option<HeaderMap>,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// More may come.
+    Open,
+    /// What was decoded makes more.
+    Decoding,
+    /// All came; what waits is due.
+    Last,
+    /// Trailers are due.
+    Trailers,
+    Done,
+}
+
+impl Looked {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        loop {
+            match self.stage {
+                Stage::Open => match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(piece) => {
+                            if let Some(piece) = self.take(piece) {
+                                return Poll::Ready(Some(Ok(Frame::data(piece))));
+                            }
+                        }
+                        Err(frame) => {
+                            self.trailers = frame.into_trailers().ok();
+                            self.stage = Stage::Last;
+                        }
+                    },
+                    Some(Err(error)) => return Poll::Ready(Some(Err(io::Error::other(error)))),
+                    None => self.stage = Stage::Last,
+                },
+                Stage::Decoding => match self.decode() {
+                    Ok(None) => {}
+                    Ok(Some(piece)) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
+                    Err(error) => return Poll::Ready(Some(Err(error))),
+                },
+                Stage::Last => {
+                    self.stage = Stage::Trailers;
+                    match self.last() {
+                        Ok(piece) if piece.is_empty() => {}
+                        Ok(piece) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
+                        Err(error) => return Poll::Ready(Some(Err(error))),
+                    }
+                }
+                Stage::Trailers => {
+                    self.stage = Stage::Done;
+                    if let Some(mut trailers) = self.trailers.take() {
+                        mask_fields(&mut trailers, &self.masks.now());
+                        return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                    }
+                }
+                Stage::Done => return Poll::Ready(None),
+            }
+        }
+    }
+
+    /// Takes what came; what may go on.
+    fn take(&mut self, piece: Bytes) -> Option<Bytes> {
+        if self.decoder.is_some() {
+            self.began |= !piece.is_empty();
+            self.input = piece;
+            self.stage = Stage::Decoding;
+            return None;
+        }
+        self.look(piece)
+    }
+
+    fn look(&mut self, piece: Bytes) -> Option<Bytes> {
+        // A secret may have been handed out since the last piece.
+        self.masking.renew(self.masks.now());
+        Some(self.masking.push(piece)).filter(|piece| !piece.is_empty())
+    }
+
+    fn decode(&mut self) -> io::Result<Option<Bytes>> {
+        let Some(decoder) = &mut self.decoder else { return Ok(None) };
+        let mut out = Vec::new();
+        if decoder.step(&mut self.input, &mut out)? == Step::Hungry {
+            self.stage = Stage::Open;
+        }
+        Ok(self.look(out.into()))
+    }
+
+    fn last(&mut self) -> io::Result<Bytes> {
+        let mut out = Vec::new();
+        if let Some(decoder) = self.decoder.take() {
+            decoder.finish(self.began, &mut out)?;
+        }
+        let mut last = self.look(out.into()).map_or_else(Vec::new, Vec::from);
+        last.extend_from_slice(&self.masking.finish());
+        Ok(last.into())
+    }
+}
+
+impl Body for Echo {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match self.get_mut() {
+            Echo::Plain(inner) => Pin::new(inner).poll_frame(cx).map_err(io::Error::other),
+            Echo::Looked(looked) => looked.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Echo::Plain(inner) => inner.is_end_stream(),
+            Echo::Looked(looked) => {
+                looked.stage == Stage::Done
+                    || (looked.stage == Stage::Open
+                        && looked.inner.is_end_stream()
+                        && looked.masking.is_clear()
+                        && !looked.began)
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Echo::Plain(inner) => inner.size_hint(),
+            // What waits would be left out of what the server's body says of itself.
+            Echo::Looked(looked)
+                if looked.decoder.is_none() && looked.stage == Stage::Open && looked.masking.is_clear() =>
+            {
+                looked.inner.size_hint()
+            }
+            Echo::Looked(_) => SizeHint::default(),
+        }
+    }
+}
