@@ -293,7 +293,7 @@ async fn tunnel_by_name(
                             };
                             transparent::establish_for(&mut stream, shared, flow, &readings, judged).await
                         }
-                        None => return transparent::open(worker, stream, bytes, flow, readings, &intent).await,
+                        None => return transparent::open(worker, stream, bytes, flow, readings, &intent),
                     }
                 }
                 Err(denial) => {

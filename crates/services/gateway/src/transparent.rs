@@ -73,7 +73,7 @@ pub(crate) async fn serve_address(
     let may_open = Limits { may_read_request: true, approved: false };
     let (readings, judged) = readings::judge_or_open(shared, &mut flow, original, &intent, may_open).await;
     let Some(judged) = judged else {
-        return open(worker, stream, bytes, flow, readings, &intent).await;
+        return open(worker, stream, bytes, flow, readings, &intent);
     };
     let established = establish_for(&mut stream, shared, flow, &readings, judged).await;
     match established {
@@ -86,7 +86,7 @@ pub(crate) async fn serve_address(
 }
 
 /// Opens a flow's TLS: the policy has to see the requests inside. Nothing else comes without a decision.
-pub(crate) async fn open(
+pub(crate) fn open(
     worker: &Rc<Worker>,
     stream: Socket,
     bytes: Vec<u8>,
@@ -95,7 +95,7 @@ pub(crate) async fn open(
     intent: &Intent,
 ) {
     match intent {
-        Intent::Tls(hello) => inspect::serve(worker, stream, bytes, flow, readings, hello).await,
+        Intent::Tls(hello) => inspect::serve(worker, stream, bytes, flow, readings, hello.clone()),
         Intent::Http(..) | Intent::Http2 | Intent::Raw | Intent::Silent | Intent::Malformed(..) => stream.reset(),
     }
 }

@@ -51,23 +51,38 @@ pub(crate) fn openable(shared: &Shared, hello: &ClientHello) -> bool {
         && Protocols::of_offer(hello.alpn.iter().map(String::as_bytes)).is_some()
 }
 
-/// Opens a flow's TLS and serves the requests inside until the end.
-pub(crate) async fn serve(
+/// Opens a flow's TLS and serves the requests inside until the end. In a task of its own, so that what led here is let
+/// go of: most of a connection's life is waiting, and then it should hold little.
+pub(crate) fn serve(
     worker: &Rc<Worker>,
     stream: Socket,
     bytes: Vec<u8>,
     flow: Flow,
     readings: Readings,
-    hello: &ClientHello,
+    hello: ClientHello,
 ) {
-    let link = Link::new();
-    let mut flow = flow;
-    flow.seen.inspected = true;
-    let opened = match open(&worker.shared, stream, bytes, hello, &link).await {
-        Ok(opened) => opened,
-        Err(error) => return refused(&worker.shared, &flow, error).await,
-    };
-    let Some(host) = hello.server_name.clone() else { return };
+    let worker = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        let link = Link::new();
+        let mut flow = flow;
+        flow.seen.inspected = true;
+        match Box::pin(open(&worker.shared, stream, bytes, &hello, &link)).await {
+            Ok(opened) => live_until_end(&worker, opened, flow, readings, hello, link).await,
+            Err(error) => Box::pin(refused(&worker.shared, &flow, error)).await,
+        }
+    });
+}
+
+/// The requests of an opened connection, and its end.
+async fn live_until_end(
+    worker: &Rc<Worker>,
+    opened: TlsStream<ClientStream>,
+    flow: Flow,
+    readings: Readings,
+    hello: ClientHello,
+    link: Arc<Link>,
+) {
+    let Some(host) = hello.server_name else { return };
     let is_http1 = opened.get_ref().1.alpn_protocol() != Some(b"h2");
     let connection = Rc::new(Connection::new(worker, flow, readings, host, is_http1, link));
     let number = worker.inspected.add(&connection);
@@ -164,7 +179,8 @@ async fn serve_http1(connection: &Rc<Connection>, opened: TlsStream<ClientStream
     let strict = Strict::new(opened, Arc::clone(&heads), settings.sniff_limit, settings.sniff_timeout);
     let service = service_fn(|request: Request<Incoming>| {
         let (connection, head, heads) = (Rc::clone(connection), heads.next(), Arc::clone(&heads));
-        async move { Ok::<_, Infallible>(request::answer(connection, head, request, Some(heads)).await) }
+        // The library keeps the place of a future between requests as well.
+        Box::pin(async move { Ok::<_, Infallible>(request::answer(connection, head, request, Some(heads)).await) })
     });
     http1::Builder::new()
         .timer(TokioTimer::new())
