@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use certificates::UpstreamRoots;
 use clap::Args;
-use sandbox::{Capabilities, State, probe};
+use sandbox::{Capabilities, Capability, State, probe};
 use serde_json::{Value, json};
 
 use crate::{
@@ -26,13 +27,30 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let config = Config::load()?;
-    let capabilities = probe();
+    let mut capabilities = probe();
+    capabilities.found.push(tls_inspection());
     if arguments.json {
         print_json(&as_json(&config, &capabilities))?;
     } else {
         print(&for_people(&config, &capabilities))?;
     }
     Ok(if capabilities.can_run() { ExitCode::SUCCESS } else { ExitCode::from(code::FAILED) })
+}
+
+/// Whether TLS can be opened: that takes somebody by whom servers are trusted.
+fn tls_inspection() -> Capability {
+    let (state, reason, remedy) = match UpstreamRoots::system() {
+        Ok(roots) => {
+            let count = roots.certificates().len();
+            (State::Works, format!("servers are verified by the {count} authorities that this machine trusts"), None)
+        }
+        Err(_) => (
+            State::Missing,
+            "this machine trusts no certificate authority; a policy that looks inside TLS is refused".to_owned(),
+            Some("install the package ca-certificates, or name a bundle with SSL_CERT_FILE".to_owned()),
+        ),
+    };
+    Capability { name: "TLS inspection", state, reason, remedy }
 }
 
 fn word(state: &State) -> (&'static str, Colour) {

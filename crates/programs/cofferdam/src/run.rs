@@ -61,6 +61,8 @@ mod found;
 mod policy_text;
 /// What is decided before anything starts.
 mod prepared;
+/// The credentials that the gateway attaches.
+mod secrets;
 /// From standing walls to the end of the workload.
 mod session;
 /// The line at the end.
@@ -233,6 +235,7 @@ impl Live<'_> {
             opened.covered.clone_from(&opening.covers);
             opened.tls = inspection::said(compiled.spec());
         }
+        let kept = self.keep_secrets(&choice, &opening, &mut guarded, &mut environment)?;
         // Before the plan: what is protected must be there.
         let audit = self.open_record(guarded.record_stays)?;
         let planned = self.plan(&environment, &opened, &guarded, working_directory, begun.terminal, &compiled)?;
@@ -254,6 +257,7 @@ impl Live<'_> {
             audit,
             source: choice.source,
             opening,
+            kept,
             policy: Arc::new(compiled),
             lists,
             labels: Labels::from_pairs([("source", "run")]),
@@ -274,6 +278,24 @@ impl Live<'_> {
         .live(building)
         .inspect_err(|_| Found::new(&repositories, &record.guard).say(self.quiet()))
         .map(|ended| self.report(&ended, is_bare, &managed))
+    }
+
+    /// Opens the credentials, and puts their placeholders where programs look for them.
+    fn keep_secrets(
+        &self,
+        choice: &choose_policy::Choice,
+        opening: &Option<inspection::Opening>,
+        guarded: &mut guarded::Guarded,
+        environment: &mut environment::Chosen,
+    ) -> Result<Option<secrets::Kept>> {
+        let (spec, folder) = (&choice.source.file.spec, &choice.source.folder);
+        if opening.is_none() && spec.credentials.is_empty() {
+            return Ok(None);
+        }
+        let kept = secrets::Kept::of(spec, folder, guarded.windows(), environment.variables.clone())?;
+        guarded.notes.extend(kept.said());
+        guarded.notes.extend(environment.expose(&kept.variables, &self.arguments.env));
+        Ok(Some(kept))
     }
 
     fn build(&self, foundations: Result<Foundations, StartError>, planned: &Planned) -> Result<Building> {

@@ -109,6 +109,18 @@ pub(crate) fn choose(
 impl Chosen {
     /// Sets what makes programs trust the certificates of this run. What a flag gave stays; that is said.
     pub(crate) fn trust(&mut self, variables: &[(String, OsString)], flags: &[Variable]) -> Option<String> {
+        let kept = self.put(variables, flags)?;
+        Some(format!("--env {kept} stays yours: what reads it may not trust the certificates of opened TLS"))
+    }
+
+    /// Sets what programs find placeholders in. What a flag gave stays; that is said.
+    pub(crate) fn expose(&mut self, variables: &[(String, OsString)], flags: &[Variable]) -> Option<String> {
+        let kept = self.put(variables, flags)?;
+        Some(format!("--env {kept} stays yours: a credential's placeholder is not there"))
+    }
+
+    /// Sets variables, but for those that a flag gave: these are named.
+    fn put(&mut self, variables: &[(String, OsString)], flags: &[Variable]) -> Option<String> {
         let mut kept = Vec::new();
         for (name, value) in variables {
             let given = self.variables.get(name).filter(|_| flags.iter().any(|flag| flag.name == *name));
@@ -119,10 +131,7 @@ impl Chosen {
                 }
             }
         }
-        (!kept.is_empty()).then(|| {
-            let names = kept.join(", ");
-            format!("--env {names} stays yours: what reads it may not trust the certificates of opened TLS")
-        })
+        (!kept.is_empty()).then(|| kept.join(", "))
     }
 }
 

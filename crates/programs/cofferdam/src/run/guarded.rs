@@ -182,6 +182,20 @@ impl Guarded {
         Ok(())
     }
 
+    /// Adds the files that credentials are read from.
+    pub(crate) fn add_credentials(&mut self, files: &[PathBuf]) -> Result<()> {
+        for path in files {
+            self.refuse_links(path)?;
+            self.closed.push(path.clone());
+        }
+        Ok(())
+    }
+
+    /// The folders that the workload may write.
+    pub(crate) fn windows(&self) -> &[PathBuf] {
+        &self.windows
+    }
+
     /// Refuses what another live run's workload leads out of its folders by a link: by what was found, as the link may
     /// come and go.
     fn refuse_led_out(&self, run: &Run, windows: &[PathBuf]) -> Result<()> {

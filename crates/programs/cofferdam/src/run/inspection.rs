@@ -180,13 +180,13 @@ pub(super) fn comes_too_late(rule: &Rule) -> String {
     )
 }
 
-/// Which TLS is opened, for people and the record: `TLS is opened for: api.example.com (rule tools)`.
+/// Which TLS is opened: `api.example.com (rule tools)`.
 pub(super) fn said(spec: &PolicySpec) -> Option<String> {
     let rules: Vec<&Rule> = spec.inspecting_rules().take(RULES + 1).collect();
     let told: Vec<String> =
         rules.iter().take(RULES).map(|rule| format!("{} (rule {})", names(spec, rule), rule.name)).collect();
     let more = if rules.len() > RULES { ", and by more rules" } else { "" };
-    (!told.is_empty()).then(|| format!("TLS is opened for: {}{more}", told.join(", ")))
+    (!told.is_empty()).then(|| format!("{}{more}", told.join(", ")))
 }
 
 /// Where a rule looks inside, in a few words.

@@ -162,6 +162,18 @@ pub(super) fn refuse(path: &Path, error: &io::Error) -> Failure {
 }
 
 impl Opened {
+    /// Names those of these files that the workload can read.
+    pub(crate) fn name_readable(&mut self, files: &[PathBuf], working_directory: &Path) {
+        let sources = self.mounts.iter().filter_map(|mount| match mount {
+            Mount::Bind { source, .. } => Some(source.as_path()),
+            Mount::Tmpfs { .. } | Mount::File { .. } | Mount::Symlink { .. } => None,
+        });
+        let shown: Vec<&Path> = sources.chain(SYSTEM.iter().map(Path::new)).chain([working_directory]).collect();
+        let readable = files.iter().filter_map(|file| fs::canonicalize(file).ok());
+        let readable = readable.filter(|file| shown.iter().any(|folder| file.starts_with(folder)));
+        self.credentials.extend(readable.map(|file| file.display().to_string()).collect::<Vec<_>>());
+    }
+
     fn add(&mut self, source: &Path, target: &Path, writable: bool, owned: bool) {
         let (source_owned, target_owned) = (source.to_owned(), target.to_owned());
         let mount = Mount::Bind { source: source_owned, target: target_owned, writable, optional: false, owned };

@@ -17,7 +17,7 @@ impl Said {
         let mut all = opened.said.clone();
         all.extend(chosen.opened.iter().map(|name| format!("variable {name}")));
         all.extend(choice.said.iter().cloned());
-        all.extend(opened.tls.clone());
+        all.extend(opened.tls.iter().map(|tls| format!("TLS for {tls}")));
         let mut notes = Vec::new();
         for preset in presets {
             notes.push(format!("{} (preset {}); --program-preset none turns it off", preset.summary, preset.name));
@@ -30,7 +30,7 @@ impl Said {
             notes.push(format!("passed {}", chosen.opened.join(", ")));
         }
         notes.extend(choice.said.iter().cloned());
-        notes.extend(opened.tls.clone());
+        notes.extend(opened.tls.iter().map(|tls| format!("TLS is opened for: {tls}")));
         notes.extend(credentials(chosen, opened));
         if !opened.closed.is_empty() {
             notes.push(format!("read-only for the command: {}", some_of(&opened.closed)));

@@ -9,9 +9,9 @@ use std::{
 use anyhow::{Context as _, Result};
 use sandbox::Mount;
 
-use super::{Arguments, choose_policy, environment, guarded, mounts};
+use super::{Arguments, choose_policy, environment, guarded, mounts, secrets};
 use crate::{
-    config::Config,
+    config::{self, Config},
     files,
     presets::{self, Preset},
 };
@@ -39,7 +39,11 @@ impl Prepared {
         presets.iter().try_for_each(|preset| guarded.add_settings(preset))?;
         let by_preset: Vec<String> = presets.iter().flat_map(|preset| preset.environment.clone()).collect();
         let proxy = arguments.proxy_env.then(|| sandbox::GatewayPorts::default().proxy);
-        let environment = environment::choose(&caller.environment, &by_preset, &arguments.env, proxy)?;
+        let mut environment = environment::choose(&caller.environment, &by_preset, &arguments.env, proxy)?;
+        let spec = &choice.source.file.spec;
+        secrets::withhold(spec, &mut environment, &arguments.env)?;
+        let secret_files = secrets::files(spec, &choice.source.folder, &config::home());
+        guarded.add_credentials(&secret_files)?;
         let program = arguments
             .command
             .first()
@@ -48,7 +52,7 @@ impl Prepared {
             // There from the start, or the workload could make it.
             files::make(file).with_context(|| format!("--ask-file {}", file.display()))?;
         }
-        let opened = mounts::choose(&mounts::Wanted {
+        let mut opened = mounts::choose(&mounts::Wanted {
             presets: &presets,
             flags: &arguments.mount,
             certificates: &environment.certificates,
@@ -56,6 +60,7 @@ impl Prepared {
             working_directory,
             program,
         })?;
+        opened.name_readable(&secret_files, working_directory);
         if let Some(named) = &arguments.workdir {
             guarded.add_named(named, working_directory)?;
             // An earlier command may have left a link there.

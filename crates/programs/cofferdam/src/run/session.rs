@@ -23,6 +23,7 @@ use values::{Labels, Revision};
 use super::{
     Found, Guard, choose_policy, failed,
     inspection::{self, Opening},
+    secrets::Kept,
     surroundings::{handed_over, settings},
     told,
     waiting::{Signals, at, tick, ticks},
@@ -50,6 +51,8 @@ pub(crate) struct Session {
     pub(crate) source: Source,
     /// What TLS is opened with, where the policy of the start looks inside.
     pub(crate) opening: Option<Opening>,
+    /// The credentials, where the policy of the start may attach some.
+    pub(crate) kept: Option<Kept>,
     pub(crate) policy: Arc<CompiledPolicy>,
     pub(crate) lists: ListReader,
     pub(crate) labels: Labels,
@@ -94,7 +97,10 @@ impl Session {
             self.labels.clone(),
             self.audit.clone(),
             questions,
-            settings(self.opening.as_ref().map(|opening| opening.inspection.clone())),
+            settings(
+                self.opening.as_ref().map(|opening| opening.inspection.clone()),
+                self.kept.as_ref().map(|kept| kept.secrets.clone()).unwrap_or_default(),
+            ),
         )
         .map_err(|error| failed(&error, None))?;
         // What was in memory before the gateway (the policy's text, flags) is nobody's to dump either.
@@ -124,6 +130,7 @@ impl Session {
             (exit, reason)
         });
         let summary = gateway.stop(DRAIN);
+        self.kept.iter().for_each(Kept::end);
         if waiting.join().is_err() {
             anyhow::bail!("the wait for the workload panicked");
         }
@@ -227,11 +234,14 @@ impl Session {
         if !self.watch {
             fresh.pass_tests(&compiled)?;
         }
+        self.kept.iter().try_for_each(|kept| kept.apply(&fresh))?;
         let (before, lists_before) =
             (std::mem::replace(&mut self.source, fresh), std::mem::replace(&mut self.lists, lists));
         let done = self.put_in_force(gateway, compiled, started, parsed);
         if done.is_err() {
             (self.source, self.lists) = (before, lists_before);
+            // It was taken before; where it can't be now, no secret is to be had, and nothing leaves bare.
+            self.kept.iter().for_each(|kept| drop(kept.apply(&self.source)));
         } else if let Err(error) = self.run.write_policy(text) {
             told::note(&format!("{error:#}"));
         }

@@ -21,6 +21,10 @@ pub(crate) fn line(summary: &Summary) -> String {
         let names = named(&summary.unresolved, |one| format!("{} ({})", one.name, one.reason));
         line.push_str(&format!("; could not be resolved upstream: {names}"));
     }
+    if !summary.failures.is_empty() {
+        let failures = named(&summary.failures, |one| format!("{}{} ({})", one.what, times(one.count), one.reason));
+        line.push_str(&format!("; failed: {failures}"));
+    }
     line
 }
 
@@ -34,13 +38,16 @@ fn named<T>(list: &[T], text: impl Fn(&T) -> String) -> String {
 }
 
 fn group(group: &gateway::Group) -> String {
-    let times = if group.count > 1 { format!(" ×{}", group.count) } else { String::new() };
-    format!("{}{times} ({})", group.what, group.rule)
+    format!("{}{} ({})", group.what, times(group.count), group.rule)
+}
+
+fn times(count: u64) -> String {
+    if count > 1 { format!(" ×{count}") } else { String::new() }
 }
 
 #[cfg(test)]
 mod tests {
-    use gateway::Group;
+    use gateway::{Failure, Group};
 
     use super::*;
 
@@ -69,5 +76,12 @@ mod tests {
         assert_eq!(line(&summary), expected);
         summary.unresolved = (0..7).map(|n| one(&format!("h{n}"), "SERVFAIL")).collect();
         assert!(line(&summary).ends_with("h4 (SERVFAIL), and 2 more"));
+    }
+
+    #[test]
+    fn what_failed_inside_tls_is_told_with_the_reason() {
+        let failures = vec![Failure { what: "web.example".to_owned(), reason: "it expired".to_owned(), count: 2 }];
+        let summary = Summary { errors: 2, failures, ..Summary::default() };
+        assert_eq!(line(&summary), "0 allowed, 0 denied, 2 failed; failed: web.example ×2 (it expired)");
     }
 }

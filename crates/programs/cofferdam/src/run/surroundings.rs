@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
-use gateway::{Inspection, SandboxSockets, Settings};
+use gateway::{Inspection, SandboxSockets, Secrets, Settings};
 use sandbox::Sockets;
 
 use super::descriptors;
@@ -24,11 +24,11 @@ pub(super) fn handed_over(sockets: Sockets, init: u32) -> SandboxSockets {
     }
 }
 
-/// Bounds that fit this machine, and what TLS is opened with.
-pub(super) fn settings(inspection: Option<Inspection>) -> Settings {
+/// Bounds that fit this machine, what TLS is opened with, and the secrets that are attached there.
+pub(super) fn settings(inspection: Option<Inspection>, secrets: Secrets) -> Settings {
     let usual = Settings::default();
     let max_connections = descriptors::connections(usual.max_connections);
-    Settings { max_connections, host_resolvers: host_resolvers(), inspection, ..usual }
+    Settings { max_connections, host_resolvers: host_resolvers(), inspection, secrets, ..usual }
 }
 
 /// The host's DNS servers (resolv.conf(5)); 127.0.0.1 where none is named.
