@@ -9,8 +9,9 @@ use serde::Serialize;
 use crate::figure::{self, Part};
 
 /// The parts: a name, and the words after `benches`. Each prints a [`Part`] as its last line.
-const PARTS: [(&str, &[&str]); 3] = [
+const PARTS: [(&str, &[&str]); 4] = [
     ("through the gateway", &["compare", "--rounds", "3"]),
+    ("TLS that is opened", &["inspect", "--rounds", "3"]),
     ("a new policy", &["cut"]),
     ("start-up", &["start", "--starts", "200"]),
 ];

@@ -109,6 +109,20 @@ pub struct Server {
 }
 
 impl Server {
+    /// What was started.
+    pub fn new(child: Child) -> Server {
+        Server { child }
+    }
+
+    /// Starts one that says `ready` when it is.
+    pub fn announced(command: &mut Command) -> Result<Server> {
+        let mut server = Server::new(command.stdout(Stdio::piped()).spawn()?);
+        let mut line = String::new();
+        BufReader::new(server.child.stdout.take().context("no output")?).read_line(&mut line)?;
+        anyhow::ensure!(line.trim() == "ready", "{} did not start", command.get_program().display());
+        Ok(server)
+    }
+
     /// The processes of this server.
     pub fn pids(&self) -> Vec<u32> {
         meter::tree(self.child.id())
@@ -126,11 +140,7 @@ impl Drop for Server {
 impl Setting {
     /// Starts the origin and waits until it listens.
     pub fn start_origin(&self) -> Result<Server> {
-        let mut child = Command::new(&self.own).args(["origin", "--listen", ORIGIN]).stdout(Stdio::piped()).spawn()?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
-        anyhow::ensure!(line.trim() == "ready", "the origin did not start");
-        Ok(Server { child })
+        Server::announced(Command::new(&self.own).args(["origin", "--listen", ORIGIN]))
     }
 
     /// Starts the forwarder of a side that has one of its own.
@@ -231,7 +241,7 @@ impl Setting {
 }
 
 /// Connects until somebody answers, at most ten seconds long.
-fn await_port(address: SocketAddr) -> Result<()> {
+pub fn await_port(address: SocketAddr) -> Result<()> {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(10) {
         if TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_ok() {

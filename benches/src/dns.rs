@@ -207,10 +207,16 @@ fn load(questions: &Path, port: u16, how: &[&str]) -> Result<(f64, f64)> {
     Ok((figure("Queries completed:")?, figure("Queries per second:")?))
 }
 
-/// A server that answers every question with one address for an hour.
+/// A server that answers every question with one address for an hour; where it listens.
 fn upstream() -> Result<SocketAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let address = socket.local_addr()?;
+    let listens = socket.local_addr()?;
+    answer_all(socket, Ipv4Addr::new(192, 0, 2, 1));
+    Ok(listens)
+}
+
+/// Answers every question for an address with this one, and every other with nothing.
+pub fn answer_all(socket: UdpSocket, address: Ipv4Addr) {
     thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
@@ -219,18 +225,18 @@ fn upstream() -> Result<SocketAddr> {
             };
             let Some(end) = rest.iter().position(|byte| *byte == 0) else { continue };
             let Some(question) = rest.get(..end + 5) else { continue };
-            let answer = [
-                head.get(..2).unwrap_or_default(),
-                &[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0],
-                question,
-                &[0xC0, 12, 0, 1, 0, 1, 0, 0, 0x0E, 0x10, 0, 4, 192, 0, 2, 1],
-            ]
-            .concat();
+            let is_for_address = question.get(end + 1..end + 3) == Some(&[0, 1]);
+            let mut answer = head.get(..2).unwrap_or_default().to_vec();
+            answer.extend([0x81, 0x80, 0, 1, 0, u8::from(is_for_address), 0, 0, 0, 0]);
+            answer.extend(question);
+            if is_for_address {
+                answer.extend([0xC0, 12, 0, 1, 0, 1, 0, 0, 0x0E, 0x10, 0, 4]);
+                answer.extend(address.octets());
+            }
             // Who is gone is not answered.
             drop(socket.send_to(&answer, peer));
         }
     });
-    Ok(address)
 }
 
 fn median(samples: impl Iterator<Item = f64>) -> f64 {

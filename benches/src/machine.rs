@@ -86,7 +86,8 @@ pub struct NotInstalled {
 }
 
 /// The Debian package of each program that is not called like its package.
-const PACKAGES: [(&str, &str); 3] = [("bwrap", "bubblewrap"), ("ip", "iproute2"), ("unshare", "util-linux")];
+const PACKAGES: [(&str, &str); 4] =
+    [("bwrap", "bubblewrap"), ("ip", "iproute2"), ("mount", "util-linux"), ("unshare", "util-linux")];
 
 /// Where a program is: also where Debian puts those that an ordinary PATH may not hold.
 pub fn program(name: &'static str) -> Result<PathBuf, NotInstalled> {

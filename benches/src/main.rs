@@ -25,6 +25,8 @@ mod crowd;
 mod cut;
 /// A measured figure beside its goal, and the table of them.
 mod figure;
+/// TLS that is opened, beside those who do so too.
+mod inspect;
 /// The client: bulk, new connections, kept-alive round trips, idle tunnels.
 mod load;
 /// The machine that is measured on.
@@ -68,10 +70,19 @@ enum Command {
     /// The server of `cut` alone.
     #[command(hide = true)]
     Echo(crowd::Echo),
+    /// TLS that is opened, beside Squid and mitmproxy.
+    Inspect(inspect::Inspect),
     /// The load alone, against one address; prints one JSON line.
     Load(load::Load),
     /// The origin alone.
     Origin(origin::Origin),
+    /// The gateway of `inspect` alone.
+    #[command(hide = true)]
+    TlsGateway(inspect::TlsGateway),
+    /// The load of `inspect` alone; prints one JSON line.
+    TlsLoad(inspect::TlsLoad),
+    /// The origin of `inspect` alone.
+    TlsOrigin(inspect::TlsOrigin),
     /// Time and memory of `cofferdam run -- true`, beside bubblewrap.
     Start(start::Start),
 }
@@ -85,6 +96,10 @@ fn main() -> Result<()> {
         Command::Cut(cut) => cut::run(&cut),
         Command::Crowd(crowd) => crowd::run(&crowd),
         Command::Echo(echo) => crowd::echo(&echo),
+        Command::Inspect(inspect) => inspect::run(&inspect),
+        Command::TlsGateway(gateway) => inspect::serve_gateway(&gateway),
+        Command::TlsLoad(load) => inspect::load(&load),
+        Command::TlsOrigin(origin) => inspect::serve_origin(&origin),
         Command::Load(load) => load::run(&load),
         Command::Origin(origin) => origin::serve(&origin),
         Command::Start(start) => start::run(&start),

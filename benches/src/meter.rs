@@ -33,6 +33,17 @@ pub fn memory_mib(pids: &[u32]) -> Result<f64> {
     Ok(kib / 1024.0)
 }
 
+/// The most memory that these processes have had, one added to the other, in MiB.
+pub fn peak_mib(pids: &[u32]) -> Result<f64> {
+    let mut kib = 0.0;
+    for pid in pids {
+        let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = text.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM line")?;
+        kib += line.split_whitespace().nth(1).context("no figure")?.parse::<f64>()?;
+    }
+    Ok(kib / 1024.0)
+}
+
 /// The process and all its descendants.
 pub fn tree(root: u32) -> Vec<u32> {
     let mut all = vec![root];
