@@ -105,6 +105,11 @@ fn what_was_signed_with_placeholders_is_signed_anew() {
     let mut presigned = tls.client(&keeping.world, "web.test", origin.port());
     let answer = exchange(&mut presigned, &get("/api/1?X-Amz-Signature=0&X-Amz-Credential=mine", ""));
     assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("presigned"), "{answer}");
+    // Objects are read in parts, and as they are kept.
+    let parts = "Range: bytes=0-3\r\nAccept-Encoding: identity, x-own\r\n";
+    assert!(exchange(&mut client, &get("/api/1", parts)).ends_with("ok"));
+    let request = told(&heads).to_ascii_lowercase();
+    assert!(request.contains("range: bytes=0-3\r\n") && request.contains("x-own"), "{request}");
     // Elsewhere the body is hashed.
     let keeping = sigv4(&tls, "dynamodb");
     let mut client = tls.client(&keeping.world, "web.test", origin.port());

@@ -20,7 +20,9 @@ use secret_swap::{Placeholder, Swap};
 use values::{CredentialName, Revision, Secret};
 use wire::http_head::RequestHead;
 
-use super::{AttachError, Keeper, Masks, RequestBody, Whole, attach, body::BodyError, echo::ask_for_what_can_be_read};
+use super::{
+    AttachError, Keeper, Looking, RequestBody, Whole, attach, body::BodyError, echo::ask_for_what_can_be_read,
+};
 use crate::{in_force::InForce, refuse::Status, shared::Shared, worker::Worker};
 
 /// How long an agent's request for a new secret may hold up an answer that says 401.
@@ -104,7 +106,7 @@ pub(crate) struct Along {
     /// The secret; none where no credential is named, or where the sandbox did not put its placeholder anywhere.
     pub(crate) secret: Option<Carried>,
     /// What the answer is looked through for.
-    pub(crate) masks: Option<Arc<Masks>>,
+    pub(crate) looking: Option<Looking>,
     /// Header fields that are for the secret alone: what the sandbox put there itself stays here.
     reserved: Vec<String>,
 }
@@ -117,8 +119,8 @@ impl Along {
         head: &RequestHead,
         outgoing: &mut Request<B>,
     ) -> Result<Option<Resigner>, NoSecret> {
-        if self.masks.is_some() {
-            ask_for_what_can_be_read(outgoing.headers_mut());
+        if let Some(looking) = &self.looking {
+            ask_for_what_can_be_read(outgoing.headers_mut(), looking);
         }
         for name in &self.reserved {
             attach::remove_field(outgoing.headers_mut(), name);
@@ -131,7 +133,7 @@ impl Along {
 
     /// The same with another secret.
     pub(crate) fn with(&self, secret: Carried) -> Self {
-        Self { secret: Some(secret), masks: self.masks.clone(), reserved: Vec::new() }
+        Self { secret: Some(secret), looking: self.looking.clone(), reserved: Vec::new() }
     }
 }
 
@@ -142,8 +144,8 @@ pub(crate) async fn obtain(
     body: Incoming,
 ) -> Result<(Along, RequestBody), NoSecret> {
     let policy = &wanted.in_force.policy;
-    let masks = shared.keeper.as_ref().and_then(|keeper| keeper.masks_for(policy.spec(), wanted.host));
-    let mut along = Along { secret: None, masks, reserved: Vec::new() };
+    let looking = shared.keeper.as_ref().and_then(|keeper| keeper.looking(policy.spec(), wanted.host));
+    let mut along = Along { secret: None, looking, reserved: Vec::new() };
     let Some(name) = wanted.permit.credential() else { return Ok((along, RequestBody::Streamed(body))) };
     let Some(keeper) = &shared.keeper else { return Err(NoSecret::NoKeeper(name.clone())) };
     let spec = policy.spec().credentials.get(name).ok_or_else(|| NoSecret::Unknown(name.clone()))?;

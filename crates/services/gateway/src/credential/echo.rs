@@ -18,6 +18,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use secret_swap::Masking;
 
 use super::{
+    Looking,
     coding::{Decoder, Step, UnknownCoding},
     masks::Masks,
 };
@@ -40,7 +41,11 @@ pub(crate) enum EchoError {
 }
 
 /// Makes a request ask for nothing that can't be looked through.
-pub(super) fn ask_for_what_can_be_read(headers: &mut HeaderMap) {
+pub(super) fn ask_for_what_can_be_read(headers: &mut HeaderMap, looking: &Looking) {
+    headers.remove(SEC_WEBSOCKET_EXTENSIONS);
+    if !looking.thorough {
+        return;
+    }
     let mut kept: Vec<u8> = Vec::new();
     for value in headers.get_all(ACCEPT_ENCODING) {
         for part in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
@@ -56,22 +61,22 @@ pub(super) fn ask_for_what_can_be_read(headers: &mut HeaderMap) {
     // Without the field a server may send what it likes.
     let value = if kept.is_empty() { None } else { HeaderValue::from_bytes(&kept).ok() };
     headers.insert(ACCEPT_ENCODING, value.unwrap_or(HeaderValue::from_static("identity")));
-    for name in [RANGE, IF_RANGE, SEC_WEBSOCKET_EXTENSIONS] {
+    for name in [RANGE, IF_RANGE] {
         headers.remove(name);
     }
 }
 
 /// An answer without secrets. Without masks it is passed on as it is.
-pub(crate) fn shield(response: Response<Incoming>, masks: Option<&Arc<Masks>>) -> Result<Response<Echo>, EchoError> {
-    let Some(masks) = masks else { return Ok(response.map(Echo::Plain)) };
+pub(crate) fn shield(response: Response<Incoming>, looking: Option<&Looking>) -> Result<Response<Echo>, EchoError> {
+    let Some(Looking { masks, thorough }) = looking else { return Ok(response.map(Echo::Plain)) };
     let (mut parts, body) = response.into_parts();
-    if parts.status == StatusCode::PARTIAL_CONTENT {
+    if *thorough && parts.status == StatusCode::PARTIAL_CONTENT {
         return Err(EchoError::Part);
     }
     if parts.status == StatusCode::SWITCHING_PROTOCOLS && parts.headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
         return Err(EchoError::Extension);
     }
-    let decoder = Decoder::of(&parts.headers)?;
+    let decoder = if *thorough { Decoder::of(&parts.headers)? } else { None };
     if decoder.is_some() {
         for name in [CONTENT_ENCODING, CONTENT_LENGTH] {
             parts.headers.remove(name);
@@ -81,7 +86,9 @@ pub(crate) fn shield(response: Response<Incoming>, masks: Option<&Arc<Masks>>) -
             parts.headers.remove(name);
         }
     }
-    parts.headers.remove(ACCEPT_RANGES);
+    if *thorough {
+        parts.headers.remove(ACCEPT_RANGES);
+    }
     let mask = masks.now();
     mask_fields(&mut parts.headers, &mask);
     let masking = Masking::new(mask, parts.headers.contains_key(CONTENT_LENGTH));

@@ -11,7 +11,7 @@
 //! What comes back from a host that a credential is bound to is looked through for every secret of the run, whether the
 //! request carried one or not: a server may keep what it was sent and tell it later. So that it can be looked through,
 //! such requests ask for codings that can be undone and for whole answers (no `Range`), and their WebSockets have no
-//! extensions. Not found is what a server changes otherwise than by the forms of `secret_swap`, and what it passes on to
+//! extensions; but for AWS signatures and client certificates, whose secrets stay here. Not found is what a server changes otherwise than by the forms of `secret_swap`, and what it passes on to
 //! hosts that no credential is bound to.
 
 /// A secret for one request: obtained, recorded, used up.
@@ -32,7 +32,13 @@ mod coding;
 use std::{collections::BTreeMap, sync::Arc};
 
 use credentials::Credentials;
-use policy::{HostName, model::PolicySpec};
+use policy::{
+    HostName,
+    model::{
+        PolicySpec,
+        credential::{Attach, Credential},
+    },
+};
 use secret_swap::Placeholder;
 use values::CredentialName;
 
@@ -43,7 +49,7 @@ pub(crate) use body::RequestBody;
 use body::Whole;
 pub(crate) use carried::{Along, Carried, NoSecret, Wanted, obtain};
 pub(crate) use echo::{Echo, shield};
-pub(crate) use masks::Masks;
+use masks::Masks;
 pub(crate) use tunnel::relay;
 
 /// Where secrets come from, and what was handed out.
@@ -68,9 +74,40 @@ impl Keeper {
         Ok(Some(Self { credentials: Arc::clone(credentials), placeholders, masks }))
     }
 
-    /// What answers of this host are looked through for, where any credential is bound to it.
-    pub(crate) fn masks_for(&self, spec: &PolicySpec, host: &HostName) -> Option<Arc<Masks>> {
-        let bound = spec.credentials.values().any(|known| known.bind.hosts.iter().any(|bound| bound.matches(host)));
-        (bound || self.masks.was_sent_to(host)).then(|| Arc::clone(&self.masks))
+    /// How answers of this host are looked through, where any credential is bound to it.
+    pub(crate) fn looking(&self, spec: &PolicySpec, host: &HostName) -> Option<Looking> {
+        let bound = |known: &&Credential| known.bind.hosts.iter().any(|bound| bound.matches(host));
+        let mut bound = spec.credentials.values().filter(bound).peekable();
+        let thorough = if bound.peek().is_some() {
+            bound.any(|known| stands_in_requests(&known.attach))
+        } else if self.masks.was_sent_to(host) {
+            // Under a policy that is gone.
+            true
+        } else {
+            return None;
+        };
+        Some(Looking { masks: Arc::clone(&self.masks), thorough })
+    }
+}
+
+/// How answers are looked through.
+#[derive(Clone)]
+pub(crate) struct Looking {
+    masks: Arc<Masks>,
+    /// Whether they are asked for in a form that hides nothing, and decoded.
+    thorough: bool,
+}
+
+/// Whether the secret itself stands in requests, so that a server could send it back. Of AWS keys only the session token
+/// does; that is looked for too, but objects of S3 are read in parts and kept encoded, and go on as they are.
+fn stands_in_requests(attach: &Attach) -> bool {
+    match attach {
+        Attach::Bearer
+        | Attach::Basic { .. }
+        | Attach::Header { .. }
+        | Attach::Query { .. }
+        | Attach::Cookie { .. }
+        | Attach::Placeholder { .. } => true,
+        Attach::SigV4 { .. } | Attach::ClientCertificate => false,
     }
 }

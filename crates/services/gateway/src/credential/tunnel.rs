@@ -1,11 +1,11 @@
 //! WebSockets, looked through: what the server sends is masked, what the sandbox sends goes on as it is.
 
-use std::{io, sync::Arc};
+use std::io;
 
 use secret_swap::Frames;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use super::Masks;
+use super::Looking;
 
 /// How much is read at once.
 const PIECE: usize = 16 * 1024;
@@ -14,9 +14,9 @@ const PIECE: usize = 16 * 1024;
 pub(crate) async fn relay(
     client: &mut (impl AsyncRead + AsyncWrite + Unpin),
     server: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    masks: Option<Arc<Masks>>,
+    looking: Option<Looking>,
 ) -> io::Result<()> {
-    let Some(masks) = masks else {
+    let Some(Looking { masks, .. }) = looking else {
         return tokio::io::copy_bidirectional(client, server).await.map(drop);
     };
     let (mut from_client, mut to_client) = tokio::io::split(client);

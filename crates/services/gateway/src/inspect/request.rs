@@ -341,13 +341,13 @@ async fn forward(
         Ok(agreed) => agreed,
         Err(fault) => return Err(broken(connection, &open, format!("upstream: {fault}")).await),
     };
-    let response = match credential::shield(response, along.masks.as_ref()) {
+    let response = match credential::shield(response, along.looking.as_ref()) {
         Ok(response) => response,
         Err(error) => return Err(broken(connection, &open, format!("upstream: {error}")).await),
     };
     Ok(match (tunnel, agreed) {
         (Some((heads, client)), Some(agreed)) => {
-            websocket::relay(connection, under_way, agreed, response, client, &heads, along.masks)
+            websocket::relay(connection, under_way, agreed, response, client, &heads, along.looking)
         }
         (Some((heads, _)), None) => {
             heads.answer_upgrade(false);

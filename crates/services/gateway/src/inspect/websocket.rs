@@ -34,7 +34,7 @@ use super::{
     strict::Heads,
     under_way::{Side, UnderWay},
 };
-use crate::credential::{self, Echo, Masks};
+use crate::credential::{self, Echo, Looking};
 
 /// What is put behind a client's key (RFC 6455, 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -101,7 +101,7 @@ pub(super) fn relay(
     response: Response<Echo>,
     client: OnUpgrade,
     heads: &Arc<Heads>,
-    masks: Option<Arc<Masks>>,
+    looking: Option<Looking>,
 ) -> Response<Answer> {
     let mut response = response;
     let server = hyper::upgrade::on(&mut response);
@@ -120,7 +120,7 @@ pub(super) fn relay(
             biased;
             () = std::future::poll_fn(|cx| under_way.poll_cut(Side::Down, cx)) => whole.cut_by_policy(),
             // However it ends, both sides are closed.
-            _ = credential::relay(&mut client, &mut server, masks) => {}
+            _ = credential::relay(&mut client, &mut server, looking) => {}
         }
         if let Some(fault) = fault.get() {
             whole.cut_for(fault);
