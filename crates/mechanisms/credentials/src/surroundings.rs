@@ -105,12 +105,14 @@ impl Surroundings {
         self.environment.get(OsStr::new(name)).and_then(|value| value.to_str()).filter(|value| !value.is_empty())
     }
 
-    /// A path as the policy writes it: `~/` is the caller's home, and a relative one starts at the policy file.
+    /// A path as the policy writes it: a relative one starts at the policy file.
     pub(crate) fn path(&self, written: &Path) -> PathBuf {
-        match written.strip_prefix("~") {
-            Ok(rest) => self.home.join(rest),
-            Err(_) => self.policy_dir.join(written),
-        }
+        self.policy_dir.join(written)
+    }
+
+    /// A path as the caller's own tools write it: `~/` is the home, and a relative one starts there too.
+    pub(crate) fn callers_path(&self, written: &str) -> PathBuf {
+        self.home.join(written.strip_prefix("~/").unwrap_or(written))
     }
 
     /// Whether the sandbox may write it, by its name or by where its name leads.

@@ -210,31 +210,62 @@ impl Drop for Moto {
     }
 }
 
-#[test]
-fn a_role_of_moto() -> Result<()> {
+/// A moto that, after the first three requests, checks signatures and policies as AWS does; none where it is not installed.
+fn moto() -> Result<Option<(Moto, String)>> {
     let started = Command::new("moto_server")
         .args(["-H", "127.0.0.1", "-p", "0"])
+        .env("INITIAL_NO_AUTH_ACTION_COUNT", "3")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn();
-    let Ok(mut child) = started else {
+    let Ok(mut child) = started else { return Ok(None) };
+    let mut said = BufReader::new(child.stderr.take().context("its standard error")?).lines().map_while(Result::ok);
+    let moto = Moto(child);
+    let Some(line) = said.find(|line| line.contains("Running on http://")) else { return Ok(None) };
+    // What it says later is read and dropped, so that it doesn't wait for us.
+    std::thread::spawn(move || said.for_each(drop));
+    let url = line.split_once("Running on ").map(|(_, url)| url.trim().to_owned()).context("its address")?;
+    Ok(Some((moto, url)))
+}
+
+/// Asks moto's IAM, which finds its service by the scope of a signature.
+fn iam(url: &str, form: &str) -> Result<String> {
+    let scope = "AWS4-HMAC-SHA256 Credential=none/20261121/us-east-1/iam/aws4_request, SignedHeaders=host, Signature=0";
+    let request = ureq::post(url).header("authorization", scope).content_type("application/x-www-form-urlencoded");
+    Ok(request.send(format!("Version=2010-05-08&UserName=agent&{form}"))?.body_mut().read_to_string()?)
+}
+
+#[test]
+fn a_role_of_moto_which_checks_the_signature() -> Result<()> {
+    let Some((_moto, url)) = moto()? else {
         eprintln!("skipped: there is no moto_server here");
         return Ok(());
     };
-    let said = BufReader::new(child.stderr.take().context("its standard error")?);
-    let _moto = Moto(child);
-    let line = said.lines().map_while(Result::ok).find(|line| line.contains("Running on http://"));
-    let Some(line) = line else {
-        eprintln!("skipped: moto_server does not start here");
-        return Ok(());
+    iam(&url, "Action=CreateUser")?;
+    let made = iam(&url, "Action=CreateAccessKey")?;
+    let part = |name: &str| {
+        let (_, rest) = made.split_once(&format!("<{name}>"))?;
+        rest.split_once('<').map(|(text, _)| text.to_owned())
     };
-    let url = line.split_once("Running on ").map(|(_, url)| url.trim().to_owned()).context("its address")?;
+    let (id, secret) = (part("AccessKeyId").context("an id")?, part("SecretAccessKey").context("a key")?);
+    let allowed =
+        r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sts:AssumeRole","Resource":"*"}]}"#;
+    let document: String = url::form_urlencoded::byte_serialize(allowed.as_bytes()).collect();
+    iam(&url, &format!("Action=PutUserPolicy&PolicyName=p&PolicyDocument={document}"))?;
+
     let mut world = world()?;
     world.surroundings.clock = credentials::Clock::system();
-    let credentials = world.open(source(&url, static_keys(), Some(role("agent"))))?;
-    let issued = obtain(&credentials)?;
+    world.variable("RIGHT", &secret);
+    world.variable("WRONG", &secret.replace(|c: char| c.is_ascii_lowercase(), "x"));
+    let with = |variable: &str| {
+        let keys = AwsKeys::Static { access_key_id: id.clone(), secret_access_key: env(variable) };
+        source(&url, keys, Some(role("agent")))
+    };
+    let issued = obtain(&world.open(with("RIGHT"))?)?;
     let Material::Aws(keys) = &issued.material else { anyhow::bail!("no AWS keys") };
     assert!(keys.access_key_id.starts_with("ASIA") && keys.session_token.is_some(), "{issued:?}");
+    let error = obtained(&world.open(with("WRONG"))?);
+    assert!(error.contains("answered 403 (SignatureDoesNotMatch"), "{error}");
     Ok(())
 }

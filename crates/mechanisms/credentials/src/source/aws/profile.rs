@@ -1,10 +1,7 @@
 //! What the caller's own AWS files say of a profile (`~/.aws/config`, `~/.aws/credentials`): keys, `credential_process`,
 //! `source_profile` with `role_arn`, `web_identity_token_file`. What else AWS's tools can do there is refused by name.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use policy::model::credential::AwsRole;
 use serde::Deserialize;
@@ -60,7 +57,7 @@ struct ProcessAnswer {
 impl Files {
     pub(crate) fn open(name: &str, opening: &Opening<'_>) -> Result<Self, OpenError> {
         let path = |variable: &str, file: &str| {
-            let named = opening.surroundings.variable(variable).map(PathBuf::from);
+            let named = opening.surroundings.variable(variable).map(|named| opening.surroundings.callers_path(named));
             opening.path(&named.unwrap_or_else(|| opening.surroundings.home.join(".aws").join(file)))
         };
         Ok(Self {
@@ -117,7 +114,7 @@ impl Files {
             duration_seconds: seconds.map_err(|_| unfit("its duration_seconds is no number".to_owned()))?,
         };
         if let Some(file) = setting("web_identity_token_file") {
-            let token = Kept::File(attempt.surroundings.path(Path::new(file))).read(attempt)?;
+            let token = Kept::File(attempt.surroundings.callers_path(file)).read(attempt)?;
             return aws.with_web_identity(&token, &role, attempt);
         }
         let start = match (setting("source_profile"), setting("credential_source")) {
