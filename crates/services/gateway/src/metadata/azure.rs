@@ -80,7 +80,10 @@ fn given(identity: &AzureIdentity, door: Door, resource: &str, scene: &Scene<'_>
     let expires = issued.saturating_add(LIFE);
     let client_id = identity.client_id.as_deref();
     let token = AzureToken { resource, client_id, tenant: identity.tenant.as_deref(), issued, expires };
-    let token = scene.placeholders.azure_token(&token);
+    let token = match scene.exposed(&identity.credential) {
+        Some(exposed) => exposed.to_owned(),
+        None => scene.placeholders.azure_token(&token),
+    };
     let body = match door {
         Door::Machine => json!({
             "access_token": token,

@@ -108,7 +108,7 @@ fn token(identity: &GcpIdentity, asked: &Asked<'_>, scene: &Scene<'_>) -> Answer
         return refuse(Code::Forbidden, "the policy gives no token for these scopes");
     }
     let body = json!({
-        "access_token": scene.placeholders.google_token,
+        "access_token": scene.exposed(&identity.credential).unwrap_or(&scene.placeholders.google_token),
         "expires_in": LIFE,
         "token_type": "Bearer",
     });

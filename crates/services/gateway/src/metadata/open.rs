@@ -9,6 +9,7 @@ use std::{
 use audit_event::{EndedBy, Event, Transfer};
 use policy::Guard;
 use tokio::sync::Notify;
+use values::{Revision, RuleName};
 
 use super::place::Place;
 use crate::{
@@ -50,18 +51,15 @@ impl Open {
     }
 
     /// It is over; the event of its end.
-    pub(super) fn remove(&self, number: u64, by: EndedBy, error: Option<String>) -> Option<Event> {
+    pub(super) fn remove(&self, number: u64, by: EndedBy) -> Option<Event> {
         let connection = self.connections.borrow_mut().remove(&number)?;
-        connection.end(End { by, cut: None, bytes: Transfer::default(), error })
+        connection.end(by, None)
     }
 
     /// The ends of what is open still, when the worker stops.
     pub(crate) fn end_all(&self) -> Vec<Event> {
         let connections: Vec<_> = self.connections.borrow_mut().drain().map(|(_, connection)| connection).collect();
-        let end = |connection: &Rc<Connection>| {
-            connection.end(End { by: EndedBy::Shutdown, cut: None, bytes: Transfer::default(), error: None })
-        };
-        connections.iter().filter_map(end).collect()
+        connections.iter().filter_map(|connection| connection.end(EndedBy::Shutdown, None)).collect()
     }
 
     /// Closes those where this policy no longer answers.
@@ -71,13 +69,8 @@ impl Open {
             share.rejudged += 1;
             if !connection.place.is_answered(service) {
                 share.cut += 1;
-                let cut = Some((in_force.policy.revision(), Guard::Metadata.rule_name()));
-                events.extend(connection.end(End {
-                    by: EndedBy::Policy,
-                    cut,
-                    bytes: Transfer::default(),
-                    error: None,
-                }));
+                let cut = (in_force.policy.revision(), Guard::Metadata.rule_name());
+                events.extend(connection.end(EndedBy::Policy, Some(cut)));
                 connection.closed.notify_one();
             }
         }
@@ -100,8 +93,9 @@ impl Connection {
         self.first.borrow_mut().get_or_insert(open);
     }
 
-    fn end(&self, end: End) -> Option<Event> {
+    /// The event of its end; none where nothing was answered. No byte went on.
+    fn end(&self, by: EndedBy, cut: Option<(Revision, RuleName)>) -> Option<Event> {
         let open = self.first.borrow_mut().take()?;
-        Some(record::ended(&open, end))
+        Some(record::ended(&open, End { by, cut, bytes: Transfer::default(), error: None }))
     }
 }

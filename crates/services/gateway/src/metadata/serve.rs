@@ -1,6 +1,6 @@
 //! One connection that is answered here: heads in, answers out, each recorded before it is given.
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use audit_event::{EndedBy, Process};
 use jiff::Timestamp;
@@ -30,12 +30,16 @@ use crate::{
 
 /// The longest head of a request.
 const HEAD_LIMIT: usize = 16 * 1024;
+/// Why a request of a flood is refused.
+const TOO_MANY: &str = "too many requests to the metadata service";
 /// How long a connection may rest between requests, and an answer wait for its reader.
 const REST: Duration = Duration::from_secs(15);
 
 /// The place that a connection of the sandbox goes to, where the policy answers there.
 pub(crate) fn place(shared: &Shared, target: &Target, port: u16) -> Option<Place> {
-    Place::of(&shared.in_force().policy.spec().metadata_service, target, port)
+    let in_force = shared.policy.load();
+    let service = &in_force.policy.spec().metadata_service;
+    if service.is_empty() { None } else { Place::of(service, target, port) }
 }
 
 /// Answers the requests of a connection until its end; `bytes` are there already. `first` is one that was read before, of
@@ -61,12 +65,12 @@ pub(crate) async fn serve(
         original: flow.facts.original,
         process: flow.process.clone(),
     };
-    let (by, error) = tokio::select! {
+    let by = tokio::select! {
         biased;
-        () = connection.closed.notified() => (EndedBy::Policy, None),
-        ended = client.requests(first) => ended,
+        () = connection.closed.notified() => EndedBy::Policy,
+        by = client.requests(first) => by,
     };
-    worker.record_end(worker.metadata.remove(number, by, error)).await;
+    worker.record_end(worker.metadata.remove(number, by)).await;
     match by {
         EndedBy::Policy | EndedBy::Bound => client.stream.reset(),
         EndedBy::Client | EndedBy::Server | EndedBy::Finished | EndedBy::Shutdown | EndedBy::Unreachable => {}
@@ -90,8 +94,6 @@ struct Client {
     process: Option<Process>,
 }
 
-type Ended = (EndedBy, Option<String>);
-
 /// What a client sent next.
 enum Next {
     Request(Box<RequestHead>),
@@ -99,30 +101,36 @@ enum Next {
     Ended(EndedBy),
 }
 
+/// What a request is answered.
+struct Reply {
+    decision: Decision,
+    message: Vec<u8>,
+    /// Whether it is the last.
+    closes: bool,
+}
+
 impl Client {
-    async fn requests(&mut self, first: Option<&RequestHead>) -> Ended {
+    async fn requests(&mut self, first: Option<&RequestHead>) -> EndedBy {
         if let Some(head) = first {
-            return self.answer(head, true).await.unwrap_or((EndedBy::Finished, None));
+            return self.answer(head, true).await.unwrap_or(EndedBy::Finished);
         }
         loop {
             match self.next().await {
                 Next::Request(head) => {
-                    let ended = self.answer(&head, !head.version_1_1 || asks_to_close(&head)).await;
-                    if let Some(ended) = ended {
-                        return ended;
+                    let closes = !head.version_1_1 || asks_to_close(&head);
+                    if let Some(by) = self.answer(&head, closes).await {
+                        return by;
                     }
                 }
                 Next::Malformed(reason) => {
-                    let mut flow = self.flow();
-                    let guard = (Guard::Malformed, Layer::Http);
-                    let refusal =
-                        establish::refuse_by_guard(&self.worker.shared, &mut flow, guard.0, guard.1, reason).await;
-                    if let Refusal::Denied(decision, revision) = refusal {
+                    let (shared, mut flow) = (&self.worker.shared, self.flow());
+                    let refused = establish::refuse_by_guard(shared, &mut flow, Guard::Malformed, Layer::Http, reason);
+                    if let Refusal::Denied(decision, revision) = refused.await {
                         self.last(&refuse::denial(&decision, revision, Status::BadRequest, "")).await;
                     }
-                    return (EndedBy::Finished, None);
+                    return EndedBy::Finished;
                 }
-                Next::Ended(by) => return (by, None),
+                Next::Ended(by) => return by,
             }
         }
     }
@@ -158,64 +166,72 @@ impl Client {
     }
 
     /// Answers one request; how the connection ends, where it does.
-    async fn answer(&mut self, head: &RequestHead, closes: bool) -> Option<Ended> {
+    async fn answer(&mut self, head: &RequestHead, closes: bool) -> Option<EndedBy> {
         let worker = Rc::clone(&self.worker);
         let shared = &worker.shared;
         let in_force = shared.in_force();
-        let revision = in_force.policy.revision();
         let mut flow = self.flow();
         flow.see_request(head);
         if let Target::Name(name) = &head.authority.host {
             flow.facts.name = Fact::Known(NamedHost { name: name.clone(), source: NameSource::HttpHost });
         }
-        let answered = match shared.metadata.rate.turn(std::time::Instant::now()) {
-            Turn::Within => {
-                let metadata = &shared.metadata;
-                let scene =
-                    Scene { placeholders: &metadata.placeholders, sessions: &metadata.sessions, now: Timestamp::now() };
-                service::answer(&in_force.policy.spec().metadata_service, self.place, head, &scene)
-            }
-            Turn::Tell => Err((Status::TooMany, "too many requests to the metadata service")),
-            Turn::Told => {
-                shared.tally.denied_untold(1, &flow.what(), Guard::Metadata.as_str());
-                self.last(&refuse::failure(Status::TooMany, "too many requests to the metadata service")).await;
-                return Some((EndedBy::Finished, None));
-            }
-        };
-        let (decision, message, closes) = match answered {
-            Ok((cloud, answer)) => {
-                let decision = decided(cloud, &answer);
-                let answer = if answer.is_given() { answer } else { with_verdict(answer, &decision, revision) };
-                (decision, answer.write(head.method == "HEAD", closes), closes)
-            }
-            Err((status, reason)) => {
-                let decision = Decision::by_guard(Guard::Metadata, Layer::Http, reason);
-                let message = refuse::denial(&decision, revision, status, &flow.what());
-                (decision, message, true)
-            }
-        };
+        let turn = shared.metadata.rate.turn(std::time::Instant::now());
+        if turn == Turn::Told {
+            shared.tally.denied_untold(1, &flow.what(), Guard::Metadata.as_str());
+            self.last(&refuse::failure(Status::TooMany, TOO_MANY)).await;
+            return Some(EndedBy::Finished);
+        }
+        let Reply { decision, message, closes } = self.reply(head, &in_force, turn, &flow.what(), closes);
         if flow.process.is_none() {
             decide::learn_process(shared, &mut flow).await;
             self.process.clone_from(&flow.process);
         }
+        let revision = in_force.policy.revision();
         if let Err(error) = record::decided(shared, &flow, &decision, revision, Said::default()).await {
             tracing::error!(%error, "a decision could not be recorded: nothing is answered");
             shared.tally.error();
             let error = "the gateway can't write its record, so nothing is answered";
             self.last(&refuse::failure(Status::Unavailable, error)).await;
-            return Some((EndedBy::Finished, None));
+            return Some(EndedBy::Finished);
         }
         if decision.verdict == Verdict::Allowed && !self.connection.was_answered() {
             self.note_answered(flow, decision, in_force);
         }
         if closes {
             self.last(&message).await;
-            return Some((EndedBy::Finished, None));
+            return Some(EndedBy::Finished);
         }
         match tokio::time::timeout(REST, self.stream.write_all(&message)).await {
             Ok(Ok(())) => None,
-            Ok(Err(_)) => Some((EndedBy::Client, None)),
-            Err(_) => Some((EndedBy::Bound, None)),
+            Ok(Err(_)) => Some(EndedBy::Client),
+            Err(_) => Some(EndedBy::Bound),
+        }
+    }
+
+    /// What a request is answered, and the decision behind it.
+    fn reply(&self, head: &RequestHead, in_force: &InForce, turn: Turn, what: &str, closes: bool) -> Reply {
+        let shared = &self.worker.shared;
+        let revision = in_force.policy.revision();
+        let scene = Scene {
+            placeholders: &shared.metadata.placeholders,
+            exposed: &shared.settings.secrets.placeholders,
+            sessions: &shared.metadata.sessions,
+            now: Timestamp::now(),
+        };
+        let answered = match turn {
+            Turn::Within => service::answer(&in_force.policy.spec().metadata_service, self.place, head, &scene),
+            Turn::Tell | Turn::Told => Err((Status::TooMany, TOO_MANY)),
+        };
+        match answered {
+            Ok((cloud, answer)) => {
+                let decision = decided(cloud, &answer);
+                let answer = if answer.is_given() { answer } else { with_verdict(answer, &decision, revision) };
+                Reply { message: answer.write(head.method == "HEAD", closes), decision, closes }
+            }
+            Err((status, reason)) => {
+                let decision = Decision::by_guard(Guard::Metadata, Layer::Http, reason);
+                Reply { message: refuse::denial(&decision, revision, status, what), decision, closes: true }
+            }
         }
     }
 
@@ -237,7 +253,7 @@ impl Client {
         flow
     }
 
-    fn note_answered(&self, flow: Flow, decision: Decision, in_force: std::sync::Arc<InForce>) {
+    fn note_answered(&self, flow: Flow, decision: Decision, in_force: Arc<InForce>) {
         let judged = Judged { decision, addresses: decide::nowhere(), in_force, failed: None };
         let open = establish::open_flow(&self.worker.shared, flow, &judged, None, std::time::Instant::now());
         self.connection.note_answered(open);

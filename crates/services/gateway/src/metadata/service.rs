@@ -1,10 +1,11 @@
 //! Which cloud a request is for, and what it is answered.
 
-use std::sync::LazyLock;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use jiff::Timestamp;
 use policy::model::metadata_service::{Cloud, MetadataService};
-use values::RuleName;
+use secret_swap::Placeholder;
+use values::{CredentialName, RuleName};
 use wire::http_head::RequestHead;
 
 use super::{
@@ -37,10 +38,19 @@ pub(super) fn rule(cloud: Cloud) -> RuleName {
 pub(super) struct Scene<'a> {
     /// What is given out.
     pub(super) placeholders: &'a Placeholders,
+    /// What the sandbox holds for a credential besides: where that is swapped for the secret, it must be this one.
+    pub(super) exposed: &'a BTreeMap<CredentialName, Placeholder>,
     /// The key of session tokens.
     pub(super) sessions: &'a Sessions,
     /// Now.
     pub(super) now: Timestamp,
+}
+
+impl<'a> Scene<'a> {
+    /// The placeholder of a credential, where the sandbox holds one besides.
+    pub(super) fn exposed(&self, credential: &CredentialName) -> Option<&'a str> {
+        self.exposed.get(credential).map(Placeholder::text)
+    }
 }
 
 /// Answers a request; where nothing is answered in place of a cloud, the guard holds, and why.

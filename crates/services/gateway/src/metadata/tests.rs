@@ -1,6 +1,9 @@
 //! What each request is answered: tables of requests, and what holds of any request.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use data_encoding::BASE64URL_NOPAD;
 use jiff::Timestamp;
@@ -86,7 +89,8 @@ fn ask_of(metadata: &Metadata, service: &MetadataService, address: &str, head: &
     let to = SocketAddr::new(address.parse().unwrap(), 80);
     let place = Place::at(service, to).unwrap_or_else(|| panic!("{address} is answered"));
     let now = Timestamp::from_second(now).unwrap();
-    let scene = Scene { placeholders: &metadata.placeholders, sessions: &metadata.sessions, now };
+    let exposed = BTreeMap::new();
+    let scene = Scene { placeholders: &metadata.placeholders, exposed: &exposed, sessions: &metadata.sessions, now };
     match service::answer(service, place, head, &scene) {
         Ok((cloud, answer)) => {
             let text = String::from_utf8(answer.write(false, false)).unwrap();
