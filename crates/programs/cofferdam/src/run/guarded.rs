@@ -171,11 +171,12 @@ impl Guarded {
         Ok(())
     }
 
-    /// Adds the bundles by which servers' certificates are trusted where TLS is opened.
-    pub(crate) fn add_trust(&mut self, caller: &Environment) -> Result<()> {
+    /// Adds the bundles by which servers' certificates are trusted where TLS is opened: the caller's, and those of rules.
+    pub(crate) fn add_trust(&mut self, caller: &Environment, folder: &Path, spec: &PolicySpec) -> Result<()> {
         let file = caller.get("SSL_CERT_FILE").map(PathBuf::from);
         let folders = caller.get("SSL_CERT_DIR").map(std::env::split_paths);
-        for path in file.into_iter().chain(folders.into_iter().flatten()) {
+        let of_rules = spec.rules.iter().filter_map(|rule| Some(folder.join(rule.upstream_ca.as_ref()?)));
+        for path in file.into_iter().chain(folders.into_iter().flatten()).chain(of_rules) {
             self.refuse_links(&path)?;
             self.closed.push(path);
         }

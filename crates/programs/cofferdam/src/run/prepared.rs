@@ -34,7 +34,7 @@ impl Prepared {
         let choice = choose_policy::choose(arguments, config, presets.first(), &writable)?;
         guarded.add_lists(&choice.source.folder, &choice.source.file.spec)?;
         if choice.source.file.spec.inspecting_rules().next().is_some() {
-            guarded.add_trust(&caller.environment)?;
+            guarded.add_trust(&caller.environment, &choice.source.folder, &choice.source.file.spec)?;
         }
         presets.iter().try_for_each(|preset| guarded.add_settings(preset))?;
         let by_preset: Vec<String> = presets.iter().flat_map(|preset| preset.environment.clone()).collect();
