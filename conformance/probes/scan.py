@@ -11,7 +11,6 @@ import subprocess
 
 import net
 
-# s3cr3t12345Qx8Lm2Vt9Kw4Zr
 FORM = re.compile(rb"s3cr3t" + rb"[0-9]{5}" + rb"Qx8Lm2Vt9Kw4Zr")
 LARGEST = 64 << 20
 # What is the machine's alone, and large.

@@ -8,6 +8,7 @@ use crate::{
     adapter::Kind,
     case::{Case, Family, Purpose, Setting, Via},
     mark::{Mark, Words},
+    secret,
 };
 
 /// One run.
@@ -80,8 +81,8 @@ impl<'case> Instance<'case> {
         for each in &each {
             for (family, via) in &ways {
                 *run += 1;
-                let words =
-                    Words { canary: format!("canary{run:05}x"), secret: format!("s3cr3t{run:05}Qx8Lm2Vt9Kw4Zr") };
+                let secret = format!("s3cr3t{run:05}Qx8Lm2Vt9Kw4Zr");
+                let words = Words { canary: format!("canary{run:05}x"), forms: secret::forms(&secret), secret };
                 let mut values = values(lab, places, &words);
                 values.insert("policy", policy(case, *family, setting, places).display().to_string());
                 let inner = each.as_deref().map(|text| fill(text, &values));

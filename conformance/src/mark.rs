@@ -10,6 +10,8 @@ pub(crate) struct Words {
     pub(crate) canary: String,
     /// What its probe must never hold, where the policy has a credential.
     pub(crate) secret: String,
+    /// The forms of it that count as it.
+    pub(crate) forms: Vec<String>,
 }
 
 /// What proves that something arrived. All conditions that are given must hold.
@@ -90,7 +92,7 @@ impl Mark {
                 .as_deref()
                 .is_none_or(|wanted| reached.peer.is_some_and(|peer| wanted.parse() == Ok(peer.ip().to_canonical())))
             && (!self.canary || reached.holds(&words.canary))
-            && (!self.secret || reached.holds(&words.secret))
+            && (!self.secret || words.forms.iter().any(|form| reached.holds(form)))
             && (!self.bytes || matches!(reached.what, What::Carried { received: 1.., .. }))
             && self.what_matches(&reached.what)
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 /// The decisions of one run.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Record {
-    /// Flows and questions denied or failed, and flows that a new policy cut.
+    /// Flows and questions denied or failed, and flows that a new policy cut or that found no server.
     pub(crate) denied: usize,
     /// Allowed flows and questions.
     pub(crate) allowed: usize,
@@ -54,6 +54,11 @@ impl Record {
             // An open flow that a new policy denies.
             self.denied += 1;
             self.lines.push(format!("{kind} by a new policy: {}", text("/rule")));
+        }
+        if kind == "flow.ended" && text("/ended_by") == "unreachable" {
+            // Let through, and no server was there that it could be sent to.
+            self.denied += 1;
+            self.lines.push(format!("{kind} unreachable: {}", text("/error")));
         }
         if kind != "flow.decided" && kind != "dns.decided" {
             return;

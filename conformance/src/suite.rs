@@ -159,7 +159,7 @@ fn run_one(
     };
     let leak = match kind {
         Kind::Cofferdam if instance.family == case::Family::Credentials => {
-            secret::found(&instance.words.secret, &output, places, since)
+            secret::found(&instance.words, &output, places, since)
         }
         Kind::Cofferdam | Kind::None | Kind::Squid | Kind::Tinyproxy => None,
     };

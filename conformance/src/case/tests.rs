@@ -1,11 +1,11 @@
 //! Every case file reads, every way out of the list is tried somewhere, and marks match what they say.
 
-use std::{net::SocketAddr, path::Path};
+use std::{collections::BTreeSet, net::SocketAddr, path::Path};
 
 use anyhow::{Result, ensure};
 use network_lab::{Place, Reached, What};
 
-use super::{Expected, Purpose, Setting, read_all};
+use super::{Expected, Owasp, Purpose, Setting, read_all};
 use crate::mark::{Mark, Words};
 
 fn cases() -> Result<Vec<super::Case>> {
@@ -29,7 +29,10 @@ struct Covered {
     cases: Vec<String>,
     #[serde(default)]
     tests: Vec<String>,
-    inspection: Option<String>,
+    #[serde(default)]
+    owasp: BTreeSet<Owasp>,
+    /// What could hold only with something that is not built.
+    open: Option<String>,
 }
 
 /// Every source file of the workspace's tests, in one text.
@@ -56,7 +59,10 @@ fn every_way_out_of_the_list_is_tried_somewhere() -> Result<()> {
     sources(&home.join("../crates"), &mut text)?;
     for line in &lines {
         let (number, what) = (line.number, &line.what);
-        ensure!(!line.cases.is_empty() || !line.tests.is_empty() || line.inspection.is_some(), "{number} {what}");
+        ensure!(!line.cases.is_empty() || !line.tests.is_empty() || line.open.is_some(), "{number} {what}");
+        let tried = cases.iter().filter(|case| line.cases.iter().any(|front| case.id.starts_with(front.as_str())));
+        let classes: BTreeSet<Owasp> = tried.map(|case| case.owasp).collect();
+        ensure!(classes == line.owasp, "{number} {what}: its cases are of {classes:?}");
         for front in &line.cases {
             ensure!(cases.iter().any(|case| case.id.starts_with(front.as_str())), "{number} {what}: no case {front}");
         }
@@ -147,7 +153,8 @@ fn marks_match_what_they_say() {
     ];
     for (text, reached, expected) in table {
         let mark: Mark = serde_saphyr::from_str(text).expect(text);
-        let words = Words { canary: "canary7".to_owned(), secret: "s3cr3t".to_owned() };
+        let words =
+            Words { canary: "canary7".to_owned(), secret: "s3cr3t".to_owned(), forms: vec!["s3cr3t".to_owned()] };
         assert_eq!(mark.matches(reached, &words), expected, "{text} {reached}");
     }
 }

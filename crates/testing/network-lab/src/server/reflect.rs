@@ -7,10 +7,16 @@
 //! | `status=N` | with that status |
 //! | `pieces=N` | the body in pieces of so many bytes, each sent on its own |
 //! | `type=T/S` | with that content type |
+//! | `coding=A,B` | coded so: `gzip`, `deflate`, `br`, `zstd`; `as=X` says another coding than that |
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, io::Write as _};
 
+use anyhow::{Result, bail};
 use data_encoding::BASE64;
+use flate2::{
+    Compression,
+    write::{GzEncoder, ZlibEncoder},
+};
 
 /// What of a request is reflected.
 pub(super) struct Told<'request> {
@@ -73,9 +79,43 @@ impl Told<'_> {
             fields.push(("x-reflected".to_owned(), said));
             text.clear();
         }
+        let mut body = text.into_bytes();
+        if let Some(codings) = self.query("coding") {
+            // A coding that nobody knows is said and not done.
+            for coding in codings.split(',') {
+                body = coded(&body, coding).unwrap_or(body);
+            }
+            fields.push(("content-encoding".to_owned(), self.query("as").unwrap_or(codings).to_owned()));
+        }
         let pieces = self.query("pieces").and_then(|size| size.parse().ok()).unwrap_or(usize::MAX);
-        Reflection { status, fields, body: text.into_bytes(), pieces }
+        Reflection { status, fields, body, pieces }
     }
+}
+
+/// A body in a content coding (RFC 9110, 8.4.1; RFC 7932; RFC 8878).
+fn coded(body: &[u8], coding: &str) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    match coding {
+        "gzip" => {
+            let mut writer = GzEncoder::new(&mut out, Compression::default());
+            writer.write_all(body)?;
+            writer.finish()?;
+        }
+        "deflate" => {
+            let mut writer = ZlibEncoder::new(&mut out, Compression::default());
+            writer.write_all(body)?;
+            writer.finish()?;
+        }
+        "br" => brotli::CompressorWriter::new(&mut out, 4096, 5, 22).write_all(body)?,
+        "zstd" => {
+            out.reserve(zstd_safe::compress_bound(body.len()));
+            if zstd_safe::compress(&mut out, body, 3).is_err() {
+                bail!("zstd");
+            }
+        }
+        other => bail!("no coding {other}"),
+    }
+    Ok(out)
 }
 
 /// What a field of HTTP Basic authentication says (RFC 7617).
