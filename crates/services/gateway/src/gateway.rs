@@ -4,12 +4,14 @@ use std::{
     collections::BTreeMap,
     io,
     os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
     sync::{Arc, mpsc, mpsc::Receiver},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use audit_log::AuditLog;
+use certificates::UpstreamRoots;
 use policy::{
     CompiledPolicy, Protocol,
     model::{Action, Hop, PolicySpec, Rule, RuleEnforcement, TlsMode},
@@ -24,7 +26,7 @@ use crate::{
     dns::DnsContext,
     identify::Processes,
     in_force::{CurrentPolicy, InForce},
-    inspect::Inspector,
+    inspect::{Inspector, report},
     metadata::Metadata,
     rejudge::Share,
     resolve::Names,
@@ -123,6 +125,7 @@ impl Gateway {
         settings: Settings,
     ) -> Result<Self, StartError> {
         check_built(policy.spec())?;
+        let roots = read_roots(policy.spec(), &settings)?;
         check_inspection(policy.spec(), &settings)?;
         check_credentials(policy.spec(), &settings)?;
         let count = worker_count(&settings);
@@ -131,7 +134,7 @@ impl Gateway {
         let keeper = Keeper::open(&settings.secrets).map_err(|()| StartError::Masks)?;
         let tally = Arc::new(Tally::default());
         let names = Names::new(&settings, audit.clone(), Arc::clone(&tally));
-        let current = Arc::new(CurrentPolicy::new(InForce::new(policy, &labels)));
+        let current = Arc::new(CurrentPolicy::new(InForce::new(policy, &labels, roots)));
         let processes = match (sockets.socket_diagnosis.as_ref(), sockets.init_pid) {
             (Some(diagnosis), Some(init)) => {
                 let diagnosis = diagnosis.try_clone().map_err(StartError::Socket)?;
@@ -211,9 +214,13 @@ impl Gateway {
         check_inspection(policy.spec(), &self.shared.settings)?;
         check_credentials(policy.spec(), &self.shared.settings)?;
         let revision = policy.revision();
-        let in_force = InForce::new(policy, &self.labels);
+        let roots = read_roots(policy.spec(), &self.shared.settings)?;
+        let in_force = InForce::new(policy, &self.labels, roots);
         let since = Instant::now();
         self.shared.policy.store(in_force);
+        if let Some(inspector) = &self.shared.inspector {
+            inspector.forget();
+        }
         let (told, done): (_, Receiver<Share>) = mpsc::channel();
         for worker in &self.workers {
             // A worker that is gone has no connections.
@@ -273,9 +280,6 @@ pub fn datagram_ports(spec: &PolicySpec) -> Result<BTreeMap<u16, &Rule>, NotBuil
         if opens && rule.transform.as_ref().is_some_and(|transform| transform.to_tls) {
             return Err(NotBuilt::new(rule, "plain requests are not sent on inside TLS; leave out `scheme`"));
         }
-        if opens && rule.upstream_ca.is_some() {
-            return Err(NotBuilt::new(rule, "roots for servers are not built; leave out `upstreamCa`"));
-        }
         match rule.protocol {
             Some(Protocol::Icmp) if opens => {
                 return Err(NotBuilt::new(rule, "forwarding ICMP is not built; the sandbox rejects all of it"));
@@ -323,6 +327,22 @@ fn check_credentials(spec: &PolicySpec, settings: &Settings) -> Result<(), NotBu
         Some(rule) => Err(NotBuilt::new(rule, "this run holds no credentials; start it with this policy")),
         None => Ok(()),
     }
+}
+
+/// Reads the bundles of roots that rules name. One that can't be read refuses the policy.
+fn read_roots(spec: &PolicySpec, settings: &Settings) -> Result<BTreeMap<PathBuf, UpstreamRoots>, NotBuilt> {
+    let mut roots = BTreeMap::new();
+    for rule in &spec.rules {
+        let Some(path) = &rule.upstream_ca else { continue };
+        let Some(folder) = &settings.policy_folder else {
+            return Err(NotBuilt::new(rule, "this run reads no bundles of roots; leave out `upstreamCa`"));
+        };
+        if !roots.contains_key(path) {
+            let read = UpstreamRoots::from_bundle(&folder.join(path));
+            roots.insert(path.clone(), read.map_err(|error| NotBuilt::new(rule, report(&error)))?);
+        }
+    }
+    Ok(roots)
 }
 
 /// Refuses a rule that could only match inside TLS, where none is opened.

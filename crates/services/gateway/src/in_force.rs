@@ -3,8 +3,13 @@
 //! A worker loads it for every decision and keeps the `Arc` with the open connection, so that a change
 //! of the pointer is seen by comparing (invariant *A new policy reaches open connections*).
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use certificates::UpstreamRoots;
 use policy::{CompiledPolicy, compile::Source};
 use values::{Labels, RuleName};
 use wire::exchange::Bounds;
@@ -16,16 +21,27 @@ pub(crate) struct InForce {
     pub(crate) policy: Arc<CompiledPolicy>,
     /// The sandbox, made once for each revision.
     pub(crate) source: Source,
+    /// The roots that rules name, by the bundle's path as written.
+    roots: Arc<BTreeMap<PathBuf, UpstreamRoots>>,
 }
 
 /// The one pointer that `Gateway::apply` swaps.
 pub(crate) type CurrentPolicy = arc_swap::ArcSwap<InForce>;
 
 impl InForce {
-    /// A policy seen from a sandbox with these labels.
-    pub(crate) fn new(policy: Arc<CompiledPolicy>, labels: &Labels) -> Arc<Self> {
+    /// A policy seen from a sandbox with these labels, with the roots that its rules name.
+    pub(crate) fn new(
+        policy: Arc<CompiledPolicy>,
+        labels: &Labels,
+        roots: BTreeMap<PathBuf, UpstreamRoots>,
+    ) -> Arc<Self> {
         let source = policy.source(labels);
-        Arc::new(Self { policy, source })
+        Arc::new(Self { policy, source, roots: Arc::new(roots) })
+    }
+
+    /// The bundle that servers of what a rule lets through are verified against, where it names one.
+    pub(crate) fn roots(&self, rule: &RuleName) -> Option<(&Path, Option<&UpstreamRoots>)> {
+        self.policy.upstream_ca(rule).map(|path| (path, self.roots.get(path)))
     }
 
     /// The bounds on the bodies of what a rule lets through.
@@ -36,13 +52,14 @@ impl InForce {
 
     /// The same, to be seen as new: time has changed what it says.
     pub(crate) fn renewed(&self) -> Arc<Self> {
-        Arc::new(Self { policy: Arc::clone(&self.policy), source: self.source.clone() })
+        Arc::new(Self { policy: Arc::clone(&self.policy), source: self.source.clone(), roots: Arc::clone(&self.roots) })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::{
+        collections::BTreeMap,
         net::{IpAddr, Ipv4Addr},
         sync::{
             Arc,
@@ -77,7 +94,7 @@ mod tests {
         let rules = vec![Rule::new(RuleName::new(rule).unwrap(), 10, action, To::Any)];
         let spec = PolicySpec { rules, ..PolicySpec::default() };
         let policy = CompiledPolicy::compile(spec, Lists::default(), OwnAddresses::default(), Revision(revision));
-        InForce::new(Arc::new(policy.unwrap()), &Labels::default())
+        InForce::new(Arc::new(policy.unwrap()), &Labels::default(), BTreeMap::new())
     }
 
     /// Judges as a worker does and checks the decision against the revision that it was made by.

@@ -1,6 +1,6 @@
 //! What the program hands to a gateway: sockets, bounds, and who answers questions.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use certificates::{Leaves, UpstreamRoots};
 use credentials::Credentials;
@@ -85,6 +85,8 @@ pub struct Settings {
     pub host_resolvers: Vec<SocketAddr>,
     /// What TLS is opened with, where rules look inside; without it none is.
     pub inspection: Option<Inspection>,
+    /// Where relative paths of the policy's bundles of roots begin; without it a rule with one is refused by name.
+    pub policy_folder: Option<PathBuf>,
     /// The secrets that rules attach.
     pub secrets: Secrets,
 }
@@ -106,6 +108,7 @@ impl Default for Settings {
             ask_timeout: Duration::from_secs(120),
             host_resolvers: Vec::new(),
             inspection: None,
+            policy_folder: None,
             secrets: Secrets::default(),
         }
     }

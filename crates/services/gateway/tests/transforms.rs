@@ -6,6 +6,7 @@ mod support;
 
 use std::{io::Write, net::TcpStream, sync::mpsc::channel, thread};
 
+use gateway::Settings;
 use policy::{
     HostName,
     model::{
@@ -147,4 +148,39 @@ fn another_host_opens_no_guard_and_no_plain_request_goes_there() {
     let answer = read_message(&mut client).unwrap();
     assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("another host"), "{answer}");
     assert!(heads.try_recv().is_err() && seen.try_recv().is_err());
+}
+
+#[test]
+fn a_rule_s_own_roots_stand_in_place_of_all_others() {
+    let tls = Tls::new();
+    let stranger = Tls::new();
+    std::fs::copy(stranger.folder().join("roots.pem"), tls.folder().join("theirs.pem")).unwrap();
+    let (ours, _heads) = tls.http(Shown::Good);
+    let (theirs, heads) = stranger.http(Shown::Good);
+    let folder = tls.folder().to_owned();
+    let with = |rules: Vec<Rule>| {
+        World::with(rules, None, |settings| Settings { policy_folder: Some(folder.clone()), ..tls.settings(settings) })
+    };
+    let rooted = |bundle: &str| -> Vec<Rule> {
+        inspected().into_iter().map(|rule| Rule { upstream_ca: Some(bundle.into()), ..rule }).collect()
+    };
+    let get = "GET /ok/1 HTTP/1.1\r\nHost: web.test\r\n\r\n";
+    let world = with(inspected());
+    let mut client = tls.client(&world, "web.test", theirs.port());
+    assert!(exchange(&mut client, get).starts_with("HTTP/1.1 502 "));
+    assert_eq!(world.apply(rooted("theirs.pem")).cut, 0);
+    let mut client = tls.client(&world, "web.test", theirs.port());
+    assert!(exchange(&mut client, get).ends_with("ok"));
+    told(&heads);
+    let mut client = tls.client(&world, "web.test", ours.port());
+    let answer = exchange(&mut client, get);
+    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("the server's certificate"), "{answer}");
+    // A connection that was verified otherwise serves no request of a rule with roots of its own.
+    let world = with(inspected());
+    let mut client = tls.client(&world, "web.test", ours.port());
+    assert!(exchange(&mut client, get).ends_with("ok"));
+    world.apply(rooted("theirs.pem"));
+    assert!(exchange(&mut client, get).starts_with("HTTP/1.1 502 "));
+    let error = world.gateway.apply(support::compile(rooted("none.pem"), 9)).unwrap_err();
+    assert!(error.to_string().contains("none.pem"), "{error}");
 }

@@ -208,7 +208,7 @@ impl DnsContext {
             Ok(name) => name,
             Err(error) => return First::Answer(Some(self.malformed(case, &error.to_string(), out))),
         };
-        let InForce { policy, source } = &**case.in_force;
+        let InForce { policy, source, .. } = &**case.in_force;
         if let Some(address) = metadata::address_of(&policy.spec().metadata_service, &name) {
             return First::Answer(Some(self.metadata(case, &name, address, out)));
         }

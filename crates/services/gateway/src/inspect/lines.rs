@@ -9,11 +9,12 @@ use std::{
     cell::RefCell,
     collections::VecDeque,
     net::IpAddr,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use certificates::Protocols;
+use certificates::{Protocols, UpstreamRoots};
 use credentials::TokenId;
 use hyper::client::conn::{http1, http2};
 use policy::{HostName, model::Route};
@@ -28,7 +29,7 @@ use super::{
 use crate::resolve::BindingGuard;
 
 /// The most free connections of a worker.
-const FREE: usize = 64;
+const FREE: usize = 32;
 /// How long one is kept: less than most servers do.
 const KEPT: Duration = Duration::from_secs(15);
 /// How long after its last answer one may carry another client's request that can't be sent twice: a server that is
@@ -49,6 +50,8 @@ pub(super) struct Place {
     pub(super) route: Route,
     /// The secret that went along, by its id.
     pub(super) credential: Option<(CredentialName, TokenId)>,
+    /// The bundle that the server was verified against, where it was not the system's.
+    pub(super) roots: Option<PathBuf>,
 }
 
 /// A connection to a server that is who it should be.
@@ -57,6 +60,7 @@ pub(super) struct Line {
     pub(super) address: IpAddr,
     place: Arc<Place>,
     shown: Option<Shown>,
+    roots: Option<UpstreamRoots>,
     carried: Arc<Carried>,
     /// Whether it carried a request before: it may have been closed by the server meanwhile.
     pub(super) used: bool,
@@ -71,10 +75,11 @@ impl Line {
         address: IpAddr,
         place: Place,
         shown: Option<Shown>,
+        roots: Option<UpstreamRoots>,
         carried: Arc<Carried>,
     ) -> Self {
         let place = Arc::new(place);
-        Self { sender, address, place, shown, carried, used: false, signed_in: false, _binding: None }
+        Self { sender, address, place, shown, roots, carried, used: false, signed_in: false, _binding: None }
     }
 
     fn leads(&self, to: &Destination<'_>) -> bool {
@@ -96,6 +101,7 @@ impl Line {
             address: self.address,
             place: Arc::clone(&self.place),
             shown: self.shown.clone(),
+            roots: self.roots.clone(),
             carried: Arc::clone(&self.carried),
             used,
             signed_in: self.signed_in,
@@ -121,6 +127,8 @@ pub(super) struct Destination<'a> {
     pub(super) addresses: &'a [IpAddr],
     /// What is shown to a server that asks who we are.
     pub(super) shown: Option<&'a Shown>,
+    /// Whose certificates the server must have, in place of the system's roots.
+    pub(super) roots: Option<&'a UpstreamRoots>,
     pub(super) protocols: Protocols,
     pub(super) timeout: Duration,
     /// Whether the request may be sent twice where nobody knows if the first was taken up.
@@ -250,6 +258,7 @@ impl Lines {
             place,
             addresses: &[line.address],
             shown: line.shown.as_ref(),
+            roots: line.roots.as_ref(),
             protocols,
             timeout,
             repeatable: true,

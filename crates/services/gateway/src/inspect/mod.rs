@@ -35,4 +35,4 @@ mod websocket;
 
 pub(crate) use opening::{openable, serve};
 pub(crate) use under_way::{Inspected, go_over};
-pub(crate) use upstream::Inspector;
+pub(crate) use upstream::{Inspector, report};

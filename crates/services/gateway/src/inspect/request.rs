@@ -200,6 +200,11 @@ async fn reach(
     };
     open.credential = along.secret.as_ref().map(|secret| secret.key().0);
     let policy = &judged.in_force.policy;
+    let roots = judged.in_force.roots(&judged.decision.rule);
+    if let Some((path, None)) = roots {
+        let error = format!("the bundle of roots {} was not read", path.display());
+        return Err(establish::unreachable(shared, &open, Status::BadGateway, error).await);
+    }
     let error = match (policy.route(judged.decision.route.as_ref()), &shared.inspector) {
         (Some(route), Some(inspector)) => {
             let place = Place {
@@ -207,11 +212,13 @@ async fn reach(
                 port: connection.port,
                 route: route.clone(),
                 credential: along.secret.as_ref().map(Carried::key),
+                roots: roots.map(|(path, _)| path.to_owned()),
             };
             let to = Destination {
                 place,
                 addresses: &addresses,
                 shown: shown.as_ref(),
+                roots: roots.and_then(|(_, roots)| roots),
                 protocols: connection.protocols,
                 timeout: shared.settings.connect_timeout,
                 repeatable: has_no_effect(head),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -44,8 +45,8 @@ pub(super) struct Shown {
     pub(super) certificate: ClientCertificate,
 }
 
-/// A server, and whom it knows us as.
-type Peer = (HostName, Protocols, Option<TokenId>);
+/// A server, whom it knows us as, and the rule's own bundle by which it is verified.
+type Peer = (HostName, Protocols, Option<TokenId>, Option<PathBuf>);
 
 /// What a gateway opens TLS with.
 #[derive(Debug)]
@@ -62,22 +63,27 @@ impl Inspector {
         Self { leaves: Arc::clone(leaves), roots: roots.clone(), upstreams: Mutex::default() }
     }
 
-    /// How to talk to this host.
-    fn upstream(
-        &self,
-        host: &HostName,
-        protocols: Protocols,
-        shown: Option<&Shown>,
-    ) -> Result<Upstream, rustls::Error> {
+    /// A new policy may mean other roots by the same path.
+    pub(crate) fn forget(&self) {
+        self.upstreams.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// How to talk to the server of this destination.
+    fn upstream(&self, to: &Destination<'_>) -> Result<Upstream, rustls::Error> {
+        let (protocols, shown) = (to.protocols, to.shown);
         let mut known = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
         // A session says who we are.
-        let key = (host.clone(), protocols, shown.map(|shown| shown.id.clone()));
+        let key = (to.place.host.clone(), protocols, shown.map(|shown| shown.id.clone()), to.place.roots.clone());
         if let Some(upstream) = known.get(&key) {
             return Ok(upstream.clone());
         }
         let upstream = {
             let certificate = shown.map(|shown| &shown.certificate);
-            self.roots.client_config(protocols, certificate, Resumption::in_memory_sessions(SESSIONS))?
+            to.roots.unwrap_or(&self.roots).client_config(
+                protocols,
+                certificate,
+                Resumption::in_memory_sessions(SESSIONS),
+            )?
         };
         if known.len() >= HOSTS {
             known.clear();
@@ -114,7 +120,7 @@ impl ReachError {
 }
 
 /// An error and what caused it, in one line.
-pub(super) fn report(error: &dyn std::error::Error) -> String {
+pub(crate) fn report(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -141,7 +147,7 @@ pub(super) async fn connect(inspector: &Inspector, to: &Destination<'_>, link: &
     let dialled = dial::connect(route, to.addresses, *port, to.timeout).await?;
     let own = |error: &dyn std::error::Error| ReachError::Own(report(error));
     let stream = Ahead::new(&[], dialled.socket.into_stream().map_err(|error| own(&error))?);
-    let upstream = inspector.upstream(host, to.protocols, to.shown).map_err(|error| own(&error))?;
+    let upstream = inspector.upstream(to).map_err(|error| own(&error))?;
     let name = ServerName::try_from(host.as_str().to_owned()).map_err(|error| own(&error))?;
     let connector = TlsConnector::from(upstream.config());
     let stream = match tokio::time::timeout(to.timeout, connector.connect(name, stream)).await {
@@ -156,13 +162,14 @@ pub(super) async fn connect(inspector: &Inspector, to: &Destination<'_>, link: &
     };
     let carried = Carried::new(link);
     let sender = speak(stream, &carried).await.map_err(|error| ReachError::Broken(report(&error)))?;
-    Ok(Line::new(sender, dialled.address, to.place.clone(), to.shown.cloned(), carried))
+    Ok(Line::new(sender, dialled.address, to.place.clone(), to.shown.cloned(), to.roots.cloned(), carried))
 }
 
 /// Starts the protocol that the handshake agreed on.
 async fn speak(stream: TlsStream<Ahead>, carried: &Arc<Carried>) -> hyper::Result<Sender> {
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let stream = TokioIo::new(ServerStream::new(stream, Arc::clone(carried)));
+    // Boxed: some kilobytes, which every future that it passes through would keep room for.
+    let stream = TokioIo::new(ServerStream::new(Box::new(stream), Arc::clone(carried)));
     if is_http2 {
         let mut builder = http2::Builder::new(LocalTasks);
         builder

@@ -1,6 +1,6 @@
 //! What tests of names need: a policy, a log, and who is asked upstream.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use audit_event::{DnsDecided, Event, RunContext};
 use audit_log::{AuditLog, Options};
@@ -71,7 +71,7 @@ impl World {
 
 pub(crate) fn in_force(spec: PolicySpec, revision: u64) -> Arc<InForce> {
     let policy = CompiledPolicy::compile(spec, Lists::default(), OwnAddresses::default(), Revision(revision)).unwrap();
-    InForce::new(Arc::new(policy), &Labels::default())
+    InForce::new(Arc::new(policy), &Labels::default(), BTreeMap::new())
 }
 
 pub(crate) fn rule(name: &str, priority: i64, action: Action, hosts: &[&str]) -> Rule {
