@@ -100,6 +100,7 @@ impl Session {
             settings(
                 self.opening.as_ref().map(|opening| opening.inspection.clone()),
                 self.kept.as_ref().map(|kept| kept.secrets.clone()).unwrap_or_default(),
+                self.source.folder.clone(),
             ),
         )
         .map_err(|error| failed(&error, None))?;

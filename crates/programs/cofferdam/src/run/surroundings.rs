@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
 };
 
 use gateway::{Inspection, SandboxSockets, Secrets, Settings};
@@ -24,11 +25,13 @@ pub(super) fn handed_over(sockets: Sockets, init: u32) -> SandboxSockets {
     }
 }
 
-/// Bounds that fit this machine, what TLS is opened with, and the secrets that are attached there.
-pub(super) fn settings(inspection: Option<Inspection>, secrets: Secrets) -> Settings {
+/// Bounds that fit this machine, what TLS is opened with, the secrets that are attached there, and the folder where the
+/// policy's bundles of roots are.
+pub(super) fn settings(inspection: Option<Inspection>, secrets: Secrets, policy_folder: PathBuf) -> Settings {
     let usual = Settings::default();
     let max_connections = descriptors::connections(usual.max_connections);
-    Settings { max_connections, host_resolvers: host_resolvers(), inspection, secrets, ..usual }
+    let policy_folder = Some(policy_folder);
+    Settings { max_connections, host_resolvers: host_resolvers(), inspection, secrets, policy_folder, ..usual }
 }
 
 /// The host's DNS servers (resolv.conf(5)); 127.0.0.1 where none is named.
