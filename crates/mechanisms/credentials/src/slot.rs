@@ -51,6 +51,8 @@ struct State {
     held: Option<Held>,
     flight: Option<Flight>,
     failure: Option<Arc<Fault>>,
+    /// What its files looked like after the failure: where somebody mended them, it needn't rest.
+    failed_stamp: Option<Stamp>,
     rest: Rest,
     renewal_rest: Rest,
     replaced: VecDeque<Arc<Issued>>,
@@ -122,6 +124,9 @@ impl Slot {
             }
             return Step::Done(Ok(issued));
         }
+        if state.failed_stamp != stamp {
+            state.rest = Rest::default();
+        }
         self.join_or_start(&mut state, shared, now, Why::Needed)
     }
 
@@ -184,6 +189,7 @@ impl Slot {
     /// Takes in what a fetch gave.
     fn keep(&self, shared: &Shared, fetched: Result<Fetched, Fault>, why: Why) -> Outcome {
         let now = shared.surroundings.clock.now();
+        let failed_stamp = fetched.is_err().then(|| self.source.stamp()).flatten();
         let mut jitter = [0];
         // Without randomness all runs fetch at the same part of a life, and that is all.
         let _ = aws_lc_rs::rand::fill(&mut jitter);
@@ -197,6 +203,7 @@ impl Slot {
                 let fault = Arc::new(fault);
                 state.rest.after_failure(now);
                 state.failure = Some(fault.clone());
+                state.failed_stamp = failed_stamp;
                 return Err(ObtainError::Failed { name: self.name.clone(), fault });
             }
         };

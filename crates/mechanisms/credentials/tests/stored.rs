@@ -38,6 +38,19 @@ fn a_file_is_read_beside_the_policy_and_again_when_it_changes() -> Result<()> {
 }
 
 #[test]
+fn a_file_that_comes_late_is_read_at_once() -> Result<()> {
+    let world = World::new()?;
+    let credentials = world.open(Source::Stored(Stored::File("token".into())))?;
+    for _ in 0..5 {
+        world.hand.forward(600);
+        assert!(obtained(&credentials).contains("No such file"));
+    }
+    world.file("token", "late\n")?;
+    assert_eq!(obtained(&credentials), "late");
+    Ok(())
+}
+
+#[test]
 fn what_is_no_secrets_file_is_refused_at_once() -> Result<()> {
     let world = World::new()?;
     world.file("empty", "\n")?;
