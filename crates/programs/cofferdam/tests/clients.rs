@@ -63,8 +63,9 @@ impl Client<'_> {
         let output = fixture.lab.host().run(command, TIME)?;
         let seen = fixture.world.run(&["observe", "--type", "flow.decided", "-o", "jsonl"])?.expect(0);
         let events: Vec<serde_json::Value> = seen.out.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        let is = |event: &serde_json::Value, at: &str, text: &str| event.pointer(at).is_some_and(|value| value == text);
         let asked = events.iter().any(|event| {
-            event["tls"]["mode"] == "inspect" && event["verdict"] == "allowed" && event["http"]["path"] == self.path
+            is(event, "/tls/mode", "inspect") && is(event, "/verdict", "allowed") && is(event, "/http/path", self.path)
         });
         ensure!(asked, "{}: {}{}\n{}", self.name, output.stdout, output.stderr, seen.out);
         let reached = fixture.lab.reached()?;
