@@ -44,6 +44,9 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// How much of a body waits in memory.
 const BUFFER: usize = 128 * 1024;
 
+/// A client's opened stream. Some kilobytes, which every future that it passes through would keep room for.
+type Opened = Box<TlsStream<ClientStream>>;
+
 /// What of a client's offer can be opened; nothing where it has no server name or speaks something else.
 pub(crate) fn openable(shared: &Shared, hello: &ClientHello) -> bool {
     shared.inspector.is_some()
@@ -76,7 +79,7 @@ pub(crate) fn serve(
 /// The requests of an opened connection, and its end.
 async fn live_until_end(
     worker: &Rc<Worker>,
-    opened: TlsStream<ClientStream>,
+    opened: Opened,
     flow: Flow,
     readings: Readings,
     hello: ClientHello,
@@ -100,7 +103,7 @@ async fn open(
     bytes: Vec<u8>,
     hello: &ClientHello,
     link: &Arc<Link>,
-) -> Result<TlsStream<ClientStream>, String> {
+) -> Result<Opened, String> {
     let (Some(inspector), Some(name)) = (&shared.inspector, &hello.server_name) else {
         return Err("this TLS can't be opened".to_owned());
     };
@@ -112,7 +115,7 @@ async fn open(
     let stream = ClientStream::new(&bytes, stream, Arc::clone(link));
     let accepting = TlsAcceptor::from(config).accept(stream);
     match tokio::time::timeout(shared.settings.sniff_timeout, accepting).await {
-        Ok(Ok(opened)) => Ok(opened),
+        Ok(Ok(opened)) => Ok(Box::new(opened)),
         Ok(Err(error)) => {
             let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
             Err(if tls.is_some_and(certificates::distrusts_us) {
@@ -139,15 +142,14 @@ async fn refused(shared: &Shared, flow: &Flow, error: String) {
 }
 
 /// Serves requests; who ended it, and why where that was no good end.
-async fn live(
-    connection: &Rc<Connection>,
-    opened: TlsStream<ClientStream>,
-    is_http1: bool,
-) -> (EndedBy, Option<String>) {
+async fn live(connection: &Rc<Connection>, opened: Opened, is_http1: bool) -> (EndedBy, Option<String>) {
     let settings = Arc::clone(&connection.worker.shared.settings);
     let serving = async {
-        let served =
-            if is_http1 { serve_http1(connection, opened).await } else { serve_http2(connection, opened).await };
+        let served = if is_http1 {
+            serve_http1(connection, opened).await
+        } else {
+            Box::pin(serve_http2(connection, opened)).await
+        };
         let tunnel = connection.tunnel.borrow_mut().take();
         if let Some(tunnel) = tunnel {
             // A tunnel that panicked is over as well.
@@ -173,7 +175,7 @@ async fn live(
     }
 }
 
-async fn serve_http1(connection: &Rc<Connection>, opened: TlsStream<ClientStream>) -> hyper::Result<()> {
+async fn serve_http1(connection: &Rc<Connection>, opened: Opened) -> hyper::Result<()> {
     let settings = &connection.worker.shared.settings;
     let heads = Arc::new(Heads::default());
     let strict = Strict::new(opened, Arc::clone(&heads), settings.sniff_limit, settings.sniff_timeout);
@@ -193,7 +195,7 @@ async fn serve_http1(connection: &Rc<Connection>, opened: TlsStream<ClientStream
         .await
 }
 
-async fn serve_http2(connection: &Rc<Connection>, opened: TlsStream<ClientStream>) -> hyper::Result<()> {
+async fn serve_http2(connection: &Rc<Connection>, opened: Opened) -> hyper::Result<()> {
     let limit = connection.worker.shared.settings.sniff_limit;
     let service = service_fn(|request: Request<Incoming>| {
         let (connection, head) = (Rc::clone(connection), head::of_http2(&request, limit));
