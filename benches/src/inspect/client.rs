@@ -4,6 +4,7 @@
 //! no session is resumed, so that each new connection is a whole one.
 
 use std::{
+    env,
     io::Read as _,
     net::{SocketAddr, ToSocketAddrs as _},
     path::PathBuf,
@@ -30,6 +31,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::{identity::NAME, origin::head_end};
 use crate::load::Measured;
 
+/// Where a sandbox has the placeholder of a secret that requests carry.
+pub const TOKEN: &str = "BENCHES_TOKEN";
 /// How much is read at once.
 const PIECE: usize = 64 * 1024;
 /// The body of a POST.
@@ -160,10 +163,11 @@ impl Client {
             Some(proxy) => proxy,
             None => origin_address(load.port)?,
         };
+        let token = env::var(TOKEN).map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
         let head = |method: &str, more: &str| {
             let port = load.port;
             format!(
-                "{method} /{} HTTP/1.1\r\nHost: {NAME}:{port}\r\nUser-Agent: benches\r\nAccept: */*\r\n{more}\r\n",
+                "{method} /{} HTTP/1.1\r\nHost: {NAME}:{port}\r\nUser-Agent: benches\r\nAccept: */*\r\n{token}{more}\r\n",
                 load.bytes
             )
             .into_bytes()

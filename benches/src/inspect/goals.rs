@@ -166,6 +166,13 @@ fn goals(rounds: &Rounds) -> Vec<Figure> {
             figures.push(Figure::at_least(format!("{what}, over {}", side.name()), goal, "×", &ratios));
         }
     }
+    for (what, pick) in [
+        ("a secret swapped and masked, large body, over without", (|f| f.bulk_mb_s) as fn(&Figures) -> f64),
+        ("a secret swapped and masked, requests a second, over without", |f| f.requests_per_s_32),
+    ] {
+        let ratios = over(each(Side::Secret, pick), each(Side::Connect, pick));
+        figures.push(Figure::at_least(what, 0.95, "×", &ratios));
+    }
     for (what, goal, pick) in [
         ("inspected, added p50, new", 340.0, (|f| f.new_p50_us) as fn(&Figures) -> f64),
         ("inspected, added p50, kept alive", 20.0, |f| f.kept_p50_us),

@@ -67,9 +67,6 @@ pub struct Inspect {
     /// Idle connections.
     #[arg(long, default_value_t = 1_000)]
     idle: usize,
-    /// More of the rule that looks at the requests, as policy text.
-    #[arg(long, default_value = "")]
-    rule: String,
     /// The `cofferdam` program; beside this one unless given.
     #[arg(long)]
     cofferdam: Option<PathBuf>,
@@ -133,8 +130,7 @@ pub fn run(inspect: &Inspect) -> Result<()> {
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711))?;
     answer_names(folder.path())?;
     let identity = Identity::make(folder.path())?;
-    let rule = inspect.rule.clone();
-    let setting = Setting { cofferdam, own, folder: folder.path().to_owned(), identity, rule };
+    let setting = Setting { cofferdam, own, folder: folder.path().to_owned(), identity };
     let (mut sides, mut left_out) = (Vec::new(), Vec::new());
     for side in inspect.sides.iter().copied() {
         match setting.missing(side) {

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
-use super::{identity::Identity, mitmproxy};
+use super::{client::TOKEN, identity::Identity, mitmproxy};
 use crate::{
     contenders::{Server, await_port},
     machine::program,
@@ -38,11 +38,14 @@ pub enum Side {
     Transparent,
     /// Cofferdam, CONNECT.
     Connect,
+    /// The same with a secret that each request carries: a placeholder is swapped, and answers are masked.
+    Secret,
 }
 
 impl Side {
     /// Those that are measured unless others are named.
-    pub const USUAL: [Side; 5] = [Side::Direct, Side::Squid, Side::Mitmproxy, Side::Transparent, Side::Connect];
+    pub const USUAL: [Side; 6] =
+        [Side::Direct, Side::Squid, Side::Mitmproxy, Side::Transparent, Side::Connect, Side::Secret];
 
     /// Its name in the table.
     pub fn name(self) -> &'static str {
@@ -53,17 +56,18 @@ impl Side {
             Side::Gateway => "Cofferdam, gateway alone",
             Side::Transparent => "Cofferdam transparent",
             Side::Connect => "Cofferdam CONNECT",
+            Side::Secret => "Cofferdam CONNECT, secret",
         }
     }
 
     /// Whether its clients run inside a sandbox.
     pub fn is_contained(self) -> bool {
-        matches!(self, Side::Transparent | Side::Connect)
+        matches!(self, Side::Transparent | Side::Connect | Side::Secret)
     }
 
     fn port(self) -> u16 {
         match self {
-            Side::Direct | Side::Transparent | Side::Connect => 0,
+            Side::Direct | Side::Transparent | Side::Connect | Side::Secret => 0,
             Side::Squid => 8103,
             Side::Mitmproxy => 8104,
             Side::Gateway => 8105,
@@ -88,15 +92,13 @@ pub struct Setting {
     pub folder: PathBuf,
     /// Everybody's certificates.
     pub identity: Identity,
-    /// More of a rule, such as what it does to requests.
-    pub rule: String,
 }
 
 impl Setting {
     /// What a side needs and this machine lacks.
     pub fn missing(&self, side: Side) -> Option<String> {
         match side {
-            Side::Direct | Side::Gateway | Side::Transparent | Side::Connect => None,
+            Side::Direct | Side::Gateway | Side::Transparent | Side::Connect | Side::Secret => None,
             Side::Squid if !Path::new(CERTIFICATE_HELPER).exists() => {
                 Some(format!("{CERTIFICATE_HELPER} is not installed (Debian: squid-openssl)"))
             }
@@ -116,7 +118,7 @@ impl Setting {
     pub fn start_server(&self, side: Side) -> Result<Option<Server>> {
         let port = side.port();
         let mut command = match side {
-            Side::Direct | Side::Transparent | Side::Connect => return Ok(None),
+            Side::Direct | Side::Transparent | Side::Connect | Side::Secret => return Ok(None),
             Side::Squid => self.squid(port)?,
             Side::Mitmproxy => self.mitmproxy(port)?,
             Side::Gateway => self.gateway(port)?,
@@ -130,14 +132,14 @@ impl Setting {
 
     /// The command that runs the load against a side.
     pub fn load(&self, side: Side, arguments: &[String]) -> Result<Command> {
-        let mut command = if side.is_contained() { self.contained()? } else { Command::new(&self.own) };
+        let mut command = if side.is_contained() { self.contained(side)? } else { Command::new(&self.own) };
         command.arg("tls-load").args(["--port", &PORT.to_string()]);
         match side {
             Side::Direct | Side::Transparent => {}
             Side::Squid | Side::Mitmproxy | Side::Gateway => {
                 command.args(["--proxy", &format!("127.0.0.1:{}", side.port())]);
             }
-            Side::Connect => {
+            Side::Connect | Side::Secret => {
                 command.args(["--proxy", OWN_PROXY]);
             }
         }
@@ -147,7 +149,7 @@ impl Setting {
             Side::Squid => Some(self.identity.bump_roots.clone()),
             Side::Mitmproxy => Some(self.folder.join("mitmproxy/mitmproxy-ca-cert.pem")),
             Side::Gateway => Some(self.folder.join("gateway/anchors.pem")),
-            Side::Transparent | Side::Connect => None,
+            Side::Transparent | Side::Connect | Side::Secret => None,
         };
         if let Some(roots) = roots {
             command.arg("--roots").arg(roots);
@@ -157,13 +159,14 @@ impl Setting {
     }
 
     /// `cofferdam run … -- benches`, with a rule that looks at each request.
-    fn contained(&self) -> Result<Command> {
-        let policy = self.write("policy.yaml", &self.policy())?;
+    fn contained(&self, side: Side) -> Result<Command> {
+        let policy = self.write("policy.yaml", &self.policy(side))?;
         let work = self.folder.join("work");
         fs::create_dir_all(&work)?;
         let mut command = Command::new(&self.cofferdam);
         let mount = format!("{}:{}:ro", self.own.display(), self.own.display());
         command.env("XDG_STATE_HOME", self.folder.join("state")).env("XDG_RUNTIME_DIR", &self.folder);
+        command.env("BENCHES_SECRET", "ghp_0123456789abcdefghijklmnopqrstuvwxyz");
         // Whom the gateway trusts upstream.
         command.env("SSL_CERT_FILE", &self.identity.roots);
         command.args(["run", "--quiet", "--policy"]).arg(&policy).arg("--workdir").arg(work);
@@ -172,12 +175,20 @@ impl Setting {
     }
 
     /// One rule: two methods, under any path, at the origin.
-    fn policy(&self) -> String {
+    fn policy(&self, side: Side) -> String {
+        let (rule, credentials) = if side == Side::Secret {
+            let credentials = format!(
+                "  credentials:\n    token: {{ from: {{ env: BENCHES_SECRET }}, attach: {{ placeholder: {{ headers: \
+                 [authorization] }} }}, bind: {{ hosts: [origin.test] }}, expose: {{ env: {TOKEN}, format: github }} }}\n"
+            );
+            (", credential: token", credentials)
+        } else {
+            ("", String::new())
+        };
         format!(
             "apiVersion: cofferdam/v1\nkind: EgressPolicy\nmetadata: {{ name: benchmark }}\nspec:\n  mode: limited\n  rules:\n    \
              - {{ name: origin, priority: 10, from: any, to: {{ cidrs: [203.0.113.1/32] }}, names: [origin.test], \
-             ports: [{PORT}], http: [{{ methods: [GET, POST], paths: [\"/**\"] }}], action: allow{} }}\n",
-            self.rule
+             ports: [{PORT}], http: [{{ methods: [GET, POST], paths: [\"/**\"] }}], action: allow{rule} }}\n{credentials}"
         )
     }
 
@@ -224,7 +235,11 @@ impl Setting {
         fs::create_dir_all(&folder)?;
         let mut command = Command::new(&self.own);
         command.args(["tls-gateway", "--listen", &format!("127.0.0.1:{port}"), "--roots"]).arg(&self.identity.roots);
-        command.arg("--folder").arg(folder).arg("--policy").arg(self.write("policy.yaml", &self.policy())?);
+        command
+            .arg("--folder")
+            .arg(folder)
+            .arg("--policy")
+            .arg(self.write("policy.yaml", &self.policy(Side::Gateway))?);
         Ok(command)
     }
 
