@@ -54,6 +54,20 @@ fn told_by(tls: &Tls, origin: &Origin, keeping: &Keeping, request: &str) -> Stri
     whole(&mut client, request)
 }
 
+/// The same without the framing of chunks, whose sizes depend on how the bytes came. What is not framed whole is left
+/// as it is.
+fn unframed(told: &str) -> String {
+    let Some((head, mut rest)) = told.split_once("\r\n\r\n") else { return told.to_owned() };
+    let mut out = format!("{head}\r\n\r\n");
+    while let Some((size, following)) = rest.split_once("\r\n") {
+        let Ok(size) = usize::from_str_radix(size, 16) else { break };
+        let Some(data) = following.get(..size).filter(|_| size > 0) else { break };
+        out.push_str(data);
+        rest = following[size..].strip_prefix("\r\n").unwrap_or("");
+    }
+    out + rest
+}
+
 fn stars() -> String {
     "*".repeat(SECRET.len())
 }
@@ -72,6 +86,7 @@ fn the_head_the_body_and_the_trailers_are_masked() {
         let origin = answers(&tls, answer.clone().into_bytes(), piece);
         let keeping = Keeping::new(&tls, Attach::Bearer);
         let told = told_by(&tls, &origin, &keeping, &GET.replace("\r\n\r\n", "\r\nTE: trailers\r\n\r\n"));
+        let told = unframed(&told);
         assert!(told.starts_with("HTTP/1.1 200 OK\r\n"), "{told}");
         assert!(!told.contains(SECRET) && !told.to_lowercase().contains(&SECRET.to_lowercase()), "{told}");
         assert!(!told.contains(&basic[8..40]), "{told}");
@@ -132,7 +147,7 @@ fn compressed_answers_are_masked_and_told_as_they_are() {
         for piece in [1, 100_000] {
             let origin = answers(&tls, [head.as_bytes(), &bytes].concat(), piece);
             let keeping = Keeping::new(&tls, Attach::Bearer);
-            let told = told_by(&tls, &origin, &keeping, GET);
+            let told = unframed(&told_by(&tls, &origin, &keeping, GET));
             let head = told.split_once("\r\n\r\n").unwrap().0.to_ascii_lowercase();
             assert!(!head.contains("content-encoding") && !head.contains("content-length"), "{coding}: {head}");
             assert!(!told.contains(SECRET) && told.contains("before ") && told.contains(" behind, and"), "{coding}");

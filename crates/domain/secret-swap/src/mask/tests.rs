@@ -1,3 +1,5 @@
+//! Secrets in bytes that are cut anywhere.
+
 use data_encoding::BASE64;
 use policy::model::credential::Format;
 use proptest::{collection::vec, prelude::*, sample::Index};

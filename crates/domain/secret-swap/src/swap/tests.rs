@@ -1,3 +1,5 @@
+//! Placeholders where they count, and where they do not.
+
 use data_encoding::BASE64;
 use policy::model::credential::Format;
 use proptest::{collection::vec, prelude::*, sample::select};

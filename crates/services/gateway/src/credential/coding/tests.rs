@@ -1,3 +1,5 @@
+//! Each coding, whole, cut and broken.
+
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may panic")]
 
 use std::io::Write as _;
