@@ -52,8 +52,11 @@ struct Scene {
     #[expect(dead_code, reason = "serves while it is held")]
     tls: Tls,
     seen: Receiver<String>,
-    connect: Box<dyn Fn(&World) -> Box<dyn ReadWrite>>,
+    connect: Connect,
 }
+
+/// Opens a connection of the client's.
+type Connect = Box<dyn Fn(&World) -> Box<dyn ReadWrite>>;
 
 trait ReadWrite: Read + Write {}
 impl<T: Read + Write> ReadWrite for T {}
