@@ -88,6 +88,8 @@ pub struct CompiledPolicy {
     pub(crate) ranges: ranges::RangeIndex,
     /// The names at which TLS may be opened.
     inspected: Vec<HostPattern>,
+    /// The places of rules that ask more of a gateway than to let TCP on.
+    demanding: Vec<u32>,
     /// Ascending, in canonical form.
     own: Vec<IpAddr>,
     /// `mode-default`.
@@ -123,6 +125,7 @@ impl CompiledPolicy {
             names: parts.names,
             ranges: parts.ranges,
             inspected: parts.inspected,
+            demanding: parts.demanding,
             own,
             default_name: parts.default_name,
         })
@@ -142,6 +145,12 @@ impl CompiledPolicy {
     /// `*` alone where such a rule covers destinations whatever their name.
     pub fn inspects(&self) -> impl Iterator<Item = &HostPattern> {
         self.inspected.iter()
+    }
+
+    /// The rules that ask more of a gateway than to let TCP on: UDP, ICMP, a credential, a change, roots of their own. There
+    /// are few where there are many rules.
+    pub fn demanding_rules(&self) -> impl Iterator<Item = &Rule> {
+        self.demanding.iter().filter_map(|place| self.spec.rules.get(*place as usize))
     }
 
     /// Whether any enforced rule looks into TLS.

@@ -360,7 +360,7 @@ impl Live<'_> {
         request.covered.clone_from(&opened.covered);
         request.allow_host_sockets = self.arguments.allow_host_sockets;
         request.terminal = terminal;
-        request.datagram_ports = gateway::datagram_ports(compiled.spec())?.into_keys().collect();
+        request.datagram_ports = gateway::datagram_ports(compiled)?.into_keys().collect();
         request.plan().map_err(|error| refused(error).into())
     }
 

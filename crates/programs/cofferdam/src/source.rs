@@ -113,9 +113,10 @@ impl Source {
         own: OwnAddresses,
         revision: Revision,
     ) -> Result<CompiledPolicy, Refusal> {
-        gateway::check_built(&self.file.spec).map_err(|error| self.refusal(&[error.to_string()]))?;
-        CompiledPolicy::compile(Arc::clone(&self.file.spec), lists, own, revision)
-            .map_err(|errors| self.refusal(&errors.iter().map(|error| self.locate(error)).collect::<Vec<_>>()))
+        let compiled = CompiledPolicy::compile(Arc::clone(&self.file.spec), lists, own, revision)
+            .map_err(|errors| self.refusal(&errors.iter().map(|error| self.locate(error)).collect::<Vec<_>>()))?;
+        gateway::check_built(&compiled).map_err(|error| self.refusal(&[error.to_string()]))?;
+        Ok(compiled)
     }
 
     /// Checked as a file alone: a list that can't be read here counts as empty, and is told.

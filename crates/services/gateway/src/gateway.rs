@@ -124,10 +124,10 @@ impl Gateway {
         questions: Option<orders::Sender<Question>>,
         settings: Settings,
     ) -> Result<Self, StartError> {
-        check_built(policy.spec())?;
-        let roots = read_roots(policy.spec(), &settings)?;
-        check_inspection(policy.spec(), &settings)?;
-        check_credentials(policy.spec(), &settings)?;
+        check_built(&policy)?;
+        let roots = read_roots(&policy, &settings)?;
+        check_inspection(&policy, &settings)?;
+        check_credentials(&policy, &settings)?;
         let count = worker_count(&settings);
         let settings = Arc::new(settings);
         let inspector = settings.inspection.as_ref().map(Inspector::new);
@@ -205,16 +205,16 @@ impl Gateway {
     /// it denies are cut. Returns when all workers are done. One that needs what is not built changes nothing, nor does
     /// one that opens a UDP port which had no rule when the run started: its socket can't be made any more.
     pub fn apply(&self, policy: Arc<CompiledPolicy>) -> Result<Applied, NotBuilt> {
-        for (port, rule) in datagram_ports(policy.spec())? {
+        for (port, rule) in datagram_ports(&policy)? {
             if !self.datagram_ports.contains(&port) {
                 let reason = format!("UDP port {port} was not open when this run started; start a new run");
                 return Err(NotBuilt::new(rule, reason));
             }
         }
-        check_inspection(policy.spec(), &self.shared.settings)?;
-        check_credentials(policy.spec(), &self.shared.settings)?;
+        check_inspection(&policy, &self.shared.settings)?;
+        check_credentials(&policy, &self.shared.settings)?;
         let revision = policy.revision();
-        let roots = read_roots(policy.spec(), &self.shared.settings)?;
+        let roots = read_roots(&policy, &self.shared.settings)?;
         let in_force = InForce::new(policy, &self.labels, roots);
         let since = Instant::now();
         self.shared.policy.store(in_force);
@@ -263,16 +263,16 @@ impl Gateway {
 }
 
 /// Refuses, by name, a policy that opens what is not built.
-pub fn check_built(spec: &PolicySpec) -> Result<(), NotBuilt> {
-    datagram_ports(spec).map(drop)
+pub fn check_built(policy: &CompiledPolicy) -> Result<(), NotBuilt> {
+    datagram_ports(policy).map(drop)
 }
 
 /// The UDP ports that a policy opens, each with the first rule that does: the sockets that a sandbox is to be started
 /// with. A rule that opens what is not built, or what no socket can be made for, is refused by name. Watched rules count,
-/// so that what they would do is seen. One look at each rule: there may be a hundred thousand.
-pub fn datagram_ports(spec: &PolicySpec) -> Result<BTreeMap<u16, &Rule>, NotBuilt> {
+/// so that what they would do is seen.
+pub fn datagram_ports(policy: &CompiledPolicy) -> Result<BTreeMap<u16, &Rule>, NotBuilt> {
     let mut ports = BTreeMap::new();
-    for rule in &spec.rules {
+    for rule in policy.demanding_rules() {
         let opens = match rule.action {
             Action::Allow | Action::Ask => rule.enforcement != RuleEnforcement::Off,
             Action::Deny => false,
@@ -284,7 +284,7 @@ pub fn datagram_ports(spec: &PolicySpec) -> Result<BTreeMap<u16, &Rule>, NotBuil
             Some(Protocol::Icmp) if opens => {
                 return Err(NotBuilt::new(rule, "forwarding ICMP is not built; the sandbox rejects all of it"));
             }
-            Some(Protocol::Udp) if opens => add_datagram_ports(spec, rule, &mut ports)?,
+            Some(Protocol::Udp) if opens => add_datagram_ports(policy.spec(), rule, &mut ports)?,
             Some(Protocol::Tcp | Protocol::Udp | Protocol::Icmp) | None => {}
         }
     }
@@ -319,20 +319,20 @@ fn add_datagram_ports<'p>(
 }
 
 /// Refuses a rule that attaches a credential, where none are kept.
-fn check_credentials(spec: &PolicySpec, settings: &Settings) -> Result<(), NotBuilt> {
+fn check_credentials(policy: &CompiledPolicy, settings: &Settings) -> Result<(), NotBuilt> {
     if settings.secrets.credentials.is_some() {
         return Ok(());
     }
-    match spec.rules.iter().find(|rule| rule.credential.is_some()) {
+    match policy.demanding_rules().find(|rule| rule.credential.is_some()) {
         Some(rule) => Err(NotBuilt::new(rule, "this run holds no credentials; start it with this policy")),
         None => Ok(()),
     }
 }
 
 /// Reads the bundles of roots that rules name. One that can't be read refuses the policy.
-fn read_roots(spec: &PolicySpec, settings: &Settings) -> Result<BTreeMap<PathBuf, UpstreamRoots>, NotBuilt> {
+fn read_roots(policy: &CompiledPolicy, settings: &Settings) -> Result<BTreeMap<PathBuf, UpstreamRoots>, NotBuilt> {
     let mut roots = BTreeMap::new();
-    for rule in &spec.rules {
+    for rule in policy.demanding_rules() {
         let Some(path) = &rule.upstream_ca else { continue };
         let Some(folder) = &settings.policy_folder else {
             return Err(NotBuilt::new(rule, "this run reads no bundles of roots; leave out `upstreamCa`"));
@@ -346,10 +346,11 @@ fn read_roots(spec: &PolicySpec, settings: &Settings) -> Result<BTreeMap<PathBuf
 }
 
 /// Refuses a rule that could only match inside TLS, where none is opened.
-fn check_inspection(spec: &PolicySpec, settings: &Settings) -> Result<(), NotBuilt> {
-    if settings.inspection.is_some() {
+fn check_inspection(policy: &CompiledPolicy, settings: &Settings) -> Result<(), NotBuilt> {
+    if settings.inspection.is_some() || !policy.needs_inspection() {
         return Ok(());
     }
+    let spec = policy.spec();
     let inside = |rule: &&Rule| spec.inspects(rule) && (rule.tls == TlsMode::Inspect || !rule.needs_request());
     match spec.rules.iter().find(inside) {
         Some(rule) => Err(NotBuilt::new(rule, "this run opens no TLS, and the rule looks inside it")),

@@ -180,11 +180,11 @@ fn what_can_not_be_opened_is_refused_by_name() {
         (Rule { process: vec![policy::model::ProcessMatch::Executable("/bin/x".into())], ..all(&[(9, 9)]) }, "process"),
         (Rule { protocol: Some(Protocol::Icmp), ..all(&[]) }, "ICMP"),
     ] {
-        let error = gateway::check_built(compile(vec![rule], 1).spec()).unwrap_err();
+        let error = gateway::check_built(&compile(vec![rule], 1)).unwrap_err();
         assert!(error.to_string().contains(said) && error.rule.as_str() == "open-udp", "{error}");
     }
     let policy = compile(vec![all(&[(1, 52), (443, 443)])], 1);
-    assert_eq!(gateway::datagram_ports(policy.spec()).unwrap().len(), 53);
+    assert_eq!(gateway::datagram_ports(&policy).unwrap().len(), 53);
     let world = World::new(vec![]);
     let error = world.gateway.apply(policy).unwrap_err();
     assert!(error.to_string().contains("UDP port 1 was not open when this run started"), "{error}");

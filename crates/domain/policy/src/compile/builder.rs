@@ -50,6 +50,7 @@ pub(super) struct Parts {
     pub(super) names: NameIndex,
     pub(super) ranges: RangeIndex,
     pub(super) inspected: Vec<HostPattern>,
+    pub(super) demanding: Vec<u32>,
     pub(super) default_name: RuleName,
 }
 
@@ -61,6 +62,8 @@ struct Builder<'a> {
     by_name: HashMap<RuleName, u32, RandomState>,
     /// Those that look into TLS.
     inspecting: Vec<&'a Rule>,
+    /// Those that ask more of a gateway than to let TCP on, by their places.
+    demanding: Vec<u32>,
     destinations: Destinations<'a>,
     bindings: BTreeMap<&'a CredentialName, Arc<Binding>>,
     classes: Vec<Vec<LabelSelector>>,
@@ -76,6 +79,7 @@ pub(super) fn build(spec: &PolicySpec, lists: &Lists) -> Result<Parts, Vec<Compi
         rules: Vec::with_capacity(spec.rules.len() + 8),
         by_name: HashMap::with_capacity_and_hasher(spec.rules.len(), RandomState::default()),
         inspecting: Vec::new(),
+        demanding: Vec::new(),
         destinations: Destinations::new(spec, lists),
         bindings: BTreeMap::new(),
         classes: vec![vec![LabelSelector::default()]],
@@ -107,6 +111,7 @@ pub(super) fn build(spec: &PolicySpec, lists: &Lists) -> Result<Parts, Vec<Compi
         names,
         ranges,
         inspected: inspection::names(spec, &builder.inspecting, lists),
+        demanding: builder.demanding,
         default_name: own_name("mode-default"),
     })
 }
@@ -177,6 +182,9 @@ impl<'a> Builder<'a> {
         inspection::check(self.spec, rule, &mut self.errors);
         if self.spec.inspects(rule) {
             self.inspecting.push(rule);
+        }
+        if rule.is_demanding() {
+            self.demanding.push(place);
         }
         if let Some(route) = &rule.route {
             self.check_route(route, Some(&rule.name));

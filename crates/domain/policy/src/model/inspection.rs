@@ -11,6 +11,14 @@ use crate::{
 const PLAIN_PORT: u16 = 80;
 
 impl Rule {
+    /// Whether it asks more of a gateway than to let TCP on.
+    pub(crate) fn is_demanding(&self) -> bool {
+        self.protocol.is_some_and(|protocol| protocol != Protocol::Tcp)
+            || self.credential.is_some()
+            || self.transform.is_some()
+            || self.upstream_ca.is_some()
+    }
+
     /// Whether the rule decides by the request alone: it has conditions on it, bounds or changes it, attaches a
     /// credential, verifies its server by roots of its own, or says `tls: inspect`. A denial without conditions needs no request.
     pub fn needs_request(&self) -> bool {
