@@ -4,11 +4,16 @@
 
 mod support;
 
+use std::{
+    io::Write as _,
+    sync::mpsc::{Receiver, channel},
+};
+
 use gateway::Settings;
 use policy::model::{Action, Rule};
 use support::{
     Origin, World, deny_hosts, loopback, methods,
-    tls::{Shown, Tls, exchange},
+    tls::{Shown, Tls, exchange, read_head},
 };
 
 const GET: &str = "GET /ok/1 HTTP/1.1\r\nHost: web.test\r\n\r\n";
@@ -82,4 +87,69 @@ fn one_that_the_server_closed_is_replaced() {
         once(&tls, &world, &origin, GET);
         assert_eq!(origin.connections(), at);
     }
+}
+
+/// Answers each head it finds and leaves bodies unread, so that it takes them for heads; `keeps` to `Connection: close`.
+fn lazy(tls: &Tls, keeps: bool) -> (Origin, Receiver<String>) {
+    let (tell, told) = channel();
+    let origin = tls.origin(Shown::Good, move |mut stream| {
+        loop {
+            let head = read_head(&mut stream);
+            if !head.ends_with("\r\n\r\n") {
+                return;
+            }
+            let last = keeps && head.to_ascii_lowercase().contains("\r\nconnection: close\r\n");
+            let _ = tell.send(head);
+            if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_err() || last {
+                return;
+            }
+        }
+    });
+    (origin, told)
+}
+
+#[test]
+fn a_body_that_the_server_leaves_unread_is_no_request() {
+    let tls = Tls::new();
+    let hidden = "DELETE /admin HTTP/1.1\r\nHost: web.test\r\n\r\n";
+    let length = hidden.len();
+    for request in [
+        format!("GET /ok/1 HTTP/1.1\r\nHost: web.test\r\nContent-Length: {length}\r\n\r\n{hidden}"),
+        format!("POST /ok/1 HTTP/1.1\r\nHost: web.test\r\nContent-Length: {length}\r\n\r\n{hidden}"),
+        format!(
+            "POST /ok/1 HTTP/1.1\r\nHost: web.test\r\nConnection: keep-alive\r\nContent-Length: {length}\r\n\r\n{hidden}"
+        ),
+        format!(
+            "POST /ok/1 HTTP/1.1\r\nHost: web.test\r\nTransfer-Encoding: chunked\r\n\r\n{length:x}\r\n{hidden}\r\n0\r\n\r\n"
+        ),
+    ] {
+        let (origin, heads) = lazy(&tls, true);
+        let world = world(&tls, rules());
+        let mut client = tls.client(&world, "web.test", origin.port());
+        assert!(exchange(&mut client, &request).starts_with("HTTP/1.1 200 "));
+        // The next goes by another connection, whatever became of the first.
+        once(&tls, &world, &origin, GET);
+        let seen: Vec<String> = heads.try_iter().collect();
+        assert!(!seen.iter().any(|head| head.contains("/admin")), "{request}: {seen:?}");
+        assert_eq!((origin.connections(), seen.len()), (2, 2), "{request}: {seen:?}");
+    }
+}
+
+#[test]
+fn nothing_follows_a_body_even_where_the_server_goes_on() {
+    let tls = Tls::new();
+    // What comes next would be the body of this.
+    let hidden = "PUT /stored HTTP/1.1\r\nHost: web.test\r\nContent-Length: 180\r\n\r\n";
+    let request = format!("POST /ok/1 HTTP/1.1\r\nHost: web.test\r\nContent-Length: {}\r\n\r\n{hidden}", hidden.len());
+    let (origin, heads) = lazy(&tls, false);
+    let world = world(&tls, rules());
+    let mut client = tls.client(&world, "web.test", origin.port());
+    for expected in 1..4 {
+        assert!(exchange(&mut client, &request).starts_with("HTTP/1.1 200 "));
+        assert_eq!(origin.connections(), expected);
+    }
+    exchange(&mut client, GET);
+    exchange(&mut client, GET);
+    assert_eq!(origin.connections(), 4, "without bodies one connection serves");
+    assert!(heads.try_iter().count() >= 5);
 }

@@ -77,7 +77,7 @@ pub(super) fn of_http2(request: &Request<Incoming>, limit: usize) -> Read {
 pub(super) fn outgoing(head: &RequestHead, http2: bool, body: Upload) -> Result<Request<Upload>, http::Error> {
     let target = head.origin_target();
     let method = Method::from_bytes(head.method.as_bytes())?;
-    let has_body = !body.is_end_stream();
+    let has_body = !body.is_end_stream() || head.framing == Framing::Chunked;
     let uri: Uri = if http2 {
         let path = if target == "*" { "" } else { &target };
         format!("https://{}{path}", host(head)).parse()?
@@ -108,10 +108,19 @@ pub(super) fn outgoing(head: &RequestHead, http2: bool, body: Upload) -> Result<
     if head.websocket && !http2 {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    } else if !http2 && (head.framing == Framing::Chunked || (has_body && !headers.contains_key(CONTENT_LENGTH))) {
+    } else if !http2 && has_body && (head.framing == Framing::Chunked || !headers.contains_key(CONTENT_LENGTH)) {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
+    if !http2 && has_body {
+        // Whoever leaves the body unread must not take it for a next request: see `lines`.
+        headers.append(CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(request)
+}
+
+/// Whether this request is followed by none.
+pub(super) fn is_last<B>(request: &Request<B>) -> bool {
+    request.headers().get_all(CONNECTION).iter().any(|value| value == "close")
 }
 
 /// A body of this length, whatever was told of it before.

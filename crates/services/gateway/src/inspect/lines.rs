@@ -4,6 +4,12 @@
 //! host, port, route and credential, and only where the next request was judged for its address. So a client that
 //! makes a connection for each request does not make us do so too, and idle clients hold no connection upstream. One of
 //! HTTP/2 stays with the client's connection that it was made for.
+//!
+//! A request with a body is the last on its connection of HTTP/1.1. A server that answers and leaves the body unread
+//! takes it for the next request, one that nobody judged; and what we would send next, with its secret, for a part of
+//! that. So such a request says `Connection: close`, behind which a server takes nothing for a request (RFC 9112, 9.6),
+//! and nothing of ours follows. The cost is a handshake for the request after each upload; HTTP/2, where a body can't be
+//! anything else, does not pay it.
 
 use std::{
     cell::RefCell,
@@ -66,6 +72,8 @@ pub(super) struct Line {
     pub(super) used: bool,
     /// The server knows by the connection who sends.
     signed_in: bool,
+    /// Its request has a body, so none follows.
+    last: bool,
     _binding: Option<BindingGuard>,
 }
 
@@ -79,7 +87,18 @@ impl Line {
         carried: Arc<Carried>,
     ) -> Self {
         let place = Arc::new(place);
-        Self { sender, address, place, shown, roots, carried, used: false, signed_in: false, _binding: None }
+        Self {
+            sender,
+            address,
+            place,
+            shown,
+            roots,
+            carried,
+            used: false,
+            signed_in: false,
+            last: false,
+            _binding: None,
+        }
     }
 
     fn leads(&self, to: &Destination<'_>) -> bool {
@@ -105,8 +124,14 @@ impl Line {
             carried: Arc::clone(&self.carried),
             used,
             signed_in: self.signed_in,
+            last: self.last,
             _binding: None,
         })
+    }
+
+    /// A request with a body goes out: on HTTP/1.1 nothing follows.
+    pub(super) fn carries_body(&mut self) {
+        self.last = matches!(self.sender, Sender::Http1(_));
     }
 
     /// Takes in what a request does to the connection: schemes that sign it in, and not the request, bind it to its
@@ -272,7 +297,7 @@ impl Lines {
     pub(super) fn give_back(&self, pool: &Pool, line: Line) {
         let mut line = line;
         match &line.sender {
-            Sender::Http1(sender) if !sender.is_closed() => {
+            Sender::Http1(sender) if !line.last && !sender.is_closed() => {
                 line.carried.is_free();
                 (line.used, line._binding) = (true, None);
                 pool.put(line, self.client);

@@ -410,6 +410,9 @@ enum Sent {
 
 async fn send(under_way: &UnderWay, outgoing: Request<Upload>, line: Line) -> Sent {
     let mut line = line;
+    if head::is_last(&outgoing) {
+        line.carries_body();
+    }
     let sending = async {
         match &mut line.sender {
             Sender::Http1(sender) => sender.try_send_request(outgoing).await,
