@@ -13,7 +13,7 @@ use std::{
 use support::{
     Origin, World,
     frames::{
-        self, ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Outcome, PADDED, PING, PREFACE,
+        self, ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, Outcome, PADDED, PING, PREFACE,
         PRIORITY, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE, WITH_PRIORITY, block, frame, get, put, read_frame,
         request, setting,
     },
@@ -379,4 +379,67 @@ fn answers_that_nobody_takes_wait_at_their_server() {
     client.write_all(&frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 5])).unwrap();
     client.read_exact(&mut rest).unwrap();
     assert_eq!((&rest[..4], &rest[5..]), (&[0, 0, 5, DATA][..], &[0, 0, 0, 1][..]), "what was asked for, and no more");
+}
+
+/// What comes on stream 1 until its answer's end, and until the connection answers a ping that is sent `then`.
+fn until_ping(client: &mut ClientTls, then: &[u8]) -> Vec<Frame> {
+    let mut seen = Vec::new();
+    while let Some(frame) = read_frame(client) {
+        if frame.stream == 1 && frame.kind == DATA && frame.flags & END_STREAM != 0 {
+            client.write_all(then).unwrap();
+            client.write_all(&frames::frame(PING, 0, 0, &[5; 8])).unwrap();
+        }
+        match (frame.kind, frame.stream) {
+            (PING, 0) if frame.payload == [5; 8] => return seen,
+            (_, 1) => seen.push(frame),
+            _ => {}
+        }
+    }
+    panic!("the connection ended: {seen:?}");
+}
+
+#[test]
+fn a_refused_request_may_end_its_body_behind_the_answer() {
+    let scene = Scene::new();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let cases = [(nobody, "/put/1", 502), (scene.origin.port(), "/no", 403)];
+    for (port, path, status) in cases {
+        let mut client = scene.tls.client_of(&scene.world, &["h2"], port);
+        client.write_all(PREFACE).unwrap();
+        client.write_all(&frame(SETTINGS, 0, 0, b"")).unwrap();
+        client.write_all(&request(1, 0, &put(path))).unwrap();
+        let seen = until_ping(&mut client, &frame(DATA, 0, 1, &[b'x'; 9000]));
+        let kinds: Vec<u8> = seen.iter().map(|frame| frame.kind).filter(|kind| *kind != WINDOW_UPDATE).collect();
+        assert_eq!((frames::status(&seen[0].payload), &kinds[..]), (status, &[HEADERS, DATA][..]), "{seen:?}");
+        // It ends here, and the stream with it; another follows.
+        client.write_all(&frame(DATA, END_STREAM, 1, b"last")).unwrap();
+        client.write_all(&request(3, END_STREAM, &get("/no"))).unwrap();
+        let next = read_frame(&mut client).unwrap();
+        assert_eq!((next.kind, next.stream), (HEADERS, 3), "{next:?}");
+    }
+    assert!(scene.seen.try_recv().is_err());
+}
+
+#[test]
+fn a_refused_request_without_end_is_reset_without_an_error() {
+    let scene = Scene::new();
+    let mut client = scene.client();
+    client.write_all(&request(1, 0, &put("/no"))).unwrap();
+    assert_eq!(frames::outcome(&mut client), Outcome::Answered(403));
+    let piece = frame(DATA, 0, 1, &[b'x'; 16_000]);
+    let mut window = 65_535;
+    let code = loop {
+        if window >= 16_000 && client.write_all(&piece).is_ok() {
+            window -= 16_000;
+            continue;
+        }
+        let frame = read_frame(&mut client).unwrap();
+        match (frame.kind, frame.stream) {
+            (RST_STREAM, 1) => break frame.payload,
+            (WINDOW_UPDATE, 1) => window += u32::from_be_bytes(frame.payload.try_into().unwrap()),
+            _ => {}
+        }
+    };
+    assert_eq!(code, [0; 4], "NO_ERROR (RFC 9113, 8.1)");
+    scene.still_serves("after it");
 }

@@ -9,10 +9,11 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use credentials::sigv4::Resigner;
 use http_body_util::BodyExt as _;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Masks;
+use crate::inspect::Arriving;
 
 /// The longest body in which a placeholder is swapped.
 const LIMIT: usize = 1024 * 1024;
@@ -36,7 +37,7 @@ pub(crate) struct Whole {
 
 impl Whole {
     /// Reads a body within the bound. Only so many are read at a time; the others wait their turn.
-    pub(super) async fn read(body: Incoming, masks: &Masks) -> Result<Self, BodyError> {
+    pub(super) async fn read(body: Arriving, masks: &Masks) -> Result<Self, BodyError> {
         if body.size_hint().lower() > LIMIT as u64 {
             return Err(BodyError::TooLong);
         }
@@ -70,9 +71,9 @@ pub(crate) enum RequestBody {
     /// None.
     Nothing,
     /// As it comes.
-    Streamed(Incoming),
+    Streamed(Arriving),
     /// In chunks that an AWS signature covers, signed anew. The resigner is gone behind their end.
-    Resigned(Incoming, Option<Box<Resigner>>),
+    Resigned(Arriving, Option<Box<Resigner>>),
     /// All here.
     Whole(Whole),
 }
@@ -102,7 +103,7 @@ impl Body for RequestBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match self.get_mut() {
             RequestBody::Nothing => Poll::Ready(None),
-            RequestBody::Streamed(inner) => Pin::new(inner).poll_frame(cx).map_err(io::Error::other),
+            RequestBody::Streamed(inner) => Pin::new(inner).poll_frame(cx),
             RequestBody::Resigned(inner, resigner) => poll_resigned(inner, resigner, cx),
             RequestBody::Whole(whole) => {
                 let bytes = std::mem::take(&mut whole.bytes);
@@ -132,7 +133,7 @@ impl Body for RequestBody {
 
 /// The next piece with signatures of ours; trailers are left out.
 fn poll_resigned(
-    inner: &mut Incoming,
+    inner: &mut Arriving,
     resigner: &mut Option<Box<Resigner>>,
     cx: &mut Context<'_>,
 ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
@@ -150,7 +151,7 @@ fn poll_resigned(
                     return Poll::Ready(Some(Ok(Frame::data(out.into()))));
                 }
             }
-            Some(Err(error)) => return Poll::Ready(Some(Err(io::Error::other(error)))),
+            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
             None => {
                 let outcome = signs.finish();
                 *resigner = None;

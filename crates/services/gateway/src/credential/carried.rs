@@ -10,7 +10,7 @@ use credentials::{
     sigv4::{Payload, Resigner},
 };
 use http::Request;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use policy::{
     HostName, Permit,
     http_path::{self, PathGlob},
@@ -23,7 +23,7 @@ use wire::http_head::RequestHead;
 use super::{
     AttachError, Keeper, Looking, RequestBody, Whole, attach, body::BodyError, echo::ask_for_what_can_be_read,
 };
-use crate::{in_force::InForce, refuse::Status, shared::Shared, worker::Worker};
+use crate::{in_force::InForce, inspect::Arriving, refuse::Status, shared::Shared, worker::Worker};
 
 /// How long an agent's request for a new secret may hold up an answer that says 401.
 const RENEWAL: Duration = Duration::from_secs(10);
@@ -141,7 +141,7 @@ impl Along {
 pub(crate) async fn obtain(
     shared: &Shared,
     wanted: Wanted<'_>,
-    body: Incoming,
+    body: Arriving,
 ) -> Result<(Along, RequestBody), NoSecret> {
     let policy = &wanted.in_force.policy;
     let looking = shared.keeper.as_ref().and_then(|keeper| keeper.looking(policy.spec(), wanted.host));
@@ -208,7 +208,7 @@ async fn said_of_body(
     name: &CredentialName,
     service: &str,
     head: &RequestHead,
-    body: Incoming,
+    body: Arriving,
 ) -> Result<(Option<Payload>, RequestBody), NoSecret> {
     let said = attach::payload(head, service, body.is_end_stream());
     match said.map_err(|error| NoSecret::Attach(name.clone(), error))? {
@@ -225,7 +225,7 @@ async fn look(
     keeper: &Keeper,
     swap: Swap<'_>,
     head: &RequestHead,
-    body: Incoming,
+    body: Arriving,
 ) -> Result<(RequestBody, bool), NoSecret> {
     let target = head.origin_target();
     let request = attach::request(head, &target);

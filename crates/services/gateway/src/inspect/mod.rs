@@ -10,6 +10,8 @@
 
 /// Sockets that are read in large pieces while much comes.
 mod ahead;
+/// A request's body as it comes.
+mod arriving;
 /// Bodies that stop when their request is cut.
 mod body;
 /// One client's connection.
@@ -33,6 +35,7 @@ mod upstream;
 /// What becomes of a WebSocket's handshake.
 mod websocket;
 
+pub(crate) use arriving::Arriving;
 pub(crate) use opening::{openable, serve};
 pub(crate) use under_way::{Inspected, go_over};
 pub(crate) use upstream::{Inspector, report};

@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use wire::http_head::{Framing, RequestHead};
 
 use super::{
+    arriving::Arriving,
     body::{Answer, Download, Upload},
     connection::Connection,
     head,
@@ -80,7 +81,9 @@ pub(super) async fn answer(
     let bare = head.as_ref().is_ok_and(|head| head.method == "HEAD");
     let unanswered = Unanswered(Some(Rc::clone(&connection)));
     let waits = tunnel.as_ref().map(|(heads, _)| Arc::clone(heads));
-    let outcome = match prepare(&connection, head, request.into_body()).await {
+    let body = Arriving::new(request.into_body());
+    let rest = (!is_http1).then(|| body.clone());
+    let outcome = match prepare(&connection, head, body).await {
         Ok((ready, head)) => forward(&connection, ready, &head, tunnel).await,
         Err(refused) => Err(refused),
     };
@@ -90,6 +93,9 @@ pub(super) async fn answer(
         Err(refused) => {
             if let Some(heads) = waits {
                 heads.answer_upgrade(false);
+            }
+            if let Some(rest) = rest {
+                rest.throw_away();
             }
             told(refused, &host, is_http1, bare)
         }
@@ -132,7 +138,7 @@ fn told(refused: Refused, host: &str, is_http1: bool, bare: bool) -> Response<An
 async fn prepare(
     connection: &Rc<Connection>,
     head: Read,
-    body: Incoming,
+    body: Arriving,
 ) -> Result<(Ready, Box<RequestHead>), Refused> {
     let shared = &connection.worker.shared;
     let mut flow = connection.flow();
@@ -183,7 +189,7 @@ async fn reach(
     flow: Flow,
     going: Going,
     head: &RequestHead,
-    body: Incoming,
+    body: Arriving,
 ) -> Result<Ready, Refusal> {
     let shared = &connection.worker.shared;
     let Going { permit, recorded, judged, approved } = going;
@@ -260,7 +266,7 @@ async fn goes_to(
 async fn obtain(
     shared: &Shared,
     wanted: Wanted<'_>,
-    body: Incoming,
+    body: Arriving,
 ) -> Result<(Along, RequestBody, Option<Shown>), NoSecret> {
     let (along, body) = credential::obtain(shared, wanted, body).await?;
     let shown = match &along.secret {
