@@ -191,7 +191,11 @@ fn streams_are_held_to_the_bounds_too() {
     let mut client = tls.client_of(&world, &["h2"], origin.port());
     client.write_all(&[PREFACE.to_vec(), frame(SETTINGS, 0, 0, b"")].concat()).unwrap();
     client.write_all(&request(1, END_STREAM, &frames::get("/ok/chunks/11"))).unwrap();
-    assert_eq!(frames::outcome(&mut client), Outcome::Answered(200));
-    assert!(matches!(frames::outcome(&mut client), Outcome::Reset(_)), "cut, and told so");
+    // A reset takes what was not written yet with it, and be it the head.
+    let cut = match frames::outcome(&mut client) {
+        Outcome::Answered(200) => frames::outcome(&mut client),
+        other => other,
+    };
+    assert!(matches!(cut, Outcome::Reset(_)), "cut, and told so: {cut:?}");
     drop(seen);
 }
