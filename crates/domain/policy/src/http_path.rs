@@ -9,7 +9,8 @@
 /// Takes the origin form (`/path?query`); the query is left out. Ambiguous are: no leading `/`;
 /// `%2f`, `%5c` and a backslash; `;` and `%3b`; an encoding that decodes to another one (`%252f`) or
 /// to a lone `%`; a broken or overlong encoding, control characters and NUL, raw or encoded;
-/// bytes that must not stand in a target (spaces, non-ASCII, `#`); and empty segments (`//`), which some merge.
+/// bytes that must not stand in a target (spaces, non-ASCII, `#`); empty segments (`//`), which some merge; and what
+/// some take for a dot segment or a slash: dots with blanks (`..%20`), and their other forms in Unicode (`．．`, `／`).
 ///
 /// ```
 /// use policy::http_path::normalise;
@@ -30,6 +31,9 @@ pub fn normalise(target: &str) -> Option<String> {
         };
         let segment = decode_segment(raw)?;
         open = false;
+        if could_be_dots(&segment) {
+            return None;
+        }
         match segment.as_str() {
             "" if following.is_some() => return None,
             "" | "." => open = true,
@@ -72,8 +76,17 @@ fn decode_segment(raw: &str) -> Option<String> {
         decoded.push(byte);
     }
     let text = String::from_utf8(decoded).ok()?;
-    // Decoded C1 controls are as invisible as C0 ones.
-    (!text.chars().any(char::is_control)).then_some(text)
+    // Decoded C1 controls are as invisible as C0 ones. The full-width forms become ASCII where text is normalised.
+    let odd = |c: char| c.is_control() || matches!(c, '\u{ff0e}' | '\u{ff0f}' | '\u{ff3c}');
+    (!text.chars().any(odd)).then_some(text)
+}
+
+/// Whether a segment is no dot segment, and could become one: by losing blanks, or by another form of its dots.
+fn could_be_dots(segment: &str) -> bool {
+    let other_dot = |c: char| matches!(c, '\u{2024}' | '\u{2025}' | '\u{3002}' | '\u{fe52}' | '\u{ff61}');
+    let has_dot = segment.chars().any(|c| c == '.' || other_dot(c));
+    let plain = segment.chars().all(|c| c == '.');
+    has_dot && !plain && segment.chars().all(|c| c == '.' || c.is_whitespace() || other_dot(c))
 }
 
 /// The value of a hexadecimal digit.

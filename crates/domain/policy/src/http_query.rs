@@ -49,6 +49,15 @@ pub fn parameter(query: &str, name: &str) -> Parameter {
     found.map_or(Parameter::Missing, Parameter::Once)
 }
 
+/// The values of every parameter that some framework takes for this one, however it splits the query (`;`); `None` for a
+/// value that origins would read in different ways.
+pub fn values<'q>(query: &'q str, name: &str) -> impl Iterator<Item = Option<String>> + use<'q> {
+    let wanted = folded(name);
+    let pairs = query.split(['&', ';']).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let ours = pairs.filter(move |(raw, _)| decode(raw).is_some_and(|sent| folded(&sent) == wanted));
+    ours.map(|(_, value)| if value.contains('+') { None } else { decode(value) })
+}
+
 /// One form for all names that some framework takes for one: case (ASP.NET), a `[` and what follows, and `.`, space and
 /// `+` as `_` (PHP).
 fn folded(name: &str) -> String {

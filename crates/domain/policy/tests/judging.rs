@@ -397,6 +397,10 @@ fn requests() {
             ("denied by mode-default", |flow| request(flow, "GET", None, &[])),
             ("allowed by r", |flow| request(flow, "POST", None, &[("x-key", "1")])),
             ("denied by mode-default", |flow| request(flow, "POST", None, &[("x-key", "1"), ("x-key", "2")])),
+            // Servers that take `_` for `-` see two values, or another field.
+            ("denied by mode-default", |flow| request(flow, "POST", None, &[("x-key", "1"), ("x_key", "2")])),
+            ("denied by mode-default", |flow| request(flow, "POST", None, &[("x_key", "1"), ("x-key", "1")])),
+            ("denied by mode-default", |flow| request(flow, "POST", None, &[("x_key", "1")])),
             ("needs Http", |flow| (flow.name, flow.http) = (sni("a.test"), Fact::Pending)),
             ("denied by mode-default", |flow| flow.name = sni("a.test")),
         ],
@@ -406,6 +410,9 @@ fn requests() {
         &[
             ("denied by r", |flow| request(flow, "GET", None, &[])),
             ("denied by r", |flow| request(flow, "POST", None, &[("x-key", "1"), ("x-key", "2")])),
+            ("denied by r", |flow| request(flow, "POST", None, &[("x_key", "1")])),
+            ("denied by r", |flow| request(flow, "POST", None, &[("x-key", "2"), ("x_key", "1")])),
+            ("allowed by mode-default", |flow| request(flow, "POST", None, &[("x_key", "2")])),
             ("allowed by mode-default", |flow| request(flow, "POST", None, &[])),
         ],
     );

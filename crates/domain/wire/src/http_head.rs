@@ -9,9 +9,14 @@
 mod fields;
 /// When to look at a cut head again.
 mod next_look;
+/// What asks an origin to act on another method or path.
+mod overrides;
 
-use fields::{framing, match_target, upgrade};
+use std::borrow::Cow;
+
+use fields::{framing, hop_options, match_target, upgrade};
 pub use next_look::NextLook;
+pub(crate) use overrides::is_override;
 use policy::{HttpFacts, Target, http_path};
 
 /// The longest method that is taken.
@@ -42,28 +47,6 @@ const METHODS: [&str; 16] = [
     "MOVE",
     "LOCK",
 ];
-
-/// Fields whose presence beside the real method could make an origin use another one.
-const METHOD_OVERRIDES: [&str; 4] =
-    ["x-http-method-override", "x-http-method", "x-method-override", "x-original-method"];
-
-/// Fields by which some origins act on another path than the one sent.
-const PATH_OVERRIDES: [&str; 4] = ["x-original-url", "x-rewrite-url", "x-original-uri", "x-forwarded-uri"];
-
-/// Whether a name is this one (lower case, with hyphens) to an origin that folds `_` and `-`, as CGI does (RFC 3875,
-/// 4.1.18).
-pub(crate) fn folds_to(name: &[u8], folded: &[u8]) -> bool {
-    name.len() == folded.len()
-        && name.iter().zip(folded).all(|(one, other)| match one {
-            b'_' => *other == b'-',
-            one => one.to_ascii_lowercase() == *other,
-        })
-}
-
-/// Whether it names an override.
-pub(crate) fn is_override(name: &[u8]) -> bool {
-    METHOD_OVERRIDES.iter().chain(&PATH_OVERRIDES).any(|known| folds_to(name, known.as_bytes()))
-}
 
 /// Fields that the origin doesn't get: those for a proxy, and `Expect`, which servers behind one another read
 /// differently. A client that waits for the answer to it sends its body soon without.
@@ -356,22 +339,6 @@ impl RequestHead {
         HttpFacts { method: self.method.clone(), path: http_path::normalise(&target), query, headers }
     }
 
-    /// Whether a field asks an origin to act on another method or path than the one sent; then why that is refused.
-    pub fn overrides(&self) -> Option<&'static str> {
-        let other = |names: &[&str], sent: &[u8]| {
-            self.fields.iter().any(|(field, value)| {
-                value.as_slice() != sent && names.iter().any(|name| folds_to(field.as_bytes(), name.as_bytes()))
-            })
-        };
-        if other(&METHOD_OVERRIDES, self.method.as_bytes()) {
-            Some("a field that names another method")
-        } else if other(&PATH_OVERRIDES, self.origin_target().as_bytes()) {
-            Some("a field that names another path")
-        } else {
-            None
-        }
-    }
-
     /// The head as the origin gets it. `last` asks the origin to close after its answer.
     pub fn write(&self, last: bool) -> Vec<u8> {
         let mut out = Vec::with_capacity(256 + self.fields.iter().map(|(n, v)| n.len() + v.len() + 4).sum::<usize>());
@@ -380,14 +347,15 @@ impl RequestHead {
         out.extend_from_slice(self.origin_target().as_bytes());
         out.extend_from_slice(if self.version_1_1 { b" HTTP/1.1\r\n" } else { b" HTTP/1.0\r\n" });
         for (name, value) in &self.fields {
-            let hop_by_hop = LEFT_OUT.iter().any(|hop| name.eq_ignore_ascii_case(hop))
-                || (last
-                    && (name.eq_ignore_ascii_case("keep-alive")
-                        || (name.eq_ignore_ascii_case("connection") && !self.websocket)));
-            if !hop_by_hop {
+            let is_connection = name.eq_ignore_ascii_case("connection");
+            let value = if is_connection { hop_options(value) } else { Cow::Borrowed(value.as_slice()) };
+            let left_out = LEFT_OUT.iter().any(|hop| name.eq_ignore_ascii_case(hop))
+                || (is_connection && value.is_empty())
+                || (last && (name.eq_ignore_ascii_case("keep-alive") || (is_connection && !self.websocket)));
+            if !left_out {
                 out.extend_from_slice(name.as_bytes());
                 out.extend_from_slice(b": ");
-                out.extend_from_slice(value);
+                out.extend_from_slice(&value);
                 out.extend_from_slice(b"\r\n");
             }
         }

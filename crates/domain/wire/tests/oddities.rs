@@ -34,9 +34,64 @@ fn fields_that_name_another_method_or_path() {
         ("X_HTTP_Method_Override: DELETE\r\n", Some("a field that names another method")),
         ("X_Original-URL: /secret\r\n", Some("a field that names another path")),
         ("X-Forwarded-Uri: /secret\r\n", Some("a field that names another path")),
+        ("X-HTTP-Path-Override: /secret\r\n", Some("a field that names another path")),
+        ("x_envoy_original_path: /secret\r\n", Some("a field that names another path")),
+        ("X-Forwarded-Path: /secret\r\n", Some("a field that names another path")),
+        ("X-Forwarded-Prefix: /secret\r\n", Some("a field that names another path")),
+        ("Destination: https://a.example/secret\r\n", Some("a field that names another path")),
     ] {
         let head = head(&format!("POST /public?q HTTP/1.1\r\nHost: a.example\r\n{fields}\r\n")).unwrap();
         assert_eq!(head.overrides(), expected, "{fields:?}");
+    }
+}
+
+#[test]
+fn parameters_that_name_another_method() {
+    for (query, is_other) in [
+        ("", false),
+        ("?method=DELETE", false),
+        ("?q=a;b&x=%zz", false),
+        ("?_method=POST", false),
+        ("?_method=DELETE", true),
+        ("?_method=delete", true),
+        ("?_method=", true),
+        ("?_method", true),
+        ("?_method=POST&_method=DELETE", true),
+        ("?%5fMethod=DELETE", true),
+        ("?_method[]=DELETE", true),
+        ("?a=1;_method=DELETE", true),
+        ("?_method=%zz", true),
+    ] {
+        let head = head(&format!("POST /public{query} HTTP/1.1\r\nHost: a.example\r\n\r\n")).unwrap();
+        assert_eq!(head.overrides(), is_other.then_some("a parameter that names another method"), "{query:?}");
+    }
+}
+
+#[test]
+fn a_connection_option_removes_no_field() {
+    let with = |fields: &str| head(&format!("GET / HTTP/1.1\r\nHost: a.example\r\n{fields}\r\n"));
+    for fields in [
+        "X-Mode: safe\r\nConnection: x-mode\r\n",
+        "Connection: close, X-MODE\r\nX-Mode: safe\r\n",
+        "Connection: close\r\nConnection: ,\tx-mode ,\r\nX-Mode: safe\r\n",
+        // To a server that takes both names for one.
+        "Connection: X_Mode\r\nX-Mode: safe\r\n",
+        "Connection: X-Mode\r\nX_Mode: safe\r\n",
+        "Connection: cookie\r\nCookie: a=b\r\n",
+    ] {
+        assert_eq!(with(fields), Err("a Connection option that would remove a needed field"), "{fields:?}");
+    }
+    for (fields, written) in [
+        ("Connection: keep-alive, TE\r\nKeep-Alive: timeout=5\r\nTE: trailers\r\n", None),
+        ("Connection: Close, Trailer\r\nTrailer: x-sum\r\n", None),
+        ("Connection: Upgrade\r\nUpgrade: websocket\r\n", None),
+        // A field of that name may be added on the way.
+        ("Connection: close, x-mode\r\n", Some("Connection: close\r\n")),
+        ("Connection: x-mode\r\n", Some("")),
+    ] {
+        let head = with(fields).unwrap();
+        let expected = format!("GET / HTTP/1.1\r\nHost: a.example\r\n{}\r\n", written.unwrap_or(fields));
+        assert_eq!(String::from_utf8(head.write(false)).unwrap(), expected, "{fields:?}");
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     host_name::HostName,
     http_path::PathGlob,
     http_query::{self, Parameter},
-    model::{Action, EchMode, ProcessMatch, Rule, RuleEnforcement},
+    model::{Action, EchMode, ProcessMatch, Rule, RuleEnforcement, header_fields::is_same},
 };
 
 /// The source class of `from: any`.
@@ -230,8 +230,8 @@ impl RequestMatch {
     }
 
     /// Whether the request meets every condition. Where a request can be read in two ways (an ambiguous
-    /// path, a header sent twice with different values, a parameter of the query sent twice) a rule that denies
-    /// matches and another does not.
+    /// path, a header sent twice with different values or with `_` for `-` in its name, a parameter of the query sent
+    /// twice) a rule that denies matches and another does not.
     pub(crate) fn matches(&self, request: &HttpFacts, action: Action) -> bool {
         let denies = action == Action::Deny;
         let method = self.methods.is_empty() || self.methods.contains(&request.method);
@@ -256,8 +256,12 @@ fn parameter_matches(request: &HttpFacts, name: &str, value: &str, denies: bool)
 }
 
 fn header_matches(request: &HttpFacts, name: &str, value: &str, denies: bool) -> bool {
-    let mut sent = request.headers.iter().filter(|(field, _)| field == name).map(|(_, sent)| sent == value).peekable();
-    if denies { sent.any(|equal| equal) } else { sent.peek().is_some() && sent.all(|equal| equal) }
+    let mut sent = request.headers.iter().filter(|(field, _)| is_same(field.as_bytes(), name.as_bytes())).peekable();
+    if denies {
+        sent.any(|(_, sent)| sent == value)
+    } else {
+        sent.peek().is_some() && sent.all(|(field, sent)| field == name && sent == value)
+    }
 }
 
 /// `scheme://host/path-glob` of a set; the host is in the name index.

@@ -24,6 +24,9 @@ fn normal_forms() {
         ("/a?b=/../c%2f;", "/a"),
         ("/a...b", "/a...b"),
         ("/...", "/..."),
+        ("/a%20.", "/a ."),
+        ("/a/%20", "/a/ "),
+        ("/%E3%83%BB", "/・"),
     ] {
         assert_eq!(normalise(target).as_deref(), Some(normal), "{target}");
     }
@@ -40,6 +43,18 @@ fn ambiguous_paths_have_no_normal_form() {
         "//a",
         "/a//b",
         "/a//",
+        "/a/..%20/b",
+        "/a/%20../b",
+        "/a/.%20./b",
+        "/a/.%20",
+        "/a/..%C2%A0/b",
+        "/a/%EF%BC%8E%EF%BC%8E/b",
+        "/a%EF%BC%8Fb",
+        "/a%EF%BC%BCb",
+        "/a.%EF%BC%8Eb",
+        "/a/%E2%80%A5/b",
+        "/a/.%E2%80%A4/b",
+        "/a/%E3%80%82%E3%80%82/b",
         "/a%2fb",
         "/a%2Fb",
         "/a%5cb",

@@ -1,4 +1,4 @@
-//! Header fields that no policy sets: those that frame a message or say where it goes.
+//! Names of header fields, and those that no policy sets: they frame a message or say where it goes.
 
 /// Fields that frame a message or belong to one connection.
 const FRAMING: [&str; 11] = [
@@ -26,6 +26,12 @@ const ROUTING: [&str; 8] = [
     "x-original-url",
     "x-rewrite-url",
 ];
+
+/// Whether some server takes two names for one field: in any case, with `_` for `-`, as CGI does (RFC 3875, 4.1.18).
+pub fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let folded = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    one.len() == other.len() && one.iter().map(folded).eq(other.iter().map(folded))
+}
 
 /// Whether the field, in any case, frames the message or is for one connection or proxy: it is left as it is.
 pub fn is_framing(name: &str) -> bool {

@@ -340,7 +340,7 @@ pub fn known_name() -> impl Strategy<Value = NamedHost> {
 }
 
 pub fn http_facts() -> impl Strategy<Value = HttpFacts> {
-    let headers = vec(select(&[("x-key", "1"), ("x-key", "2"), ("other", "1")][..]), 0..3);
+    let headers = vec(select(&[("x-key", "1"), ("x-key", "2"), ("x_key", "1"), ("other", "1")][..]), 0..3);
     let query = of(select(&["", "q=1", "q=2", "q=1&q=1", "Q=1", "q=1;x", "x&q=%31"][..]));
     (select(&["GET", "POST", "get"][..]), of(select(&["/", "/a/b", "/b"][..])), query, headers).prop_map(
         |(method, path, query, headers)| HttpFacts {

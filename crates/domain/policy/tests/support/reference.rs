@@ -519,9 +519,12 @@ fn request_matches(one: &HttpMatch, http: &HttpFacts, action: Action) -> bool {
         Some(path) => one.paths.iter().any(|glob| PathGlob::parse(glob).unwrap().matches(path)),
     };
     let headers = one.headers.iter().all(|(name, value)| {
-        let sent: Vec<bool> =
-            http.headers.iter().filter(|(field, _)| field == name).map(|(_, is)| is == value).collect();
-        if action == Action::Deny { sent.contains(&true) } else { !sent.is_empty() && !sent.contains(&false) }
+        let sent: Vec<_> = http.headers.iter().filter(|(field, _)| field.replace('_', "-") == *name).collect();
+        if action == Action::Deny {
+            sent.iter().any(|(_, is)| is == value)
+        } else {
+            !sent.is_empty() && sent.iter().all(|(field, is)| field == name && is == value)
+        }
     });
     let query = one.query.iter().all(|(name, value)| {
         match http_query::parameter(http.query.as_deref().unwrap_or_default(), name) {

@@ -1,8 +1,24 @@
 //! What the fields of a request head say together: its host, its framing, its upgrade.
 
-use policy::Target;
+use std::borrow::Cow;
+
+use policy::{Target, model::header_fields::is_same};
 
 use super::{Authority, Form, Framing};
+
+/// What `Connection` may say (RFC 9110, 7.6.1): itself an end, or a field that is for one hop anyway.
+const HOP_OPTIONS: [&str; 8] = [
+    "close",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "upgrade",
+];
+/// What it may never name, whether it is there or not.
+const NEEDED: [&str; 4] = ["host", "content-length", "transfer-encoding", "authorization"];
 
 /// The target's form, and the one host that the request is for.
 pub(super) fn match_target(
@@ -106,10 +122,9 @@ pub(super) fn upgrade(method: &str, version_1_1: bool, fields: &[(String, Vec<u8
     let connection = || values(fields, "connection").flat_map(|value| value.split(|byte| *byte == b','));
     for option in connection() {
         let option = option.trim_ascii();
-        if ["host", "content-length", "transfer-encoding", "authorization"]
-            .iter()
-            .any(|name| option.eq_ignore_ascii_case(name.as_bytes()))
-        {
+        let names = |field: &str| is_same(option, field.as_bytes());
+        let is_needed = || NEEDED.into_iter().any(names) || fields.iter().any(|(field, _)| names(field));
+        if !is_hop_option(option) && is_needed() {
             return Err("a Connection option that would remove a needed field");
         }
     }
@@ -122,6 +137,19 @@ pub(super) fn upgrade(method: &str, version_1_1: bool, fields: &[(String, Vec<u8
         return Err("an upgrade that is no HTTP/1.1 GET");
     }
     Ok(connection().any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade")))
+}
+
+fn is_hop_option(option: &[u8]) -> bool {
+    HOP_OPTIONS.iter().any(|known| option.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+/// A `Connection` field's value without what names other fields: one of them may be added on the way.
+pub(super) fn hop_options(value: &[u8]) -> Cow<'_, [u8]> {
+    let options = || value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    if options().all(is_hop_option) {
+        return Cow::Borrowed(value);
+    }
+    Cow::Owned(options().filter(|option| is_hop_option(option)).collect::<Vec<_>>().join(&b", "[..]))
 }
 
 /// The values of every field of this name.
