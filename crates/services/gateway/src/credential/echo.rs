@@ -126,6 +126,16 @@ pub(crate) enum Echo {
     Looked(Box<Looked>),
 }
 
+impl Echo {
+    /// Whether all of the server's body was read. A client that was told its length does not ask for the end of ours.
+    pub(crate) fn is_read(&self) -> bool {
+        match self {
+            Echo::Plain(inner) => inner.is_end_stream(),
+            Echo::Looked(looked) => looked.inner.is_end_stream(),
+        }
+    }
+}
+
 /// A body that is looked through.
 pub(crate) struct Looked {
     inner: Incoming,

@@ -126,7 +126,7 @@ impl Download {
 
 impl Drop for Download {
     fn drop(&mut self) {
-        if self.inner.is_end_stream() {
+        if self.inner.is_read() {
             self.free_line();
         }
     }
