@@ -10,9 +10,10 @@ use std::{
 };
 
 use gateway::Settings;
-use policy::model::{Action, Rule};
+use policy::model::{Action, Rule, credential::Attach};
 use support::{
     Origin, World, deny_hosts, loopback, methods,
+    secrets::Keeping,
     tls::{Shown, Tls, exchange, read_head},
 };
 
@@ -152,4 +153,17 @@ fn nothing_follows_a_body_even_where_the_server_goes_on() {
     exchange(&mut client, GET);
     assert_eq!(origin.connections(), 4, "without bodies one connection serves");
     assert!(heads.try_iter().count() >= 5);
+}
+
+#[test]
+fn a_masked_answer_frees_its_connection() {
+    let tls = Tls::new();
+    let (origin, heads) = tls.http(Shown::Good);
+    let keeping = Keeping::new(&tls, Attach::Bearer);
+    let mut client = tls.client(&keeping.world, "web.test", origin.port());
+    for _ in 0..5 {
+        let answer = exchange(&mut client, "GET /api/ok HTTP/1.1\r\nHost: web.test\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    assert_eq!((origin.connections(), heads.try_iter().count()), (1, 5));
 }
