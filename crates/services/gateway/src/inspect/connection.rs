@@ -75,6 +75,7 @@ pub(super) struct Connection {
     /// The first request that was sent on: the connection's end is recorded as its.
     first: RefCell<Option<Rc<RefCell<Box<OpenFlow>>>>>,
     process: RefCell<Option<Process>>,
+    asked: Cell<bool>,
     cut: Cell<bool>,
     fault: Cell<Option<&'static str>>,
     taken_back: RefCell<TakenBack>,
@@ -108,6 +109,7 @@ impl Connection {
             tunnel: RefCell::default(),
             first: RefCell::default(),
             process: RefCell::new(flow.process),
+            asked: Cell::new(false),
             cut: Cell::new(false),
             fault: Cell::default(),
             taken_back: RefCell::default(),
@@ -152,6 +154,16 @@ impl Connection {
     pub(super) fn is_for(&self, head: &RequestHead) -> bool {
         head.authority.host == Target::Name(self.host.clone())
             && head.authority.port.is_none_or(|port| port == self.port)
+    }
+
+    /// A request's head came whole.
+    pub(super) fn note_asked(&self) {
+        self.asked.set(true);
+    }
+
+    /// Whether one ever did.
+    pub(super) fn was_asked(&self) -> bool {
+        self.asked.get()
     }
 
     /// A request was taken back by its client before its answer.

@@ -163,6 +163,15 @@ async fn live(connection: &Rc<Connection>, opened: Opened, is_http1: bool) -> (E
             None => std::future::pending().await,
         }
     };
+    // The reader of HTTP/1.1 bounds its heads itself.
+    let unasked = async {
+        if !is_http1 {
+            tokio::time::sleep(settings.sniff_timeout).await;
+        }
+        if is_http1 || connection.was_asked() {
+            std::future::pending::<()>().await;
+        }
+    };
     tokio::select! {
         served = serving => match served {
             _ if connection.was_cut() => (EndedBy::Server, connection.fault()),
@@ -171,6 +180,7 @@ async fn live(connection: &Rc<Connection>, opened: Opened, is_http1: bool) -> (E
         },
         () = connection.link.idle(settings.idle_timeout) => (EndedBy::Bound, None),
         () = total => (EndedBy::Bound, None),
+        () = unasked => (EndedBy::Bound, Some("the client asked for nothing in time".to_owned())),
         () = connection.is_flooded() => (EndedBy::Bound, Some("the client takes back too many requests".to_owned())),
     }
 }
@@ -198,6 +208,7 @@ async fn serve_http1(connection: &Rc<Connection>, opened: Opened) -> hyper::Resu
 async fn serve_http2(connection: &Rc<Connection>, opened: Opened) -> hyper::Result<()> {
     let limit = connection.worker.shared.settings.sniff_limit;
     let service = service_fn(|request: Request<Incoming>| {
+        connection.note_asked();
         let (connection, head) = (Rc::clone(connection), head::of_http2(&request, limit));
         async move { Ok::<_, Infallible>(request::answer(connection, head, request, None).await) }
     });

@@ -78,6 +78,8 @@ pub(super) struct Strict<T> {
     /// Looked at, and due.
     due: BytesMut,
     stage: Stage,
+    /// Whether a head was ever read to its end.
+    asked: bool,
     limit: usize,
     patience: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
@@ -93,11 +95,11 @@ enum Stage {
 }
 
 impl<T> Strict<T> {
-    /// `limit` bounds a head, `patience` the time for one from its first byte.
+    /// `limit` bounds a head, `patience` the time for one from its first byte, and for the first one from now.
     pub(super) fn new(inner: T, heads: Arc<Heads>, limit: usize, patience: Duration) -> Self {
         let (held, due) = (BytesMut::new(), BytesMut::new());
         let look = NextLook::default();
-        Self { inner, heads, held, look, due, stage: Stage::Head, limit, patience, deadline: None }
+        Self { inner, heads, held, look, due, stage: Stage::Head, asked: false, limit, patience, deadline: None }
     }
 
     fn refuse(&mut self, layer: Layer, reason: &'static str) {
@@ -135,7 +137,7 @@ impl<T> Strict<T> {
                 told.heads.push_back(Ok(head));
             }
         }
-        self.deadline = None;
+        (self.asked, self.deadline) = (true, None);
         true
     }
 }
@@ -164,10 +166,13 @@ impl<T: AsyncRead + Unpin> Strict<T> {
 
     /// The next byte of a head, or the end of the wait for it.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        if !self.held.is_empty() {
+        if !self.held.is_empty() || !self.asked {
             let until = Instant::now() + self.patience;
             let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
             if deadline.as_mut().poll(cx).is_ready() {
+                if self.held.is_empty() {
+                    return Poll::Ready(Ok(false));
+                }
                 self.refuse(Layer::Http, "a request that took too long");
                 return Poll::Ready(Ok(true));
             }
