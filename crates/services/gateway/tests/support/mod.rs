@@ -4,6 +4,8 @@
 
 /// HTTP/2 by hand.
 pub mod frames;
+/// HTTP/2 by a library.
+pub mod http2;
 /// A network namespace of a test's own.
 pub mod namespace;
 /// Secrets in files, and policies that attach them.
