@@ -108,9 +108,11 @@ fn a_hijacked_agent_can_t_have_it_moved_removed_or_doubled() {
     let (origin, heads) = tls.http(Shown::Good);
     let keeping = Keeping::new(&tls, header("x-key"));
     let mut client = tls.client(&keeping.world, "web.test", origin.port());
-    let tricks = "Connection: x-key, keep-alive\r\nTE: trailers\r\nTrailer: x-key\r\nX-Key: a\r\nx_kEY: b\r\n";
+    let tricks = "Connection: trailer, keep-alive\r\nTE: trailers\r\nTrailer: x-key\r\nX-Key: a\r\nx_kEY: b\r\n";
     assert!(exchange(&mut client, &get("/api/1", tricks)).ends_with("ok"));
     let expected = format!("Token token={SECRET}");
+    assert_eq!(values(&told(&heads), "x-key"), [expected.as_str()]);
+    assert!(exchange(&mut client, &get("/api/1", "Connection: x-key\r\n")).ends_with("ok"));
     assert_eq!(values(&told(&heads), "x-key"), [expected.as_str()]);
     // In the trailers of a body either.
     let chunked = "POST /api/1 HTTP/1.1\r\nHost: web.test\r\nTransfer-Encoding: chunked\r\nTrailer: x-key\r\n\r\n\
@@ -120,6 +122,7 @@ fn a_hijacked_agent_can_t_have_it_moved_removed_or_doubled() {
     for refused in [
         "TRACE /api/1 HTTP/1.1\r\nHost: web.test\r\n\r\n".to_owned(),
         get("/api/1", "Connection: authorization\r\n"),
+        get("/api/1", "Connection: x-key\r\nX-Key: a\r\n"),
         get("/api/1", "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"),
         get("http://other.test/api/1", ""),
     ] {

@@ -101,7 +101,7 @@ pub(super) fn outgoing(head: &RequestHead, http2: bool, body: Upload) -> Result<
             if websocket::is_known_extension(value) {
                 headers.append(name, HeaderValue::from_bytes(value)?);
             }
-        } else if name != TE && !is_for_one_hop(&name, named(head)) {
+        } else if name != TE && !ONE_HOP.contains(&name.as_str()) {
             headers.append(name, HeaderValue::from_bytes(value)?);
         }
     }
@@ -135,12 +135,6 @@ fn host(head: &RequestHead) -> String {
         Some(port) => format!("{}:{port}", head.authority.host),
         None => head.authority.host.to_string(),
     }
-}
-
-/// What a `Connection` field names besides.
-fn named(head: &RequestHead) -> impl Iterator<Item = &[u8]> {
-    let fields = head.fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("connection"));
-    fields.flat_map(|(_, value)| value.split(|byte| *byte == b','))
 }
 
 fn is_for_one_hop<'a>(name: &HeaderName, mut named: impl Iterator<Item = &'a [u8]>) -> bool {

@@ -1,7 +1,10 @@
 //! What a request says, as far as a metadata service looks at it.
 
-use policy::{http_path, http_query};
+use policy::{http_path, http_query, model::header_fields::is_same};
 use wire::http_head::{Framing, RequestHead};
+
+/// What those who forward add (RFC 7239, RFC 9110, 7.6.3).
+const FORWARDED: [&str; 3] = ["x-forwarded-for", "forwarded", "via"];
 
 /// A request.
 #[derive(Debug)]
@@ -53,7 +56,7 @@ impl<'a> Asked<'a> {
 
     /// Whether it came over somebody who forwards: then it is not of a program that looks for its own identity.
     pub(super) fn is_forwarded(&self) -> bool {
-        self.field("x-forwarded-for") != Field::Missing
+        self.fields.iter().any(|(sent, _)| FORWARDED.iter().any(|name| is_same(sent.as_bytes(), name.as_bytes())))
     }
 
     /// A parameter of the query.

@@ -163,6 +163,9 @@ fn imdsv2_alone_gives_keys() {
         ("GET", ROLE, &["X-aws-ec2-metadata-token: AAAA"], 401),
         ("GET", ROLE, &[token, token], 401),
         ("GET", ROLE, &[token, "X-Forwarded-For: 10.0.0.1"], 403),
+        ("GET", ROLE, &[token, "x_forwarded-FOR: 10.0.0.1"], 403),
+        ("GET", ROLE, &[token, "Forwarded: for=10.0.0.1"], 403),
+        ("GET", ROLE, &[token, "Via: 1.1 proxy"], 403),
         ("POST", ROLE, &[token], 405),
         ("GET", "/latest/meta-data/iam/security-credentials/other", &[token], 404),
         ("GET", "/latest/meta-data/iam/security-credentials/agent/x", &[token], 404),
@@ -255,6 +258,7 @@ fn azure_gives_tokens_for_the_resources_of_the_policy_alone() {
         (AZURE.to_owned(), &["Metadata: false"], 400, "Required metadata header"),
         (AZURE.to_owned(), &["Metadata: true", "Metadata: true"], 400, "Required metadata header"),
         (AZURE.to_owned(), &["Metadata: true", "X-Forwarded-For: 1.2.3.4"], 400, "forwarded"),
+        (AZURE.to_owned(), &["Metadata: true", "x_forwarded_for: 1.2.3.4"], 400, "forwarded"),
         (AZURE.to_owned(), &["X-IDENTITY-HEADER: x"], 400, "Required metadata header"),
         (format!("{path}?{version}&resource=https://graph.microsoft.com/"), good, 400, "invalid_resource"),
         (format!("{path}?{version}&resource=https://management.azure.com/x"), good, 400, "invalid_resource"),
@@ -319,6 +323,7 @@ fn google_answers_its_flavor_and_no_scope_beyond_the_policy() {
         (token.clone(), &["Metadata-Flavor: Other"], 403),
         (token.clone(), &[FLAVOR, FLAVOR], 403),
         (token.clone(), &[FLAVOR, "X-Forwarded-For: 1.2.3.4"], 403),
+        (token.clone(), &[FLAVOR, "Via: 1.1 proxy"], 403),
         (token.clone(), good, 200),
         (with("scopes=https%3A%2F%2Fwww.googleapis.com%2Fauth%2Fcloud-platform"), good, 200),
         (
@@ -422,6 +427,7 @@ fn requests() -> impl Strategy<Value = (String, String, String, Vec<String>)> {
             "Metadata: true",
             FLAVOR,
             "X-Forwarded-For: 10.0.0.1",
+            "forwarded: for=10.0.0.1",
             "Authorization: x",
             "X-IDENTITY-HEADER: x",
             "X-aws-ec2-metadata-token-ttl-seconds: 60",
@@ -459,7 +465,8 @@ proptest! {
         if gives {
             prop_assert!(matches!(method.as_str(), "GET" | "HEAD"));
             prop_assert!(host == address || (host == "metadata.google.internal" && address == MACHINE));
-            prop_assert!(!fields.contains(&"X-Forwarded-For: 10.0.0.1") && !fields.contains(&"Content-Length: 3"));
+            let never = ["X-Forwarded-For: 10.0.0.1", "forwarded: for=10.0.0.1", "Content-Length: 3"];
+            prop_assert!(!never.iter().any(|field| fields.contains(field)));
             let proof = match (given.cloud, address) {
                 (Some(Cloud::Aws), MACHINE) => fields.contains(&session.as_str()),
                 (Some(Cloud::Aws), "169.254.170.2") => true,
