@@ -24,7 +24,9 @@ mod lines;
 mod link;
 /// The handshake with the client.
 mod opening;
-/// One request.
+/// A request, judged, and a connection to its server.
+mod preparing;
+/// One request, sent on and answered.
 mod request;
 /// HTTP/1.1 of the client, read strictly before the library sees it.
 mod strict;

@@ -1,6 +1,6 @@
-//! One request inside opened TLS: judged, recorded, sent on, answered.
+//! One request inside opened TLS: prepared, sent on, answered.
 
-use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use audit_log::Recorded;
 use http::{Request, Response, StatusCode};
@@ -8,8 +8,7 @@ use hyper::{
     body::{Body as _, Incoming},
     upgrade::OnUpgrade,
 };
-use policy::{Decision, Guard, HostName, Layer, Permit};
-use smallvec::SmallVec;
+use policy::{Decision, Permit};
 use wire::http_head::{Framing, RequestHead};
 
 use super::{
@@ -17,52 +16,22 @@ use super::{
     body::{Answer, Download, Upload},
     connection::Connection,
     head,
-    lines::{Destination, Line, Place, Sender},
+    lines::{Line, Sender},
+    preparing::{Ready, Refused, has_no_effect, prepare},
     strict::{Heads, Read},
     under_way::{ANSWER_TOO_LONG, Side, UnderWay},
-    upstream::{ReachError, Shown, report},
+    upstream::report,
     websocket::{self, Agreed},
 };
 use crate::{
-    credential::{self, Along, Carried, Echo, NoSecret, RequestBody, Wanted},
-    decide::{self, Limits},
-    establish::{self, Going, Refusal},
-    flow::{Flow, OpenFlow},
+    credential::{self, Along, Echo},
+    decide,
+    establish::{self, Refusal},
+    flow::OpenFlow,
     in_force::InForce,
-    readings,
     refuse::{self, Status},
     rejudge::{self, Look},
-    rewrite,
-    shared::Shared,
 };
-
-/// A request that may go on, and what is kept of it.
-struct Ready {
-    permit: Permit,
-    recorded: Recorded,
-    open: Box<OpenFlow>,
-    in_force: Arc<InForce>,
-    line: Line,
-    along: Along,
-    body: RequestBody,
-}
-
-/// Why it does not.
-struct Refused {
-    refusal: Refusal,
-    /// The status of a denial.
-    status: Status,
-}
-
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        let status = match &refusal {
-            Refusal::Denied(decision, _) if decision.reason == refuse::TOO_LONG => Status::TooLong,
-            Refusal::Denied(..) | Refusal::Unreachable(..) | Refusal::Unrecorded | Refusal::Gone => Status::Forbidden,
-        };
-        Self { refusal, status }
-    }
-}
 
 /// Answers one request.
 pub(super) async fn answer(
@@ -132,148 +101,6 @@ fn told(refused: Refused, host: &str, is_http1: bool, bare: bool) -> Response<An
     };
     let last = is_http1 && problem.status == Status::BadRequest;
     head::problem(problem, last, bare)
-}
-
-/// Judges a request and finds a way to its server. Nothing of it was sent yet.
-async fn prepare(
-    connection: &Rc<Connection>,
-    head: Read,
-    body: Arriving,
-) -> Result<(Ready, Box<RequestHead>), Refused> {
-    let shared = &connection.worker.shared;
-    let mut flow = connection.flow();
-    let head = match head {
-        Ok(head) => head,
-        Err((layer, reason)) => {
-            let refusal =
-                Box::pin(establish::refuse_by_guard(shared, &mut flow, Guard::Malformed, layer, reason)).await;
-            return Err(Refused { refusal, status: Status::BadRequest });
-        }
-    };
-    connection.see(&mut flow, &head);
-    if !connection.is_for(&head) {
-        let reason = format!("the TLS is for {}, the request for {}", connection.host, head.authority.host);
-        let refusal =
-            Box::pin(establish::refuse_by_guard(shared, &mut flow, Guard::Binding, Layer::Http, reason)).await;
-        return Err(Refused { refusal, status: Status::Misdirected });
-    }
-    let going = judge(connection, &mut flow, &head).await;
-    connection.keep_process(&flow);
-    let going = going?;
-    let policy = &going.judged.in_force.policy;
-    let head = match policy.request_changes(&going.judged.decision.rule) {
-        // Judged with the request: the changes can be made.
-        Some(changes) => {
-            let sent = rewrite::as_sent(&head, Some(changes)).map(|sent| Box::new(sent.into_owned()));
-            sent.unwrap_or(head)
-        }
-        None => head,
-    };
-    Ok((reach(connection, flow, going, &head, body).await?, head))
-}
-
-async fn judge(connection: &Connection, flow: &mut Flow, head: &RequestHead) -> Result<Going, Refusal> {
-    let shared = &connection.worker.shared;
-    let judged = decide::judge(shared, flow, &connection.readings, Limits::default()).await;
-    let judged = judged
-        .unwrap_or_else(|| decide::denied(shared, Guard::Malformed, Layer::Http, "the policy came to no decision"));
-    // Here every request was opened to be judged, whatever the rule that decides looks at.
-    flow.judged_by_request = true;
-    let judged = readings::hold_to_request(shared, flow, head, judged);
-    establish::go(shared, flow, &connection.readings, judged).await
-}
-
-/// A connection to the server of a recorded request.
-async fn reach(
-    connection: &Rc<Connection>,
-    flow: Flow,
-    going: Going,
-    head: &RequestHead,
-    body: Arriving,
-) -> Result<Ready, Refusal> {
-    let shared = &connection.worker.shared;
-    let Going { permit, recorded, judged, approved } = going;
-    let mut open = establish::open_flow(shared, flow, &judged, approved, std::time::Instant::now());
-    let (host, addresses) = match goes_to(connection, &judged).await {
-        Ok(place) => place,
-        Err(error) => return Err(establish::unreachable(shared, &open, Status::BadGateway, error).await),
-    };
-    let host = &host;
-    let wanted = Wanted { permit: &permit, in_force: &judged.in_force, flow: open.id, host, head };
-    let (along, body, shown) = match obtain(shared, wanted, body).await {
-        Ok(obtained) => obtained,
-        Err(error) => return Err(establish::unreachable(shared, &open, error.status(), error.to_string()).await),
-    };
-    open.credential = along.secret.as_ref().map(|secret| secret.key().0);
-    let policy = &judged.in_force.policy;
-    let roots = judged.in_force.roots(&judged.decision.rule);
-    if let Some((path, None)) = roots {
-        let error = format!("the bundle of roots {} was not read", path.display());
-        return Err(establish::unreachable(shared, &open, Status::BadGateway, error).await);
-    }
-    let error = match (policy.route(judged.decision.route.as_ref()), &shared.inspector) {
-        (Some(route), Some(inspector)) => {
-            let place = Place {
-                host: host.clone(),
-                port: connection.port,
-                route: route.clone(),
-                credential: along.secret.as_ref().map(Carried::key),
-                roots: roots.map(|(path, _)| path.to_owned()),
-            };
-            let to = Destination {
-                place,
-                addresses: &addresses,
-                shown: shown.as_ref(),
-                roots: roots.and_then(|(_, roots)| roots),
-                protocols: connection.protocols,
-                timeout: shared.settings.connect_timeout,
-                repeatable: has_no_effect(head),
-            };
-            let hold = |address| shared.names.hold(host, address);
-            match connection.lines.reach(&connection.worker.inspected.pool, inspector, &to, hold).await {
-                Ok(line) => {
-                    let (mut open, mut line) = (open, line);
-                    line.note(head);
-                    open.facts.address = policy::Fact::Known(line.address);
-                    let in_force = judged.in_force;
-                    return Ok(Ready { permit, recorded, open, in_force, line, along, body });
-                }
-                Err(error) => error,
-            }
-        }
-        (None, _) => ReachError::Own("the policy has no such route".to_owned()),
-        (_, None) => ReachError::Own("TLS is not opened here".to_owned()),
-    };
-    Err(establish::unreachable(shared, &open, error.status(), error.to_string()).await)
-}
-
-/// The host that a request goes to, and its addresses: its own, or the one that the rule sends it to.
-async fn goes_to(
-    connection: &Connection,
-    judged: &decide::Judged,
-) -> Result<(HostName, SmallVec<[IpAddr; 4]>), String> {
-    let rule = &judged.decision.rule;
-    match judged.in_force.policy.request_changes(rule).and_then(|changes| changes.host.as_ref()) {
-        Some(host) => {
-            let addresses = rewrite::addresses(&connection.worker.shared, judged, host, rule).await?;
-            Ok((host.clone(), addresses))
-        }
-        None => Ok((connection.host.clone(), judged.addresses.clone())),
-    }
-}
-
-/// The secret that the permit names, where it names one, and what is shown to the server because of it.
-async fn obtain(
-    shared: &Shared,
-    wanted: Wanted<'_>,
-    body: Arriving,
-) -> Result<(Along, RequestBody, Option<Shown>), NoSecret> {
-    let (along, body) = credential::obtain(shared, wanted, body).await?;
-    let shown = match &along.secret {
-        Some(secret) => secret.certificate()?.map(|certificate| Shown { id: secret.key().1, certificate }),
-        None => None,
-    };
-    Ok((along, body, shown))
 }
 
 /// A request as it goes out, with its secret.
@@ -439,11 +266,6 @@ async fn send(under_way: &UnderWay, outgoing: Request<Upload>, line: Line) -> Se
             Some(_) | None => Sent::Broken(format!("upstream: {}", report(error.error()))),
         },
     }
-}
-
-/// Whether a request may be sent twice where nobody knows if the first was taken up (RFC 9110, 9.2.2).
-fn has_no_effect(head: &RequestHead) -> bool {
-    matches!(head.method.as_str(), "GET" | "HEAD" | "OPTIONS") && !head.websocket && head.framing == Framing::Empty
 }
 
 /// After a 401: the request once more with a new secret, where there is one and it can be sent again. Else the answer
