@@ -161,6 +161,8 @@ impl Resigner {
             return Err(ChunkError::Large);
         }
         if size > 0 {
+            // No more than it takes, and no less.
+            self.held = Vec::with_capacity(size + 2);
             self.state = State::Data(written.to_owned(), size);
             return Ok(());
         }
@@ -177,9 +179,6 @@ impl Resigner {
         self.sign_chunk(&data_encoding::HEXLOWER.encode(digest::digest(&digest::SHA256, data).as_ref()));
         self.write_head(&written, out);
         out.extend_from_slice(&held);
-        // The room is kept for the next chunk.
-        self.held = held;
-        self.held.clear();
         Ok(())
     }
 

@@ -10,13 +10,23 @@ use bytes::{Bytes, BytesMut};
 use credentials::sigv4::Resigner;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, Sleep},
+};
 
-use super::Masks;
+use super::{
+    Masks,
+    budget::{self, NoRoom, Room},
+};
 use crate::inspect::Arriving;
 
 /// The longest body in which a placeholder is swapped.
 const LIMIT: usize = 1024 * 1024;
+/// The memory for a body that is signed anew, in KiB: a chunk as it came, and as it goes.
+const SIGNING: u32 = 2 * 1024 + 256;
+/// How much of it goes on at once.
+const PIECE: usize = 64 * 1024;
 
 /// Why it can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -72,8 +82,8 @@ pub(crate) enum RequestBody {
     Nothing,
     /// As it comes.
     Streamed(Arriving),
-    /// In chunks that an AWS signature covers, signed anew. The resigner is gone behind their end.
-    Resigned(Arriving, Option<Box<Resigner>>),
+    /// In chunks that an AWS signature covers, signed anew.
+    Resigned(Box<Signing>),
     /// All here.
     Whole(Whole),
 }
@@ -81,17 +91,16 @@ pub(crate) enum RequestBody {
 impl RequestBody {
     /// Its chunks are signed anew.
     pub(crate) fn resign(&mut self, resigner: Resigner) {
-        *self = match std::mem::replace(self, RequestBody::Nothing) {
-            RequestBody::Streamed(inner) => RequestBody::Resigned(inner, Some(Box::new(resigner))),
-            other => other,
-        };
+        if let RequestBody::Resigned(signing) = self {
+            signing.resigner = Some(resigner);
+        }
     }
 
     /// How long it is, where that is another length than was told.
     pub(crate) fn new_length(&self) -> Option<usize> {
         match self {
             RequestBody::Whole(whole) => Some(whole.bytes.len()),
-            RequestBody::Nothing | RequestBody::Streamed(_) | RequestBody::Resigned(..) => None,
+            RequestBody::Nothing | RequestBody::Streamed(_) | RequestBody::Resigned(_) => None,
         }
     }
 }
@@ -104,7 +113,7 @@ impl Body for RequestBody {
         match self.get_mut() {
             RequestBody::Nothing => Poll::Ready(None),
             RequestBody::Streamed(inner) => Pin::new(inner).poll_frame(cx),
-            RequestBody::Resigned(inner, resigner) => poll_resigned(inner, resigner, cx),
+            RequestBody::Resigned(signing) => signing.poll(cx),
             RequestBody::Whole(whole) => {
                 let bytes = std::mem::take(&mut whole.bytes);
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
@@ -116,7 +125,9 @@ impl Body for RequestBody {
         match self {
             RequestBody::Nothing => true,
             RequestBody::Streamed(inner) => inner.is_end_stream(),
-            RequestBody::Resigned(inner, resigner) => resigner.is_none() && inner.is_end_stream(),
+            RequestBody::Resigned(signing) => {
+                signing.resigner.is_none() && signing.out.is_empty() && signing.inner.is_end_stream()
+            }
             RequestBody::Whole(whole) => whole.bytes.is_empty(),
         }
     }
@@ -125,37 +136,70 @@ impl Body for RequestBody {
         match self {
             RequestBody::Nothing => SizeHint::with_exact(0),
             // Of the same length as before.
-            RequestBody::Streamed(inner) | RequestBody::Resigned(inner, _) => inner.size_hint(),
+            RequestBody::Streamed(inner) => inner.size_hint(),
+            RequestBody::Resigned(signing) => signing.inner.size_hint(),
             RequestBody::Whole(whole) => SizeHint::with_exact(whole.bytes.len() as u64),
         }
     }
 }
 
-/// The next piece with signatures of ours; trailers are left out.
-fn poll_resigned(
-    inner: &mut Arriving,
-    resigner: &mut Option<Box<Resigner>>,
-    cx: &mut Context<'_>,
-) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-    let bad = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-    loop {
-        let Some(signs) = resigner else { return Poll::Ready(None) };
-        match ready!(Pin::new(&mut *inner).poll_frame(cx)) {
-            Some(Ok(frame)) => {
-                let Ok(piece) = frame.into_data() else { continue };
-                let mut out = Vec::with_capacity(piece.len());
-                if let Err(error) = signs.push(&piece, &mut out) {
-                    return Poll::Ready(Some(Err(bad(error))));
-                }
-                if !out.is_empty() {
-                    return Poll::Ready(Some(Ok(Frame::data(out.into()))));
-                }
+/// A body whose chunks are signed anew.
+pub(crate) struct Signing {
+    inner: Arriving,
+    /// None before the request's head is signed, and behind the last chunk.
+    resigner: Option<Resigner>,
+    /// Signed, and not taken.
+    out: Bytes,
+    /// How long the client has for its next piece, while that is waited for.
+    due: Pin<Box<Sleep>>,
+    waits: bool,
+    _room: Room,
+}
+
+impl Signing {
+    /// A body in signed chunks, as soon as there is memory for one of them.
+    pub(super) async fn of(body: Arriving, masks: &Masks) -> Result<Box<Self>, NoRoom> {
+        let room = masks.budget().room(SIGNING).await?;
+        let due = Box::pin(tokio::time::sleep(budget::IDLE));
+        Ok(Box::new(Self { inner: body, resigner: None, out: Bytes::new(), due, waits: false, _room: room }))
+    }
+
+    /// The next piece with signatures of ours; trailers are left out.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let bad = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+        loop {
+            if !self.out.is_empty() {
+                let piece = self.out.split_to(self.out.len().min(PIECE));
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
-            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-            None => {
-                let outcome = signs.finish();
-                *resigner = None;
-                return Poll::Ready(outcome.err().map(|error| Err(bad(error))));
+            let Some(signs) = &mut self.resigner else { return Poll::Ready(None) };
+            let polled = Pin::new(&mut self.inner).poll_frame(cx);
+            if polled.is_pending() {
+                if !std::mem::replace(&mut self.waits, true) {
+                    self.due.as_mut().reset(Instant::now() + budget::IDLE);
+                }
+                if self.due.as_mut().poll(cx).is_ready() {
+                    let words = "the client sent nothing of a body in signed chunks for a minute";
+                    return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, words))));
+                }
+                return Poll::Pending;
+            }
+            self.waits = false;
+            match ready!(polled) {
+                Some(Ok(frame)) => {
+                    let Ok(piece) = frame.into_data() else { continue };
+                    let mut out = Vec::new();
+                    if let Err(error) = signs.push(&piece, &mut out) {
+                        return Poll::Ready(Some(Err(bad(error))));
+                    }
+                    self.out = out.into();
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => {
+                    let outcome = signs.finish();
+                    self.resigner = None;
+                    return Poll::Ready(outcome.err().map(|error| Err(bad(error))));
+                }
             }
         }
     }

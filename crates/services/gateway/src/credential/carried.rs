@@ -21,7 +21,10 @@ use values::{CredentialName, Revision, Secret};
 use wire::http_head::RequestHead;
 
 use super::{
-    AttachError, Keeper, Looking, RequestBody, Whole, attach, body::BodyError, echo::ask_for_what_can_be_read,
+    AttachError, Keeper, Looking, RequestBody, Whole, attach,
+    body::{BodyError, Signing},
+    budget::NoRoom,
+    echo::ask_for_what_can_be_read,
 };
 use crate::{in_force::InForce, inspect::Arriving, refuse::Status, shared::Shared, worker::Worker};
 
@@ -52,6 +55,9 @@ pub(crate) enum NoSecret {
     /// The body, in which a placeholder may stand, can't be had.
     #[error("{0}")]
     Body(#[from] BodyError),
+    /// There is no memory to sign its chunks.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// What comes back could not be looked through.
     #[error("gateway: more secrets than can be looked for in answers")]
     Masks,
@@ -65,7 +71,7 @@ impl NoSecret {
         match self {
             NoSecret::Body(BodyError::TooLong) => Status::Forbidden,
             NoSecret::Body(BodyError::Broken(_)) => Status::BadRequest,
-            NoSecret::Unrecorded(_) => Status::Unavailable,
+            NoSecret::Unrecorded(_) | NoSecret::NoRoom(_) => Status::Unavailable,
             NoSecret::NoKeeper(_)
             | NoSecret::Unknown(_)
             | NoSecret::NotBound(..)
@@ -212,7 +218,12 @@ async fn said_of_body(
 ) -> Result<(Option<Payload>, RequestBody), NoSecret> {
     let said = attach::payload(head, service, body.is_end_stream());
     match said.map_err(|error| NoSecret::Attach(name.clone(), error))? {
-        Some(payload) => Ok((Some(payload), RequestBody::Streamed(body))),
+        Some(payload @ (Payload::Streaming | Payload::StreamingTrailer)) => {
+            Ok((Some(payload), RequestBody::Resigned(Signing::of(body, &keeper.masks).await?)))
+        }
+        Some(payload @ (Payload::Sha256(_) | Payload::Unsigned | Payload::StreamingUnsignedTrailer)) => {
+            Ok((Some(payload), RequestBody::Streamed(body)))
+        }
         None => {
             let whole = Whole::read(body, &keeper.masks).await?;
             Ok((Some(Payload::of_body(whole.bytes())), RequestBody::Whole(whole)))

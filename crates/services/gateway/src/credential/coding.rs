@@ -1,6 +1,6 @@
 //! Content codings, undone in steps that are bounded in memory, so that what was encoded can be looked at.
 
-use std::io::{self, Write as _};
+use std::io;
 
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 use bytes::{Buf as _, Bytes};
@@ -8,10 +8,16 @@ use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http::{HeaderMap, header::CONTENT_ENCODING};
 use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
-/// How much is taken at once: deflate makes at most 1,032 times as much of it.
-const STEP: usize = 1024;
-/// How much brotli and Zstandard make at once.
+/// How much is taken at once.
+const STEP: usize = 16 * 1024;
+/// How much brotli and Zstandard make at once; deflate makes about as much.
 const OUT: usize = 64 * 1024;
+/// The room that deflate takes at most, in KiB: its window, what came, and what a step makes.
+const DEFLATE: u32 = 384;
+/// That of brotli: its window of 4 MiB, up to 3 MiB of codes, and what a step makes.
+const BROTLI: u32 = 7 * 1024 + 384;
+/// That of Zstandard: its window of 8 MiB, blocks, and what a step makes.
+const ZSTD: u32 = 8 * 1024 + 896;
 
 /// Undoes one content coding.
 pub(super) enum Decoder {
@@ -65,26 +71,28 @@ impl Decoder {
         Ok(found)
     }
 
-    /// Takes a part of the input and appends what it makes of it: no more than about a megabyte.
+    /// The most memory that it takes, in KiB.
+    pub(super) fn room(&self) -> u32 {
+        match self {
+            Decoder::Gzip(_) | Decoder::Deflate | Decoder::Zlib(_) | Decoder::Raw(_) => DEFLATE,
+            Decoder::Brotli(_) => BROTLI,
+            Decoder::Zstd(_) => ZSTD,
+        }
+    }
+
+    /// Takes a part of the input and appends what it makes of it: no more than about 64 KiB.
     pub(super) fn step(&mut self, input: &mut Bytes, out: &mut Vec<u8>) -> io::Result<Step> {
         match self {
             Decoder::Gzip(decoder) => {
-                let part = input.split_to(input.len().min(STEP));
-                decoder.write_all(&part)?;
-                // Empty parts bring out what was made of the others.
-                decoder.flush()?;
+                inflate(decoder, input)?;
                 out.append(decoder.get_mut());
             }
             Decoder::Zlib(decoder) => {
-                let part = input.split_to(input.len().min(STEP));
-                decoder.write_all(&part)?;
-                decoder.flush()?;
+                inflate(decoder, input)?;
                 out.append(decoder.get_mut());
             }
             Decoder::Raw(decoder) => {
-                let part = input.split_to(input.len().min(STEP));
-                decoder.write_all(&part)?;
-                decoder.flush()?;
+                inflate(decoder, input)?;
                 out.append(decoder.get_mut());
             }
             Decoder::Deflate => {
@@ -119,6 +127,18 @@ impl Decoder {
     }
 }
 
+/// One write, which takes as much as makes 32 KiB, and what it left in the window.
+fn inflate(decoder: &mut impl io::Write, input: &mut Bytes) -> io::Result<()> {
+    if let Some(part) = input.get(..input.len().min(STEP)).filter(|part| !part.is_empty()) {
+        let taken = decoder.write(part)?;
+        if taken == 0 {
+            return Err(broken("deflate: more behind its end"));
+        }
+        input.advance(taken);
+    }
+    decoder.flush()
+}
+
 fn cut_short() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the encoded body is not whole")
 }
@@ -126,15 +146,21 @@ fn cut_short() -> io::Error {
 /// Brotli's state.
 pub(super) struct Brotli {
     state: BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>,
+    began: bool,
     ended: bool,
+}
+
+/// Whether a stream that begins with this byte has a window of more than 4 MiB (RFC 7932, 9.1).
+fn is_wide(first: u8) -> bool {
+    matches!(first & 0x0f, 0x0d | 0x0f)
 }
 
 impl Default for Brotli {
     fn default() -> Self {
-        // Without the large windows that no browser takes: 16 MiB at most.
+        // Without the large windows that no browser takes.
         let alloc = StandardAlloc::default;
         let state = BrotliState::new_strict(alloc(), alloc(), alloc());
-        Self { state, ended: false }
+        Self { state, began: false, ended: false }
     }
 }
 
@@ -143,6 +169,12 @@ impl Brotli {
         if self.ended {
             let clean = input.is_empty();
             return if clean { Ok(Step::Hungry) } else { Err(broken("brotli: more behind its end")) };
+        }
+        if let Some(first) = input.first().filter(|_| !self.began) {
+            if is_wide(*first) {
+                return Err(broken("brotli: a window of more than 4 MiB"));
+            }
+            self.began = true;
         }
         let before = out.len();
         out.resize(before + OUT, 0);

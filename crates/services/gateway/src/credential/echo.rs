@@ -19,9 +19,11 @@ use secret_swap::Masking;
 
 use super::{
     Looking,
+    budget::{Lent, NoRoom, Room},
     coding::{Decoder, Step, UnknownCoding},
     masks::Masks,
 };
+use crate::refuse::Status;
 
 /// The codings that can be undone.
 const READABLE: [&[u8]; 6] = [b"gzip", b"x-gzip", b"deflate", b"br", b"zstd", b"identity"];
@@ -38,6 +40,18 @@ pub(crate) enum EchoError {
     /// Its frames can't be looked through.
     #[error("the server wants an extension of the WebSocket that was not asked for")]
     Extension,
+    /// There is no memory to look through it.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+}
+
+impl EchoError {
+    pub(crate) fn status(&self) -> Status {
+        match self {
+            EchoError::Coding(_) | EchoError::Part | EchoError::Extension => Status::BadGateway,
+            EchoError::NoRoom(_) => Status::Unavailable,
+        }
+    }
 }
 
 /// Makes a request ask for nothing that can't be looked through.
@@ -67,7 +81,10 @@ pub(super) fn ask_for_what_can_be_read(headers: &mut HeaderMap, looking: &Lookin
 }
 
 /// An answer without secrets. Without masks it is passed on as it is.
-pub(crate) fn shield(response: Response<Incoming>, looking: Option<&Looking>) -> Result<Response<Echo>, EchoError> {
+pub(crate) async fn shield(
+    response: Response<Incoming>,
+    looking: Option<&Looking>,
+) -> Result<Response<Echo>, EchoError> {
     let Some(Looking { masks, thorough }) = looking else { return Ok(response.map(Echo::Plain)) };
     let (mut parts, body) = response.into_parts();
     if *thorough && parts.status == StatusCode::PARTIAL_CONTENT {
@@ -89,6 +106,13 @@ pub(crate) fn shield(response: Response<Incoming>, looking: Option<&Looking>) ->
     if *thorough {
         parts.headers.remove(ACCEPT_RANGES);
     }
+    let undoing = match decoder.filter(|_| !body.is_end_stream()) {
+        Some(decoder) => {
+            let room = masks.budget().room(decoder.room()).await?;
+            Some(Lent::new(Undoing { decoder, input: Bytes::new(), _room: room }))
+        }
+        None => None,
+    };
     let mask = masks.now();
     mask_fields(&mut parts.headers, &mask);
     let masking = Masking::new(mask, parts.headers.contains_key(CONTENT_LENGTH));
@@ -96,9 +120,8 @@ pub(crate) fn shield(response: Response<Incoming>, looking: Option<&Looking>) ->
         inner: body,
         masks: Arc::clone(masks),
         masking,
-        decoder,
+        undoing,
         began: false,
-        input: Bytes::new(),
         trailers: None,
         stage: Stage::Open,
     };
@@ -141,13 +164,23 @@ pub(crate) struct Looked {
     inner: Incoming,
     masks: Arc<Masks>,
     masking: Masking,
-    decoder: Option<Decoder>,
+    undoing: Option<Lent<Undoing>>,
     /// Whether a byte of the encoded form came.
     began: bool,
-    /// Came, and is not decoded.
-    input: Bytes,
     trailers: Option<HeaderMap>,
     stage: Stage,
+}
+
+/// A coding that is undone.
+struct Undoing {
+    decoder: Decoder,
+    /// Came, and is not decoded.
+    input: Bytes,
+    _room: Room,
+}
+
+fn taken_back() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the client took nothing of a decoded answer for a minute")
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,15 +198,25 @@ enum Stage {
 
 impl Looked {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let polled = self.poll_next(cx);
+        match &self.undoing {
+            Some(lent) if polled.is_pending() => lent.server_is_due(),
+            Some(lent) => lent.client_is_due(),
+            None => {}
+        }
+        polled
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         loop {
             match self.stage {
                 Stage::Open => match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
                     Some(Ok(frame)) => match frame.into_data() {
-                        Ok(piece) => {
-                            if let Some(piece) = self.take(piece) {
-                                return Poll::Ready(Some(Ok(Frame::data(piece))));
-                            }
-                        }
+                        Ok(piece) => match self.take(piece) {
+                            Ok(None) => {}
+                            Ok(Some(piece)) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
+                            Err(error) => return Poll::Ready(Some(Err(error))),
+                        },
                         Err(frame) => {
                             self.trailers = frame.into_trailers().ok();
                             self.stage = Stage::Last;
@@ -208,14 +251,12 @@ impl Looked {
     }
 
     /// Takes what came; what may go on.
-    fn take(&mut self, piece: Bytes) -> Option<Bytes> {
-        if self.decoder.is_some() {
-            self.began |= !piece.is_empty();
-            self.input = piece;
-            self.stage = Stage::Decoding;
-            return None;
-        }
-        self.look(piece)
+    fn take(&mut self, piece: Bytes) -> io::Result<Option<Bytes>> {
+        let Some(lent) = &self.undoing else { return Ok(self.look(piece)) };
+        self.began |= !piece.is_empty();
+        lent.with(|undoing| undoing.input = piece).ok_or_else(taken_back)?;
+        self.stage = Stage::Decoding;
+        Ok(None)
     }
 
     fn look(&mut self, piece: Bytes) -> Option<Bytes> {
@@ -225,9 +266,10 @@ impl Looked {
     }
 
     fn decode(&mut self) -> io::Result<Option<Bytes>> {
-        let Some(decoder) = &mut self.decoder else { return Ok(None) };
+        let Some(lent) = &self.undoing else { return Ok(None) };
         let mut out = Vec::new();
-        if decoder.step(&mut self.input, &mut out)? == Step::Hungry {
+        let step = lent.with(|undoing| undoing.decoder.step(&mut undoing.input, &mut out));
+        if step.ok_or_else(taken_back)?? == Step::Hungry {
             self.stage = Stage::Open;
         }
         Ok(self.look(out.into()))
@@ -235,8 +277,8 @@ impl Looked {
 
     fn last(&mut self) -> io::Result<Bytes> {
         let mut out = Vec::new();
-        if let Some(decoder) = self.decoder.take() {
-            decoder.finish(self.began, &mut out)?;
+        if let Some(lent) = self.undoing.take() {
+            lent.into_inner().ok_or_else(taken_back)?.decoder.finish(self.began, &mut out)?;
         }
         let mut last = self.look(out.into()).map_or_else(Vec::new, Vec::from);
         last.extend_from_slice(&self.masking.finish());
@@ -273,7 +315,7 @@ impl Body for Echo {
             Echo::Plain(inner) => inner.size_hint(),
             // What waits would be left out of what the server's body says of itself.
             Echo::Looked(looked)
-                if looked.decoder.is_none() && looked.stage == Stage::Open && looked.masking.is_clear() =>
+                if looked.undoing.is_none() && looked.stage == Stage::Open && looked.masking.is_clear() =>
             {
                 looked.inner.size_hint()
             }

@@ -12,6 +12,8 @@ use secret_swap::{Mask, Masked, Placeholder};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use values::Secret;
 
+use super::budget::Budget;
+
 /// The most secrets that are looked for. Of more the oldest are forgotten.
 const SECRETS: usize = 64;
 /// The most hosts that are known to have been sent one. Of more no more are learned; those that a credential is bound to
@@ -25,6 +27,7 @@ pub(crate) struct Masks {
     current: ArcSwap<Mask>,
     known: Mutex<Known>,
     bodies: Arc<Semaphore>,
+    budget: Budget,
 }
 
 #[derive(Default)]
@@ -37,12 +40,22 @@ impl Masks {
     /// Nothing yet; `None` where the search can't be built.
     pub(crate) fn new() -> Option<Arc<Self>> {
         let current = ArcSwap::from_pointee(Mask::new([])?);
-        Some(Arc::new(Self { current, known: Mutex::default(), bodies: Arc::new(Semaphore::new(BODIES)) }))
+        Some(Arc::new(Self {
+            current,
+            known: Mutex::default(),
+            bodies: Arc::new(Semaphore::new(BODIES)),
+            budget: Budget::new(),
+        }))
     }
 
     /// What is looked for now.
     pub(super) fn now(&self) -> Arc<Mask> {
         self.current.load_full()
+    }
+
+    /// Memory for bodies that are decoded or signed anew.
+    pub(super) fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// Room for a body that is held whole.

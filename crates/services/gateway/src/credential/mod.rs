@@ -20,6 +20,8 @@ mod carried;
 mod attach;
 /// Places of a body.
 mod body;
+/// Memory for what is decoded or signed anew.
+mod budget;
 /// All secrets that were handed out, to be looked for.
 mod masks;
 /// What comes back, looked through.
@@ -48,7 +50,7 @@ use attach::AttachError;
 pub(crate) use body::RequestBody;
 use body::Whole;
 pub(crate) use carried::{Along, Carried, NoSecret, Wanted, obtain};
-pub(crate) use echo::{Echo, shield};
+pub(crate) use echo::{Echo, EchoError, shield};
 use masks::Masks;
 pub(crate) use tunnel::relay;
 

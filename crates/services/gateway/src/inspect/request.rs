@@ -24,7 +24,7 @@ use super::{
     websocket::{self, Agreed},
 };
 use crate::{
-    credential::{self, Along, Echo},
+    credential::{self, Along, Echo, EchoError},
     decide,
     establish::{self, Refusal},
     flow::OpenFlow,
@@ -181,9 +181,9 @@ async fn forward(
         Ok(agreed) => agreed,
         Err(fault) => return Err(broken(connection, &open, format!("upstream: {fault}")).await),
     };
-    let response = match credential::shield(response, along.looking.as_ref()) {
+    let response = match Box::pin(credential::shield(response, along.looking.as_ref())).await {
         Ok(response) => response,
-        Err(error) => return Err(broken(connection, &open, format!("upstream: {error}")).await),
+        Err(error) => return Err(unfit(connection, &open, &error).await),
     };
     Ok(match (tunnel, agreed) {
         (Some((heads, client)), Some(agreed)) => {
@@ -328,6 +328,16 @@ fn cut(under_way: &UnderWay) -> Refused {
         Some((decision, revision)) => Refusal::Denied(Box::new(decision), revision).into(),
         None => Refusal::Gone.into(),
     }
+}
+
+/// The answer can't be looked through.
+async fn unfit(connection: &Connection, open: &RefCell<Box<OpenFlow>>, error: &EchoError) -> Refused {
+    let by = if error.status() == Status::Unavailable { "" } else { "upstream: " };
+    let mut refused = broken(connection, open, format!("{by}{error}")).await;
+    if let Refusal::Unreachable(status, _) = &mut refused.refusal {
+        *status = error.status();
+    }
+    refused
 }
 
 /// The server did not answer.
