@@ -7,7 +7,7 @@ mod support;
 use std::{
     io::{Read as _, Write as _},
     sync::{Arc, mpsc::channel},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use credentials::{
@@ -21,9 +21,9 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 use support::{
-    Origin,
+    Origin, PATIENCE,
     secrets::{Keeping, SECRET, credential},
-    tls::{Shown, Tls, exchange, read_head, read_message, told},
+    tls::{ClientTls, Shown, Tls, exchange, read_head, read_message, told},
 };
 use values::Secret;
 
@@ -145,6 +145,44 @@ fn chunks_that_were_signed_are_signed_anew_in_the_same_length() {
     client.write_all(cut.as_bytes()).unwrap();
     let answer = read_head(&mut client);
     assert!(!answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[test]
+fn keys_whose_session_is_over_are_renewed_for_the_next_request() {
+    for (status, fields, body) in [
+        ("400 Bad Request", "", "<Error><Code>ExpiredToken</Code></Error>"),
+        ("403 Forbidden", "", "{\"__type\":\"com.amazon.coral.service#ExpiredTokenException\"}"),
+        ("400 Bad Request", "x-amzn-ErrorType: ExpiredTokenException:\r\n", "{}"),
+    ] {
+        let tls = Tls::new();
+        let (tell, heads) = channel();
+        let answer = format!("HTTP/1.1 {status}\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len());
+        let origin = tls.origin(Shown::Good, move |mut stream| {
+            while let Some(request) = read_message(&mut stream) {
+                let fine = request.starts_with("GET /api/fine ");
+                let _ = tell.send(request);
+                let answer = if fine { "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" } else { &answer };
+                if stream.write_all(answer.as_bytes()).is_err() {
+                    return;
+                }
+            }
+        });
+        let keeping = sigv4(&tls, "s3");
+        let mut client = tls.client(&keeping.world, "web.test", origin.port());
+        assert!(exchange(&mut client, &get("/api/fine", "")).ends_with("ok"));
+        assert!(is_signed(&told(&heads), "s3", &Payload::of_body(b"")));
+        let ask = |client: &mut ClientTls| {
+            assert!(exchange(client, &get("/api/1", "")).ends_with(body), "the answer goes on as it is");
+            is_signed(&told(&heads), "s3", &Payload::of_body(b""))
+        };
+        std::fs::write(&keeping.file, "another-key-0a1b2c3d4e5f").unwrap();
+        assert!(ask(&mut client), "kept until a server says that it is over");
+        let deadline = Instant::now() + PATIENCE;
+        // Renewed beside the answer, and no more often than its source bears.
+        while ask(&mut client) {
+            assert!(Instant::now() < deadline, "{status} {fields}{body}");
+        }
+    }
 }
 
 #[test]

@@ -318,6 +318,14 @@ impl Carried {
         }
     }
 
+    /// Whether a server that refuses it for its age says so in an error of AWS.
+    pub(crate) fn may_expire(&self) -> bool {
+        match self.issued.material {
+            Material::Aws(_) => true,
+            Material::Text(_) | Material::Certificate { .. } => false,
+        }
+    }
+
     /// What a connection that carried it is known by: it serves nobody else.
     pub(crate) fn key(&self) -> (CredentialName, TokenId) {
         (self.name.clone(), self.issued.id.clone())

@@ -14,10 +14,11 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use super::{
     connection::Connection,
+    expiry::Expiry,
     lines::Line,
     under_way::{Side, UnderWay},
 };
-use crate::credential::{Echo, RequestBody};
+use crate::credential::{Carried, Echo, RequestBody};
 
 type Polled = Poll<Option<Result<Frame<Bytes>, io::Error>>>;
 
@@ -110,11 +111,26 @@ pub(super) struct Download {
     connection: Rc<Connection>,
     /// The server's connection, free again behind the last byte.
     line: Option<Line>,
+    /// An error that may say that this secret is over.
+    expiry: Option<Box<(Expiry, Carried)>>,
 }
 
 impl Download {
     pub(super) fn new(inner: Echo, under_way: Rc<UnderWay>, connection: Rc<Connection>, line: Line) -> Self {
-        Self { inner, under_way, connection, line: Some(line) }
+        Self { inner, under_way, connection, line: Some(line), expiry: None }
+    }
+
+    /// The same, looked at for the end of its secret.
+    pub(super) fn expecting(mut self, expiry: Option<(Expiry, Carried)>) -> Self {
+        self.expiry = expiry.map(Box::new);
+        self
+    }
+
+    /// Where these bytes say that the secret is over, the next request gets another.
+    fn look_for_expiry(&mut self, piece: &[u8]) {
+        if let Some((_, secret)) = self.expiry.take_if(|expiry| expiry.0.is_told_by(piece)).as_deref() {
+            secret.renew_later(&self.connection.worker);
+        }
     }
 
     fn free_line(&mut self) {
@@ -150,7 +166,12 @@ impl Body for Answer {
         match &polled {
             Poll::Ready(None) => download.free_line(),
             Poll::Ready(Some(Err(_))) => download.connection.cut_under_response(),
-            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(piece) = frame.data_ref() {
+                    download.look_for_expiry(piece);
+                }
+            }
+            Poll::Pending => {}
         }
         polled
     }

@@ -16,6 +16,8 @@ mod arriving;
 mod body;
 /// One client's connection.
 mod connection;
+/// What AWS says of a session's token that is over.
+mod expiry;
 /// Heads of requests and responses as they go on.
 mod head;
 /// Connections to servers that are kept.

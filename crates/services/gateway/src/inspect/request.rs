@@ -15,6 +15,7 @@ use super::{
     arriving::Arriving,
     body::{Answer, Download, Upload},
     connection::Connection,
+    expiry::Expiry,
     head,
     lines::{Line, Sender},
     preparing::{Ready, Refused, has_no_effect, prepare},
@@ -24,7 +25,7 @@ use super::{
     websocket::{self, Agreed},
 };
 use crate::{
-    credential::{self, Along, Echo, EchoError},
+    credential::{self, Along, Carried, Echo, EchoError},
     decide,
     establish::{self, Refusal},
     flow::OpenFlow,
@@ -191,9 +192,9 @@ async fn forward(
         }
         (Some((heads, _)), None) => {
             heads.answer_upgrade(false);
-            through(connection, under_way, response, line)
+            through(connection, under_way, response, line, along.secret)
         }
-        (None, _) => through(connection, under_way, response, line),
+        (None, _) => through(connection, under_way, response, line, along.secret),
     })
 }
 
@@ -228,8 +229,21 @@ fn through(
     under_way: Rc<UnderWay>,
     response: Response<Echo>,
     line: Line,
+    secret: Option<Carried>,
 ) -> Response<Answer> {
-    head::answer(response, |body| Answer::Server(Box::new(Download::new(body, under_way, Rc::clone(connection), line))))
+    let expires = secret.filter(Carried::may_expire);
+    let expiry = match (expires, Expiry::of(response.status())) {
+        (Some(secret), Some(_)) if Expiry::stands_in(response.headers()) => {
+            secret.renew_later(&connection.worker);
+            None
+        }
+        (Some(secret), Some(expiry)) => Some((expiry, secret)),
+        (None, _) | (_, None) => None,
+    };
+    head::answer(response, |body| {
+        let download = Download::new(body, under_way, Rc::clone(connection), line).expecting(expiry);
+        Answer::Server(Box::new(download))
+    })
 }
 
 /// What came of sending.
