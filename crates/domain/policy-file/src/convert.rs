@@ -100,6 +100,7 @@ impl<'f> Converter<'f> {
         self.metadata_service(&spec);
         self.all_rules(&spec);
         self.unused_credentials(&spec);
+        self.unopened_traffic(&spec);
         let allowed = self.open_hosts(&self.written.allowed_hosts, &spec.key("allowedHosts"));
         self.spec.allowed_hosts.extend(allowed);
         self.pack(&spec);

@@ -146,3 +146,43 @@ fn a_user_in_an_endpoint_is_not_repeated() {
     assert!(found.to_string().contains("a user name or secret has no place in it"), "{found}");
     assert!(!found.to_string().contains("canary"), "{found}");
 }
+
+#[test]
+fn traffic_past_the_look_at_what_comes_back_is_a_warning() {
+    let warnings = |rules: &str| {
+        let text = format!(
+            "apiVersion: cofferdam/v1\nkind: EgressPolicy\nspec:\n  rules:\n    \
+             - {{ name: key, priority: 10, to: {{ hosts: [api.example] }}, action: allow, credential: key }}\n{rules}  \
+             credentials:\n    key: {{ from: {{ file: key }}, attach: bearer, bind: {{ hosts: [api.example] }} }}\n"
+        );
+        accepted(&text).warnings.items.into_iter().map(|found| found.message).collect::<Vec<_>>()
+    };
+    let behind = |rule: &str| warnings(&format!("    - {{ name: x, to: {rule} }}\n"));
+    let expected = "rule x lets traffic to api.example pass unopened; credential key is bound to it: what comes back there is \
+                    not masked";
+    for rule in [
+        // Plain HTTP.
+        "{ hosts: [api.example] }, priority: 20, action: allow",
+        "{ hosts: [\"*.example\", api.example] }, priority: 20, action: ask, ports: [80-90]",
+        "{ urls: [\"http://api.example/x\"] }, priority: 20, action: allow",
+        "{ hosts: [api.example] }, priority: 20, action: allow, http: [{ methods: [GET] }]",
+        "any, priority: 20, action: allow",
+        // TLS that no rule before it has opened.
+        "{ hosts: [api.example] }, priority: 5, action: allow, ports: [443]",
+        "{ hosts: [api.example] }, priority: 5, action: allow, ports: [443], tls: passthrough",
+        "{ cidrs: [192.0.2.0/24] }, names: [api.example], priority: 5, action: allow, ports: [443]",
+    ] {
+        assert_eq!(behind(rule), [expected], "{rule}");
+    }
+    for rule in [
+        "{ hosts: [api.example] }, priority: 20, action: allow, ports: [443]",
+        "{ hosts: [api.example] }, priority: 5, action: allow, ports: [443], http: [{ methods: [GET] }]",
+        "{ hosts: [api.example] }, priority: 5, action: deny",
+        "{ hosts: [api.example] }, priority: 5, action: allow, protocol: udp, ports: [443]",
+        "{ hosts: [api.example] }, priority: 5, action: allow, enforcement: watch",
+        "{ hosts: [www.example, \"*.api.example\"] }, priority: 5, action: allow",
+        "{ urls: [\"https://api.example/x\"] }, priority: 5, action: allow",
+    ] {
+        assert_eq!(behind(rule), [""; 0], "{rule}");
+    }
+}

@@ -15,6 +15,8 @@ mod inspection;
 pub mod metadata_service;
 /// What a rule changes in the requests that it lets through.
 pub mod transform;
+/// Traffic to a credential's hosts that nobody looks through.
+mod unopened;
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
@@ -23,6 +25,7 @@ use values::{CredentialName, GroupName, LabelSelector, RouteName, RuleName};
 use crate::{facts::Protocol, host_name::HostPattern};
 
 pub use groups::{Feed, FeedFormat, Group, ListContent, Lists, Provider, ServiceTag, UrlPattern};
+pub use unopened::Unopened;
 
 /// What is done with flows that no rule decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

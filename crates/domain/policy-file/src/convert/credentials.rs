@@ -273,6 +273,25 @@ impl<'f> Converter<'f> {
             self.report(&place.key(name), Problem::Warning { what, hint });
         }
     }
+
+    /// Where a secret may come back that nobody looks for; told of rules that are without errors.
+    pub(super) fn unopened_traffic(&mut self, spec: &Place<'_>) {
+        if self.findings.iter().any(|finding| !matches!(finding.problem, Problem::Warning { .. })) {
+            return;
+        }
+        let rules = spec.key("rules");
+        for unopened in self.spec.unopened() {
+            let own = self.written.rules.iter().position(|rule| rule.name == unopened.rule.as_str());
+            let hint = Some(
+                "put the rule behind one that attaches the credential, without `tls: passthrough`, and with `ports: [443]`",
+            );
+            let problem = Problem::Warning { what: unopened.to_string(), hint };
+            match own {
+                Some(index) => self.report(&rules.index(index).key("to"), problem),
+                None => self.report(&spec.key("preset"), problem),
+            }
+        }
+    }
 }
 
 /// Whether a text is a JSON Pointer (RFC 6901) to something in a document.
