@@ -2,6 +2,11 @@
 # `program` is the server's script; sets work and port, and defines contained.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
+cofferdam=$(command -v "${COFFERDAM:-cofferdam}") || {
+  echo "${COFFERDAM:-cofferdam} is not to be found: set COFFERDAM to the program's path" >&2
+  exit 127
+}
+cofferdam=$(realpath "$cofferdam")
 work=$(mktemp -d)
 mkdir "$work/project"
 mkfifo "$work/ready"
@@ -13,5 +18,5 @@ sed "s/8443/$port/" "$here/policy.yaml" >"$work/policy.yaml"
 
 # Runs a command in the sandbox. The server's authority is one that the gateway trusts, in place of this machine's.
 contained() {
-  (cd "$work/project" && SSL_CERT_FILE=$work/ca.pem "${COFFERDAM:-cofferdam}" run --quiet --policy "$work/policy.yaml" "$@")
+  (cd "$work/project" && SSL_CERT_FILE=$work/ca.pem "$cofferdam" run --quiet --policy "$work/policy.yaml" "$@")
 }
