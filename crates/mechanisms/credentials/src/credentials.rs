@@ -101,13 +101,15 @@ impl Credentials {
     /// A secret that may be used now. Where many ask at once, one fetch answers all. Any runtime may await it; it ends with
     /// [`crate::Patience::fetch`] at the latest.
     pub async fn obtain(&self, name: &CredentialName) -> Result<Arc<Issued>, ObtainError> {
-        self.slot(name)?.obtain(&self.shared).await
+        let outcome = self.slot(name)?.obtain(&self.shared).await;
+        outcome.map_err(|error| self.ended_by(error))
     }
 
     /// After a 401: another secret than the one that was refused, or an error where there is none. Where many ask with the
     /// same one, one fetch answers all; where newly fetched ones are refused as well, fetches come ever more rarely.
     pub async fn renew(&self, name: &CredentialName, stale: &TokenId) -> Result<Arc<Issued>, ObtainError> {
-        self.slot(name)?.renew(&self.shared, stale).await
+        let outcome = self.slot(name)?.renew(&self.shared, stale).await;
+        outcome.map_err(|error| self.ended_by(error))
     }
 
     /// Ends it all: nothing is obtained any more, and what can be revoked is. Blocks to the deadline at most, so it is not for
@@ -148,6 +150,20 @@ impl Credentials {
             None if slots.ended => Err(ObtainError::Ended { name: name.clone() }),
             None => Err(ObtainError::Unknown { name: name.clone() }),
         })
+    }
+
+    /// Its end may be the run's, or that of the policy that had it.
+    fn ended_by(&self, error: ObtainError) -> ObtainError {
+        match error {
+            ObtainError::Ended { name } if !self.read(|slots| slots.ended) => ObtainError::Changed { name },
+            ObtainError::Ended { .. }
+            | ObtainError::Unknown { .. }
+            | ObtainError::Failed { .. }
+            | ObtainError::Resting { .. }
+            | ObtainError::Unchanged { .. }
+            | ObtainError::RefusedAgain { .. }
+            | ObtainError::Changed { .. } => error,
+        }
     }
 
     fn read<T>(&self, with: impl FnOnce(&Slots) -> T) -> T {

@@ -91,6 +91,12 @@ pub enum ObtainError {
         /// How long from now.
         wait: Duration,
     },
+    /// A new policy changed or dropped it meanwhile.
+    #[error("credential `{name}`: a new policy changed it while the request waited for it; send the request again")]
+    Changed {
+        /// Which.
+        name: CredentialName,
+    },
     /// The run is at its end.
     #[error("credential `{name}`: the run is ending")]
     Ended {
@@ -110,6 +116,7 @@ impl ObtainError {
             Self::Unchanged { name } | Self::RefusedAgain { name, .. } => {
                 format!("the server refuses the credential `{name}`")
             }
+            Self::Changed { .. } => self.to_string(),
             Self::Ended { .. } => "the run is ending".to_owned(),
         }
     }
@@ -121,7 +128,7 @@ impl ObtainError {
             Self::Unchanged { .. } | Self::RefusedAgain { .. } => {
                 Some("check that the secret is still valid there, and that it is for this server")
             }
-            Self::Unknown { .. } | Self::Ended { .. } => None,
+            Self::Unknown { .. } | Self::Changed { .. } | Self::Ended { .. } => None,
         }
     }
 }

@@ -269,6 +269,33 @@ fn the_end_waits_for_a_fetch_under_way_and_revokes_what_it_brings() -> Result<()
 }
 
 #[test]
+fn who_waits_while_a_new_policy_changes_it_is_told_so() -> Result<()> {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let stand_in = StandIn::start(move |asked| match asked.target.as_str() {
+        "/token" => {
+            held.pass();
+            json(r#"{"access_token":"late","expires_in":3600}"#)
+        }
+        _ => json("{}"),
+    })?;
+    let world = world()?;
+    let credentials = world.open(oauth(&stand_in))?;
+    let Source::Oauth(mut other) = oauth(&stand_in) else { anyhow::bail!("oauth") };
+    other.scopes = vec!["read".to_owned()];
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| obtain(&credentials));
+        stand_in.wait_for(1);
+        credentials.apply(&specs(Source::Oauth(other)))?;
+        gate.open();
+        let error = asking.join().unwrap().unwrap_err();
+        assert!(matches!(error, ObtainError::Changed { .. }), "{error}");
+        assert!(!error.for_sandbox().contains("ending"), "{error}");
+        Ok(())
+    })
+}
+
+#[test]
 fn the_end_names_what_could_not_be_revoked() -> Result<()> {
     let stand_in = StandIn::start(|asked| match asked.target.as_str() {
         "/token" => json(r#"{"access_token":"canary-token","expires_in":3600}"#),
