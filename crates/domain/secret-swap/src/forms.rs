@@ -1,8 +1,8 @@
 //! The ways a secret can be written by a server that sends it back.
 //!
 //! As it is; in base64 and base64url at each of the three places in a group of bytes, as it stands in text that was
-//! encoded with more before and behind it (`Authorization: Basic …`); percent-encoded; escaped for JSON and HTML; in
-//! hexadecimal; in one case. Other changes (reversed, encrypted, in pieces) are not looked for.
+//! encoded with more before and behind it (`Authorization: Basic …`); percent-encoded and escaped for
+//! JSON, once and twice; escaped for HTML; in hexadecimal; in one case; in UTF-16. Other changes (reversed, encrypted, in pieces) are not looked for.
 
 use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
 use zeroize::Zeroizing;
@@ -33,12 +33,20 @@ pub(crate) fn forms(secret: &[u8]) -> Vec<Form> {
         }
     }
     for (kept, upper) in [("", true), ("", false), ("/", true)] {
-        add(percent(secret, kept.as_bytes(), upper));
+        let once = percent(secret, kept.as_bytes(), upper);
+        add(percent(&once, kept.as_bytes(), upper));
+        add(once);
     }
     if let Ok(text) = std::str::from_utf8(secret) {
         for style in [Json::Plain, Json::Slashes, Json::Ascii] {
-            add(json(text, style));
+            let once = json(text, style);
+            if let Ok(text) = std::str::from_utf8(&once) {
+                add(json(text, style));
+            }
+            add(once);
         }
+        add(utf16(text, u16::to_le_bytes));
+        add(utf16(text, u16::to_be_bytes));
         add(html(text, "&#39;"));
         add(html(text, "&#x27;"));
         add(Zeroizing::new(text.to_ascii_lowercase().into_bytes()));
@@ -116,6 +124,14 @@ pub(crate) fn json(text: &str, style: Json) -> Form {
     out
 }
 
+fn utf16(text: &str, bytes: fn(u16) -> [u8; 2]) -> Form {
+    let mut out = Zeroizing::new(Vec::with_capacity(text.len() * 2));
+    for unit in text.encode_utf16() {
+        out.extend_from_slice(&bytes(unit));
+    }
+    out
+}
+
 fn html(text: &str, apostrophe: &str) -> Form {
     let mut out = Zeroizing::new(Vec::with_capacity(text.len() * 2));
     for c in text.chars() {
@@ -167,6 +183,10 @@ mod tests {
         assert!(has(secret, "a/b+c=\\\"<é>'&") && has(secret, "a\\/b+c=\\\"<é>'&"));
         assert!(has(secret, "a/b+c=\\\"\\u003c\\u00e9\\u003e'\\u0026"));
         assert!(has(secret, "a/b+c=&quot;&lt;é&gt;&#39;&amp;"));
+        assert!(has(secret, "a%252Fb%252Bc%253D%2522%253C%25C3%25A9%253E%2527%2526"));
+        assert!(has(secret, "a/b+c=\\\\\\\"<é>'&") && has(secret, "a\\\\\\/b+c=\\\\\\\"<é>'&"));
+        assert!(has(secret, "a/b+c=\\\\\\\"\\\\u003c\\\\u00e9\\\\u003e'\\\\u0026"));
+        assert!(has("ab\"cd", "a\0b\0\"\0c\0d\0") && has("ab\"cd", "\0a\0b\0\"\0c\0d"));
         assert!(has("Secret", "secret") && has("Secret", "SECRET") && has("Secret", "536563726574"));
     }
 
@@ -175,7 +195,7 @@ mod tests {
         let secret = b"ghp_16C7e42F292c6912E7710c838347Ae178B4a";
         let forms = forms(secret);
         assert_eq!(forms.first().map(|form| form.as_slice()), Some(&secret[..]));
-        assert!(forms.len() <= 12, "{}", forms.len());
+        assert!(forms.len() <= 14, "{}", forms.len());
         assert!(super::forms(b"").is_empty());
         assert!(super::forms(b"abc").iter().all(|form| form.len() >= 6 || form.as_slice() == b"abc"));
     }

@@ -1,14 +1,17 @@
 //! What a server sends through a WebSocket, masked frame by frame (RFC 6455).
 //!
 //! A secret is found within one message, also where it is cut into fragments. No byte waits longer than to the end of
-//! its message. Extensions are not agreed on, so that nothing is compressed; a frame that says otherwise is an error.
+//! its message; inside, the last ones wait as those of every stream do (see `hold`), and a ping behind them. Frames stay
+//! as they are: what they hold is masked in its length. Extensions are not agreed on, so that nothing is compressed; a frame that says otherwise is an error.
 
 use std::{collections::VecDeque, sync::Arc};
 
-use crate::mask::Mask;
+use crate::{hold::Hold, mask::Mask};
 
-/// How much may wait behind the beginning of a secret.
+/// How much may wait behind held payload, beside what frames of little payload need.
 const WAITING: usize = 16 * 1024;
+/// The first byte of a frame that closes.
+const CLOSE: u8 = 0x88;
 
 /// What is wrong with a server's frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +32,8 @@ pub struct Frames {
     stage: Stage,
     /// Whether a message goes on.
     fragmented: bool,
-    /// Payload that could be the beginning of a secret.
-    held: Vec<u8>,
+    /// Payload that did not go on yet.
+    hold: Hold,
     /// What stands between held bytes: behind how many of them, and what.
     between: VecDeque<(usize, Vec<u8>)>,
     waiting: usize,
@@ -55,8 +58,8 @@ enum Head {
 impl Frames {
     /// Nothing came yet.
     pub fn new(mask: Arc<Mask>) -> Self {
-        let (held, between) = (Vec::new(), VecDeque::new());
-        Self { mask, stage: Stage::Head(Vec::new()), fragmented: false, held, between, waiting: 0 }
+        let (hold, between) = (Hold::default(), VecDeque::new());
+        Self { mask, stage: Stage::Head(Vec::new()), fragmented: false, hold, between, waiting: 0 }
     }
 
     /// Looks for what this looks for from here on.
@@ -96,8 +99,10 @@ impl Frames {
                     rest = following;
                     if frame.len() == *whole {
                         let mut frame = std::mem::take(frame);
-                        let payload = frame.split_off(2);
-                        frame.extend_from_slice(&self.mask.masked_in_length(&payload));
+                        if let Some(payload) = frame.get_mut(2..) {
+                            let length = payload.len();
+                            self.mask.cover(payload, 0, length);
+                        }
                         self.stage = Stage::Head(Vec::new());
                         self.put_between(frame, out)?;
                     }
@@ -116,41 +121,47 @@ impl Frames {
 
     /// Something that is no payload of a message, in its place.
     fn put_between(&mut self, bytes: Vec<u8>, out: &mut Vec<u8>) -> Result<(), FrameError> {
-        if self.held.is_empty() {
+        if bytes.first() == Some(&CLOSE) {
+            // No message goes on behind it.
+            let mut rest = Vec::new();
+            self.hold.break_off(&mut rest);
+            self.pass(&rest, out);
+        }
+        if self.hold.len() == 0 {
             out.extend_from_slice(&bytes);
             return Ok(());
         }
         self.waiting += bytes.len();
-        if self.waiting > WAITING {
+        if self.waiting > WAITING + 4 * self.mask.depth() {
             return Err(FrameError("too many frames inside one message"));
         }
-        self.between.push_back((self.held.len(), bytes));
+        self.between.push_back((self.hold.len(), bytes));
         Ok(())
     }
 
     fn payload(&mut self, piece: &[u8], out: &mut Vec<u8>) {
         let Stage::Payload(left, is_last) = self.stage else { return };
         let ends = left == 0;
-        self.held.extend_from_slice(piece);
-        let mut masked = Vec::with_capacity(self.held.len());
-        let taken = self.mask.look(&self.held, ends && is_last, true, &mut masked);
-        self.held.drain(..taken);
-        // The length is kept, so that what stands between keeps its place.
+        let mut masked = Vec::with_capacity(self.hold.len() + piece.len());
+        self.hold.push(&self.mask, piece, ends && is_last, &mut masked);
+        self.pass(&masked, out);
+        if ends {
+            self.stage = Stage::Head(Vec::new());
+        }
+    }
+
+    /// Appends payload, and what stands in it. Its length was kept, so that this keeps its place.
+    fn pass(&mut self, payload: &[u8], out: &mut Vec<u8>) {
         let mut from = 0;
-        while let Some((at, bytes)) = self.between.pop_front_if(|(at, _)| *at <= taken) {
-            out.extend_from_slice(masked.get(from..at).unwrap_or_default());
+        while let Some((at, bytes)) = self.between.pop_front_if(|(at, _)| *at <= payload.len()) {
+            out.extend_from_slice(payload.get(from..at).unwrap_or_default());
             out.extend_from_slice(&bytes);
             self.waiting -= bytes.len();
             from = at;
         }
-        out.extend_from_slice(masked.get(from..).unwrap_or_default());
-        if taken > 0 {
-            for (at, _) in &mut self.between {
-                *at -= taken;
-            }
-        }
-        if ends {
-            self.stage = Stage::Head(Vec::new());
+        out.extend_from_slice(payload.get(from..).unwrap_or_default());
+        for (at, _) in &mut self.between {
+            *at -= payload.len();
         }
     }
 }
@@ -247,6 +258,31 @@ mod tests {
     }
 
     #[test]
+    fn inside_a_message_as_much_waits_whatever_it_is() {
+        let passed = |text: &[u8]| {
+            let mut out = Vec::new();
+            let mut frames = Frames::new(mask());
+            let head = [[0x01, 126, 0x01, 0x40].as_slice(), &[b'.'; 307]].concat();
+            frames.push(&head, &mut out).unwrap();
+            let mut lengths = vec![out.len()];
+            for byte in text {
+                frames.push(&[*byte], &mut out).unwrap();
+                lengths.push(out.len());
+            }
+            lengths
+        };
+        assert_eq!(passed(b"secret-9f8e7d"), passed(b"guessed-wrong"));
+    }
+
+    #[test]
+    fn a_close_inside_a_message_is_not_held_up_and_the_rest_not_told() {
+        let mut out = Vec::new();
+        let bytes = [frame(0x01, b"a secret-9f"), frame(0x89, b""), frame(0x88, b"\x03\xe8")];
+        Frames::new(mask()).push(&bytes.concat(), &mut out).unwrap();
+        assert_eq!(out, [frame(0x01, b"***********"), frame(0x89, b""), frame(0x88, b"\x03\xe8")].concat());
+    }
+
+    #[test]
     fn nothing_waits_beyond_the_end_of_its_message() {
         let mut out = Vec::new();
         Frames::new(mask()).push(&frame(0x81, b"secret-9f"), &mut out).unwrap();
@@ -261,7 +297,7 @@ mod tests {
         {
             assert!(through(bytes).is_err(), "{bytes:?}");
         }
-        let endless = [frame(0x01, b"sec"), frame(0x00, b"").repeat(WAITING / 2 + 1)].concat();
+        let endless = [frame(0x01, b"sec"), frame(0x00, b"").repeat(WAITING)].concat();
         assert!(through(&endless).is_err());
     }
 }

@@ -21,10 +21,15 @@ pub mod attach;
 mod forms;
 /// Finds a secret in what comes back.
 mod mask;
+/// What of a stream waits for more.
+mod hold;
+/// The messages of remote calls.
+mod messages;
 /// The frames of a WebSocket, masked.
 mod frames;
 
 pub use frames::{FrameError, Frames};
-pub use mask::{Mask, Masked, Masking};
+pub use hold::{Ends, Masking};
+pub use mask::{Mask, Masked};
 pub use placeholder::Placeholder;
 pub use swap::{Request, Swap, SwappedHead};

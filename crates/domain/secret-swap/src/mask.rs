@@ -1,13 +1,13 @@
 //! Finds a secret in what comes back, and puts something of the same length in its place.
 //!
-//! Bytes come in pieces, cut anywhere. What could be the beginning of a secret at the end of a piece waits for the next
-//! one, and nothing else does: an event of a stream is held up by no more than those bytes. What comes out is the same
-//! wherever the pieces were cut.
+//! Bytes come in pieces, cut anywhere. What comes out is the same wherever the pieces were cut, and where it is cut is the
+//! same whatever the secrets are: at the end of a piece a number of bytes waits, right or wrong (see `hold`). Would only
+//! the beginning of a secret wait, a server that sends back what it is sent told by each wait whether a guess is right, a
+//! character at a time.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use aho_corasick::{AhoCorasick, Input, MatchKind};
-use bytes::Bytes;
 use values::Secret;
 
 use crate::{
@@ -16,15 +16,20 @@ use crate::{
 };
 
 /// What stands in for a secret that has no placeholder of its length.
-const STAR: u8 = b'*';
+pub(crate) const STAR: u8 = b'*';
+/// What the number of bytes that wait is a multiple of.
+const DEPTHS: usize = 256;
 
 /// The secrets that one server may not tell the sandbox.
 pub struct Mask {
     search: Option<AhoCorasick>,
     patterns: Vec<Pattern>,
     longest: usize,
-    /// Whether a pattern begins with this byte.
-    begins: [bool; 256],
+    /// How many bytes wait at the end of a piece, so that no beginning of a secret goes on. Rounded up, so that it tells
+    /// little of how long they are.
+    depth: usize,
+    /// Whether no secret goes on behind a line feed.
+    by_lines: bool,
 }
 
 struct Pattern {
@@ -62,18 +67,14 @@ impl Mask {
             }
         }
         let longest = patterns.iter().map(|pattern| pattern.text.len()).max().unwrap_or(0);
-        let mut begins = [false; 256];
-        for first in patterns.iter().filter_map(|pattern| pattern.text.first()) {
-            if let Some(begins) = begins.get_mut(usize::from(*first)) {
-                *begins = true;
-            }
-        }
+        let depth = longest.saturating_sub(1).next_multiple_of(DEPTHS);
+        let by_lines = !patterns.iter().any(|pattern| pattern.text.contains(&b'\n'));
         let texts = patterns.iter().map(|pattern| pattern.text.as_slice());
         let search = match patterns.is_empty() {
             true => None,
             false => Some(AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(texts).ok()?),
         };
-        Some(Self { search, patterns, longest, begins })
+        Some(Self { search, patterns, longest, depth, by_lines })
     }
 
     /// Whether there is nothing to look for.
@@ -92,104 +93,60 @@ impl Mask {
             return None;
         }
         let mut out = Vec::with_capacity(value.len());
-        self.look(value, true, false, &mut out);
+        let mut from = 0;
+        while let Some((start, end, pattern)) = self.next(value, from) {
+            out.extend_from_slice(value.get(from..start).unwrap_or_default());
+            match self.placeholder(pattern) {
+                Some(placeholder) => out.extend_from_slice(placeholder),
+                None => out.resize(out.len() + end - start, STAR),
+            }
+            from = end;
+        }
+        out.extend_from_slice(value.get(from..).unwrap_or_default());
         Some(out)
     }
 
-    /// A whole value, its secrets masked, of the same length.
-    pub(crate) fn masked_in_length(&self, value: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(value.len());
-        self.look(value, true, true, &mut out);
-        out
+    /// How many bytes wait at the end of a piece.
+    pub(crate) fn depth(&self) -> usize {
+        self.depth
     }
 
-    /// Looks at bytes of a stream and appends what may go on. How many were taken; the rest waits for more.
-    pub(crate) fn look(&self, bytes: &[u8], is_last: bool, keeps_length: bool, out: &mut Vec<u8>) -> usize {
-        let mut from = 0;
-        let mut waits = if is_last { bytes.len() } else { self.waits(bytes, 0) };
-        while let Some((start, end, pattern)) = self.next(bytes, from).filter(|(start, ..)| *start < waits) {
-            out.extend_from_slice(bytes.get(from..start).unwrap_or_default());
-            match self.patterns.get(pattern).and_then(|pattern| pattern.placeholder.as_ref()) {
-                Some(placeholder) if !keeps_length || placeholder.len() == end - start => {
-                    out.extend_from_slice(placeholder.as_bytes());
+    /// Whether no secret goes on behind a line feed.
+    pub(crate) fn by_lines(&self) -> bool {
+        self.by_lines
+    }
+
+    /// The longest way that a secret is written.
+    pub(crate) fn longest(&self) -> usize {
+        self.longest
+    }
+
+    /// Masks every secret that begins at `from` or behind, before `until`, in its length. Where the last of them ends, or
+    /// `from`.
+    pub(crate) fn cover(&self, bytes: &mut [u8], mut from: usize, until: usize) -> usize {
+        let reach = bytes.len().min(until.saturating_add(self.longest));
+        while from < until {
+            let found = self.next(bytes.get(..reach).unwrap_or_default(), from);
+            let Some((start, end, pattern)) = found.filter(|(start, ..)| *start < until) else { break };
+            let length = end - start;
+            if let Some(covered) = bytes.get_mut(start..end) {
+                match self.placeholder(pattern).filter(|placeholder| placeholder.len() == length) {
+                    Some(placeholder) => covered.copy_from_slice(placeholder),
+                    None => covered.fill(STAR),
                 }
-                Some(_) | None => out.resize(out.len() + end - start, STAR),
             }
             from = end;
-            if waits < from {
-                waits = self.waits(bytes, from);
-            }
         }
-        out.extend_from_slice(bytes.get(from..waits).unwrap_or_default());
-        waits
+        from
+    }
+
+    fn placeholder(&self, pattern: usize) -> Option<&[u8]> {
+        self.patterns.get(pattern)?.placeholder.as_ref().map(|placeholder| placeholder.as_bytes())
     }
 
     fn next(&self, bytes: &[u8], from: usize) -> Option<(usize, usize, usize)> {
         let found = self.search.as_ref()?.find(Input::new(bytes).range(from..))?;
         Some((found.start(), found.end(), found.pattern().as_usize()))
-    }
-
-    /// Where the bytes begin, not before `from`, that could go on as a secret.
-    fn waits(&self, bytes: &[u8], from: usize) -> usize {
-        let first = bytes.len().saturating_sub(self.longest.saturating_sub(1)).max(from);
-        let rest = bytes.get(first..).unwrap_or_default();
-        let could_begin = |at: &usize| {
-            let Some(tail @ [byte, ..]) = rest.get(*at..) else { return false };
-            self.begins.get(usize::from(*byte)).copied().unwrap_or(true)
-                && self.patterns.iter().any(|pattern| pattern.text.len() > tail.len() && pattern.text.starts_with(tail))
-        };
-        first + (0..rest.len()).find(could_begin).unwrap_or(rest.len())
-    }
-}
-
-/// A stream that is looked at.
-#[derive(Debug)]
-pub struct Masking {
-    mask: Arc<Mask>,
-    /// Could be the beginning of a secret.
-    held: Vec<u8>,
-    keeps_length: bool,
-}
-
-impl Masking {
-    /// `keeps_length` where the length of the whole was told already.
-    pub fn new(mask: Arc<Mask>, keeps_length: bool) -> Self {
-        Self { mask, held: Vec::new(), keeps_length }
-    }
-
-    /// Looks for what this looks for from here on, in what waits as well.
-    pub fn renew(&mut self, mask: Arc<Mask>) {
-        self.mask = mask;
-    }
-
-    /// Whether nothing waits.
-    pub fn is_clear(&self) -> bool {
-        self.held.is_empty()
-    }
-
-    /// Takes the next piece; what may go on.
-    pub fn push(&mut self, piece: Bytes) -> Bytes {
-        if self.held.is_empty() && !self.mask.finds(&piece) {
-            // The usual case, without a copy.
-            let waits = self.mask.waits(&piece, 0);
-            self.held.extend_from_slice(piece.get(waits..).unwrap_or_default());
-            return piece.slice(..waits);
-        }
-        let mut bytes = std::mem::take(&mut self.held);
-        bytes.extend_from_slice(&piece);
-        let mut out = Vec::with_capacity(bytes.len());
-        let taken = self.mask.look(&bytes, false, self.keeps_length, &mut out);
-        bytes.drain(..taken);
-        self.held = bytes;
-        out.into()
-    }
-
-    /// Nothing follows: what waited.
-    pub fn finish(&mut self) -> Bytes {
-        let bytes = std::mem::take(&mut self.held);
-        let mut out = Vec::with_capacity(bytes.len());
-        self.mask.look(&bytes, true, self.keeps_length, &mut out);
-        out.into()
     }
 }
 

@@ -7,7 +7,7 @@ use policy::{
     http_query::{Parameter, parameter},
     model::credential::{Field, Format, Place},
 };
-use secret_swap::{Frames, Mask, Masked, Masking, Placeholder, Request, Swap};
+use secret_swap::{Ends, Frames, Mask, Masked, Masking, Placeholder, Request, Swap};
 use serde_json::Value;
 use values::Secret;
 
@@ -43,10 +43,8 @@ fn field(method: &str, path: &str, place: Place) -> Field {
 fn body(kind: &str, bytes: &[u8]) {
     let Some(text) = with_placeholders(bytes) else { return };
     let placeholder = placeholder();
-    let places = [
-        field("POST", "/x", Place::Json("/a/0".to_owned())),
-        field("POST", "/x", Place::Form("a".to_owned())),
-    ];
+    let places =
+        [field("POST", "/x", Place::Json("/a/0".to_owned())), field("POST", "/x", Place::Form("a".to_owned()))];
     let swap = Swap { placeholder: &placeholder, headers: &[], fields: &places };
     let fields = [("Content-Type".to_owned(), kind.as_bytes().to_vec())];
     let request = Request { method: "POST", target: "/x", fields: &fields };
@@ -76,8 +74,7 @@ fn target(bytes: &[u8]) {
     let Some(text) = with_placeholders(bytes) else { return };
     let placeholder = placeholder();
     let headers = ["authorization".to_owned()];
-    let places =
-        [field("GET", "/b/{placeholder}/c", Place::Path), field("GET", "/q", Place::Query("a".to_owned()))];
+    let places = [field("GET", "/b/{placeholder}/c", Place::Path), field("GET", "/q", Place::Query("a".to_owned()))];
     let swap = Swap { placeholder: &placeholder, headers: &headers, fields: &places };
     let fields = [("Authorization".to_owned(), text.clone().into_bytes()), ("X".to_owned(), text.clone().into_bytes())];
     let head = swap.head(Request { method: "GET", target: &text, fields: &fields }, SECRET.as_bytes());
@@ -106,10 +103,10 @@ fn answer(bytes: &[u8]) {
         }
     }
     let through = |pieces: &[&[u8]]| {
-        let mut masking = Masking::new(Arc::clone(&mask), true);
+        let mut masking = Masking::new(Arc::clone(&mask), Ends::Whole);
         let mut out = Vec::new();
         for piece in pieces {
-            out.extend_from_slice(&masking.push(Bytes::copy_from_slice(piece)));
+            out.extend(masking.push(Bytes::copy_from_slice(piece)).concat());
         }
         out.extend_from_slice(&masking.finish());
         out

@@ -11,11 +11,12 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{
-        ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, IF_RANGE, RANGE, SEC_WEBSOCKET_EXTENSIONS,
+        ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, IF_RANGE, RANGE,
+        SEC_WEBSOCKET_EXTENSIONS,
     },
 };
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use secret_swap::Masking;
+use secret_swap::{Ends, Masking};
 
 use super::{
     Looking,
@@ -40,6 +41,9 @@ pub(crate) enum EchoError {
     /// Its frames can't be looked through.
     #[error("the server wants an extension of the WebSocket that was not asked for")]
     Extension,
+    /// So are its messages.
+    #[error("the server compresses the messages of its answer, which can't be looked through")]
+    Messages,
     /// There is no memory to look through it.
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
@@ -48,7 +52,7 @@ pub(crate) enum EchoError {
 impl EchoError {
     pub(crate) fn status(&self) -> Status {
         match self {
-            EchoError::Coding(_) | EchoError::Part | EchoError::Extension => Status::BadGateway,
+            EchoError::Coding(_) | EchoError::Part | EchoError::Extension | EchoError::Messages => Status::BadGateway,
             EchoError::NoRoom(_) => Status::Unavailable,
         }
     }
@@ -78,6 +82,9 @@ pub(super) fn ask_for_what_can_be_read(headers: &mut HeaderMap, looking: &Lookin
     for name in [RANGE, IF_RANGE] {
         headers.remove(name);
     }
+    for name in ["grpc-accept-encoding", "connect-accept-encoding"] {
+        headers.remove(name);
+    }
 }
 
 /// An answer without secrets. Without masks it is passed on as it is.
@@ -92,6 +99,10 @@ pub(crate) async fn shield(
     }
     if parts.status == StatusCode::SWITCHING_PROTOCOLS && parts.headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
         return Err(EchoError::Extension);
+    }
+    let is_packed = |name| parts.headers.get_all(name).iter().any(|coding| coding != "identity");
+    if *thorough && ["grpc-encoding", "connect-content-encoding"].into_iter().any(is_packed) {
+        return Err(EchoError::Messages);
     }
     let decoder = if *thorough { Decoder::of(&parts.headers)? } else { None };
     if decoder.is_some() {
@@ -115,17 +126,25 @@ pub(crate) async fn shield(
     };
     let mask = masks.now();
     mask_fields(&mut parts.headers, &mask);
-    let masking = Masking::new(mask, parts.headers.contains_key(CONTENT_LENGTH));
+    let masking = Masking::new(mask, ends(&parts.headers));
     let looked = Looked {
         inner: body,
         masks: Arc::clone(masks),
         masking,
         undoing,
         began: false,
+        due: Bytes::new(),
         trailers: None,
         stage: Stage::Open,
     };
     Ok(Response::from_parts(parts, Echo::Looked(Box::new(looked))))
+}
+
+/// Remote calls in both directions wait for each other behind each message. The text form of gRPC-Web has no lengths.
+fn ends(headers: &HeaderMap) -> Ends {
+    let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes).to_ascii_lowercase();
+    let framed = kind.starts_with(b"application/grpc") && !kind.starts_with(b"application/grpc-web-text");
+    if framed || kind.starts_with(b"application/connect+") { Ends::Messages } else { Ends::Whole }
 }
 
 /// Masks values; a field whose name holds a secret is left out.
@@ -167,6 +186,8 @@ pub(crate) struct Looked {
     undoing: Option<Lent<Undoing>>,
     /// Whether a byte of the encoded form came.
     began: bool,
+    /// Looked through, and goes on next.
+    due: Bytes,
     trailers: Option<HeaderMap>,
     stage: Stage,
 }
@@ -209,6 +230,9 @@ impl Looked {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         loop {
+            if !self.due.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.due)))));
+            }
             match self.stage {
                 Stage::Open => match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
                     Some(Ok(frame)) => match frame.into_data() {
@@ -233,8 +257,8 @@ impl Looked {
                 Stage::Last => {
                     self.stage = Stage::Trailers;
                     match self.last() {
-                        Ok(piece) if piece.is_empty() => {}
-                        Ok(piece) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
+                        Ok(None) => {}
+                        Ok(Some(piece)) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
                         Err(error) => return Poll::Ready(Some(Err(error))),
                     }
                 }
@@ -262,7 +286,17 @@ impl Looked {
     fn look(&mut self, piece: Bytes) -> Option<Bytes> {
         // A secret may have been handed out since the last piece.
         self.masking.renew(self.masks.now());
-        Some(self.masking.push(piece)).filter(|piece| !piece.is_empty())
+        let [first, second] = self.masking.push(piece);
+        if first.is_empty() {
+            return Some(second).filter(|piece| !piece.is_empty());
+        }
+        self.due = second;
+        Some(first)
+    }
+
+    /// Whether nothing that came waits.
+    fn is_clear(&self) -> bool {
+        self.masking.is_clear() && self.due.is_empty()
     }
 
     fn decode(&mut self) -> io::Result<Option<Bytes>> {
@@ -275,14 +309,15 @@ impl Looked {
         Ok(self.look(out.into()))
     }
 
-    fn last(&mut self) -> io::Result<Bytes> {
+    fn last(&mut self) -> io::Result<Option<Bytes>> {
         let mut out = Vec::new();
         if let Some(lent) = self.undoing.take() {
             lent.into_inner().ok_or_else(taken_back)?.decoder.finish(self.began, &mut out)?;
         }
         let mut last = self.look(out.into()).map_or_else(Vec::new, Vec::from);
+        last.extend_from_slice(&std::mem::take(&mut self.due));
         last.extend_from_slice(&self.masking.finish());
-        Ok(last.into())
+        Ok(Some(Bytes::from(last)).filter(|piece| !piece.is_empty()))
     }
 }
 
@@ -304,7 +339,7 @@ impl Body for Echo {
                 looked.stage == Stage::Done
                     || (looked.stage == Stage::Open
                         && looked.inner.is_end_stream()
-                        && looked.masking.is_clear()
+                        && looked.is_clear()
                         && !looked.began)
             }
         }
@@ -314,9 +349,7 @@ impl Body for Echo {
         match self {
             Echo::Plain(inner) => inner.size_hint(),
             // What waits would be left out of what the server's body says of itself.
-            Echo::Looked(looked)
-                if looked.undoing.is_none() && looked.stage == Stage::Open && looked.masking.is_clear() =>
-            {
+            Echo::Looked(looked) if looked.undoing.is_none() && looked.stage == Stage::Open && looked.is_clear() => {
                 looked.inner.size_hint()
             }
             Echo::Looked(_) => SizeHint::default(),
