@@ -86,7 +86,7 @@ fn a_secret_is_attached_outside_and_nowhere_inside() -> Result<()> {
 #[test]
 fn what_a_credential_is_read_from_is_never_passed_on() -> Result<()> {
     let fixture = Fixture::new()?;
-    for flag in ["LAB_TOKEN", "LAB_COPY", &format!("OTHER={SECRET}")] {
+    for flag in ["LAB_TOKEN", "LAB_COPY", &format!("OTHER={SECRET}"), &format!("AUTH=Bearer {SECRET}")] {
         let output = run(&fixture, POLICY, &["--env", flag], "env")?;
         ensure!(output.status.and_then(|status| status.code()) == Some(125), "{flag}: {}", output.stderr);
         let words = "the credential api is read from LAB_TOKEN, which never enters the sandbox";
@@ -115,6 +115,39 @@ fn a_file_of_a_secret_is_refused_where_it_can_be_written_and_named_where_it_can_
     ensure!(output.status.is_some_and(|status| status.success()), "{}", output.stderr);
     let words = format!("credentials that it can read: {}", beside.display());
     ensure!(output.stderr.contains(&words), "{}", output.stderr);
+    // First, however many others there are.
+    for name in ["a.pem", "b.pem", "c.pem", "d.pem", "e.pem"] {
+        fixture.world.write(&format!("../settings/{name}"), "")?;
+    }
+    let mount = format!("{folder}:/settings:ro");
+    let output = run(&fixture, &from(&beside), &["--mount", &mount], "true")?;
+    ensure!(output.stderr.contains(&words) && output.stderr.contains(" and 2 more"), "{}", output.stderr);
+    // By another name of the file.
+    let kept = std::fs::canonicalize(fixture.world.write("../kept", SECRET)?)?;
+    let other = beside.with_file_name("notes.txt");
+    std::fs::hard_link(&kept, &other)?;
+    let output = run(&fixture, &from(&kept), &["--mount", &mount], "true")?;
+    let words = format!("credentials that it can read: {}", other.display());
+    ensure!(output.stderr.contains(&words), "{}", output.stderr);
+    let inside = fixture.world.work().join("node_modules/part");
+    std::fs::create_dir_all(&inside)?;
+    std::fs::hard_link(&kept, inside.join("notes"))?;
+    let output = run(&fixture, &from(&kept), &[], "cat node_modules/part/notes")?;
+    ensure!(output.status.and_then(|status| status.code()) == Some(125), "{}", output.stderr);
+    ensure!(output.stderr.contains("(a hard link)") && !output.stdout.contains(SECRET), "{}", output.stderr);
+    Ok(())
+}
+
+#[test]
+fn a_rule_by_which_a_secret_may_come_back_unseen_is_told_at_the_start() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let rule =
+        "    - { name: plain, priority: 9, to: { hosts: [allowed.test] }, ports: [80], action: allow }\n  credentials:";
+    let output = run(&fixture, &POLICY.replace("  credentials:", rule), &[], "true")?;
+    let words = "rule plain lets traffic to allowed.test pass unopened; credential api is bound to it";
+    ensure!(output.stderr.contains(words), "{}", output.stderr);
+    let output = run(&fixture, POLICY, &[], "true")?;
+    ensure!(!output.stderr.contains("unopened"), "{}", output.stderr);
     Ok(())
 }
 

@@ -20,6 +20,9 @@ use crate::{
     presets::Preset,
 };
 
+/// Other names of a file.
+mod hard_links;
+
 /// Standard parts of the system that every sandbox sees.
 const SYSTEM: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/ssl"];
 /// The most that a private folder outside the home holds.
@@ -67,6 +70,8 @@ pub(crate) struct Opened {
     pub(crate) said: Vec<String>,
     /// Credentials that the workload can read.
     pub(crate) credentials: Vec<String>,
+    /// Of these, what the policy's own are read from.
+    pub(crate) sources: Vec<String>,
     /// The policy, the record and the like, where the workload sees them: read-only.
     pub(crate) closed: Vec<String>,
     /// Unix sockets that the workload can reach.
@@ -162,16 +167,36 @@ pub(super) fn refuse(path: &Path, error: &io::Error) -> Failure {
 }
 
 impl Opened {
-    /// Names those of these files that the workload can read.
-    pub(crate) fn name_readable(&mut self, files: &[PathBuf], working_directory: &Path) {
-        let sources = self.mounts.iter().filter_map(|mount| match mount {
-            Mount::Bind { source, .. } => Some(source.as_path()),
-            Mount::Tmpfs { .. } | Mount::File { .. } | Mount::Symlink { .. } => None,
-        });
-        let shown: Vec<&Path> = sources.chain(SYSTEM.iter().map(Path::new)).chain([working_directory]).collect();
-        let readable = files.iter().filter_map(|file| fs::canonicalize(file).ok());
-        let readable = readable.filter(|file| shown.iter().any(|folder| file.starts_with(folder)));
-        self.credentials.extend(readable.map(|file| file.display().to_string()).collect::<Vec<_>>());
+    /// Names those of these files that the workload can read, by their own names or by other ones; refuses another name
+    /// that it can write.
+    pub(crate) fn name_readable(&mut self, files: &[PathBuf], working_directory: &Path) -> Result<()> {
+        let (mut written, mut shown) = (vec![working_directory], Vec::new());
+        for mount in &self.mounts {
+            match mount {
+                Mount::Bind { source, writable: true, .. } => written.push(source),
+                Mount::Bind { source, .. } => shown.push(source.as_path()),
+                Mount::Tmpfs { .. } | Mount::File { .. } | Mount::Symlink { .. } => {}
+            }
+        }
+        let mut readable = Vec::new();
+        for file in files.iter().filter_map(|file| fs::canonicalize(file).ok()) {
+            if let Some(link) = hard_links::others(&file, &written)?.first() {
+                let what = format!(
+                    "{} is another name (a hard link) of {}, which a credential is read from, and lies where the sandbox may \
+                     write",
+                    link.display(),
+                    file.display()
+                );
+                return Err(Failure::new(code::RUN_FAILED, what).hint(hard_links::HINT).into());
+            }
+            readable.extend(hard_links::others(&file, &shown)?.iter().map(|link| link.display().to_string()));
+            let system = SYSTEM.iter().map(Path::new);
+            if shown.iter().chain(&written).copied().chain(system).any(|folder| file.starts_with(folder)) {
+                readable.push(file.display().to_string());
+            }
+        }
+        self.sources.extend(readable);
+        Ok(())
     }
 
     fn add(&mut self, source: &Path, target: &Path, writable: bool, owned: bool) {

@@ -54,19 +54,30 @@ impl Said {
     }
 }
 
-/// Credentials are named: what the command can read, it can send to what is allowed.
+/// Credentials are named: what the command can read, it can send to what is allowed. The policy's own come first, and all
+/// of them.
 fn credentials(chosen: &Chosen, opened: &Opened) -> Option<String> {
     let mut found = opened.credentials.clone();
     found.extend(environment::with_password(&chosen.variables).into_iter().map(|name| format!("the variable {name}")));
-    found.sort();
-    found.dedup();
-    (!found.is_empty()).then(|| format!("credentials that it can read: {}", some_of(&found)))
+    let mut first = opened.sources.clone();
+    for names in [&mut first, &mut found] {
+        names.sort();
+        names.dedup();
+    }
+    found.retain(|name| !first.contains(name));
+    let named = NAMED.max(first.len());
+    let all = [first, found].concat();
+    (!all.is_empty()).then(|| format!("credentials that it can read: {}", first_of(&all, named)))
 }
 
 fn some_of(all: &[String]) -> String {
-    let mut text = all.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
-    if all.len() > NAMED {
-        text.push_str(&format!(" and {} more", all.len() - NAMED));
+    first_of(all, NAMED)
+}
+
+fn first_of(all: &[String], named: usize) -> String {
+    let mut text = all.iter().take(named).cloned().collect::<Vec<_>>().join(", ");
+    if all.len() > named {
+        text.push_str(&format!(" and {} more", all.len() - named));
     }
     text
 }

@@ -60,7 +60,7 @@ impl Prepared {
             working_directory,
             program,
         })?;
-        opened.name_readable(&secret_files, working_directory);
+        opened.name_readable(&secret_files, working_directory)?;
         if let Some(named) = &arguments.workdir {
             guarded.add_named(named, working_directory)?;
             // An earlier command may have left a link there.

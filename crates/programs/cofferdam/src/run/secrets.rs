@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -13,7 +14,7 @@ use anyhow::{Result, ensure};
 use credentials::{Credentials, Surroundings};
 use gateway::Secrets;
 use policy::model::{
-    PolicySpec,
+    PolicySpec, Unopened,
     credential::{Expose, Format},
 };
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -35,6 +36,8 @@ mod origins;
 
 use origins::origins;
 
+/// How long a secret is that is looked for within other values: a shorter one stands in many by chance.
+const TELLING: usize = 8;
 /// How long what was minted may take to be revoked at the end.
 const REVOKING: Duration = Duration::from_secs(5);
 
@@ -49,6 +52,8 @@ pub(super) struct Kept {
     folder: PathBuf,
     /// What the workload has of the caller's environment.
     passed: Environment,
+    /// Rules by which a secret may come back unseen.
+    unopened: Vec<Unopened>,
 }
 
 impl Kept {
@@ -65,14 +70,23 @@ impl Kept {
             placeholders.insert(name.clone(), placeholder);
         }
         let secrets = Secrets { credentials: Some(Arc::clone(&credentials)), placeholders: Arc::new(placeholders) };
-        Ok(Self { credentials, secrets, variables, exposed, folder: folder.to_owned(), passed })
+        Ok(Self {
+            credentials,
+            secrets,
+            variables,
+            exposed,
+            folder: folder.to_owned(),
+            passed,
+            unopened: spec.unopened(),
+        })
     }
 
-    /// Where programs find placeholders, for people.
-    pub(super) fn said(&self) -> Option<String> {
+    /// Where programs find placeholders, and where secrets are not looked for; for people.
+    pub(super) fn said(&self) -> Vec<String> {
         let names: Vec<&str> = self.variables.iter().map(|(name, _)| name.as_str()).collect();
-        (!names.is_empty())
-            .then(|| format!("placeholders, for which the gateway puts the secrets in: {}", names.join(", ")))
+        let placeholders = (!names.is_empty())
+            .then(|| format!("placeholders, for which the gateway puts the secrets in: {}", names.join(", ")));
+        placeholders.into_iter().chain(self.unopened.iter().map(Unopened::to_string)).collect()
     }
 
     /// Takes over a new policy's credentials. A placeholder that the sandbox would need can't come to it any more.
@@ -89,7 +103,7 @@ impl Kept {
             );
             return Err(fresh.refusal(&[what]));
         }
-        if !spec.credentials.is_empty() && fresh.folder != self.folder {
+        if !spec.credentials.is_empty() && !fresh.lies_in(&self.folder) {
             let what =
                 format!("it names credentials, and those are looked for from {}: keep it there", self.folder.display());
             return Err(fresh.refusal(&[what]));
@@ -162,13 +176,19 @@ struct Held {
     variable: String,
 }
 
-/// By value: under another name it is the same secret, and another value under the same name is none.
+/// By value, alone or within a longer one: under another name it is the same secret, and another value under the same name
+/// is none.
 fn held(spec: &PolicySpec, variables: &Environment) -> Vec<Held> {
     let mut all = Vec::new();
     for (credential, written) in &spec.credentials {
         for source in origins(written).variables {
             let Some(value) = std::env::var_os(&source).filter(|value| !value.is_empty()) else { continue };
-            let found = variables.iter().filter(|(_, held)| **held == value);
+            let secret = value.as_bytes().trim_ascii();
+            let holds = |held: &OsString| {
+                *held == value
+                    || (secret.len() >= TELLING && held.as_bytes().windows(secret.len()).any(|part| part == secret))
+            };
+            let found = variables.iter().filter(|(_, held)| holds(held));
             all.extend(found.map(|(variable, _)| Held {
                 credential: credential.clone(),
                 source: source.clone(),
