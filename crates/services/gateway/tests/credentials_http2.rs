@@ -45,10 +45,8 @@ async fn each_way_of_attaching_puts_it_into_the_stream_that_is_bound_alone() {
         let sender = client(&tls, &keeping.world, origin.port()).await;
         for uri in ["/api/1?key=mine", "/open/1"] {
             let mut asked = request(Method::GET, "web.test", uri);
-            let own = match &attach {
-                Attach::Placeholder { .. } => keeping.placeholder.text(),
-                _ => "mine",
-            };
+            let is_swapped = matches!(attach, Attach::Placeholder { .. });
+            let own = if is_swapped { keeping.placeholder.text() } else { "mine" };
             // A cookie may come in crumbs (RFC 9113, 8.2.3).
             for (name, value) in
                 [("authorization", "Bearer mine"), ("x-key", own), ("cookie", "a=1"), ("cookie", "sid=mine")]
