@@ -318,8 +318,19 @@ async fn nowhere(shared: &Shared, flow: &mut Flow) -> Refusal {
 
 /// A decided flow that could not be connected.
 pub(crate) async fn unreachable(shared: &Shared, open: &OpenFlow, status: Status, error: String) -> Refusal {
+    let told = error.clone();
+    unreachable_told(shared, open, status, (error, told)).await
+}
+
+/// The same where the record says more than the sandbox may know: `told` is what it is told.
+pub(crate) async fn unreachable_told(
+    shared: &Shared,
+    open: &OpenFlow,
+    status: Status,
+    (error, told): (String, String),
+) -> Refusal {
     match shared.audit.record(unreachable_event(shared, open, &error)).await {
-        Ok(_) => Refusal::Unreachable(status, error),
+        Ok(_) => Refusal::Unreachable(status, told),
         Err(error) => unrecorded(shared, &error),
     }
 }

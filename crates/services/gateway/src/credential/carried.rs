@@ -67,6 +67,22 @@ pub(crate) enum NoSecret {
 }
 
 impl NoSecret {
+    /// What the sandbox is told: no place on the host, and none of a provider. The record has it all.
+    pub(crate) fn for_sandbox(&self) -> String {
+        match self {
+            NoSecret::Obtain(error) => error.for_sandbox(),
+            NoSecret::Certificate(name, _) => format!("the client certificate of credential `{name}` can't be used"),
+            NoSecret::NoKeeper(_)
+            | NoSecret::Unknown(_)
+            | NoSecret::NotBound(..)
+            | NoSecret::Attach(..)
+            | NoSecret::Body(_)
+            | NoSecret::NoRoom(_)
+            | NoSecret::Masks
+            | NoSecret::Unrecorded(_) => self.to_string(),
+        }
+    }
+
     pub(crate) fn status(&self) -> Status {
         match self {
             NoSecret::Body(BodyError::TooLong) => Status::Forbidden,
@@ -273,7 +289,7 @@ impl Carried {
             token: issued.id.to_string(),
         });
         let recorded = shared.audit.record(event).await.map_err(NoSecret::Unrecorded)?;
-        if !keeper.masks.learn(&issued, placeholder.as_ref(), &host) {
+        if !keeper.masks.learn(&name, &issued, placeholder.as_ref(), &host) {
             return Err(NoSecret::Masks);
         }
         Ok(Self { name, spec, placeholder, issued, payload, flow, revision, host, _recorded: recorded })

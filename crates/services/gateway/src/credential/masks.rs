@@ -1,7 +1,7 @@
 //! All secrets that were handed out in this run, to be looked for in what comes back.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -10,12 +10,13 @@ use credentials::{Issued, Material};
 use policy::HostName;
 use secret_swap::{Mask, Masked, Placeholder};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use values::Secret;
+use values::{CredentialName, Secret};
 
 use super::budget::Budget;
 
-/// The most secrets that are looked for. Of more the oldest are forgotten.
-const SECRETS: usize = 64;
+/// The most secrets of one credential that are looked for: the one in use, and those that it replaced. Of more the
+/// oldest is forgotten, and never another credential's.
+const OF_ONE: usize = 5;
 /// The most hosts that are known to have been sent one. Of more no more are learned; those that a credential is bound to
 /// are looked at anyway.
 const HOSTS: usize = 4096;
@@ -32,8 +33,43 @@ pub(crate) struct Masks {
 
 #[derive(Default)]
 struct Known {
-    issued: VecDeque<(Arc<Issued>, Option<Placeholder>)>,
+    /// The newest last.
+    issued: Vec<Handed>,
+    /// Those that were sent any, and those that were sent one that stands in requests.
     hosts: HashSet<HostName>,
+    told: HashSet<HostName>,
+}
+
+/// A secret that was handed out.
+#[derive(Clone)]
+struct Handed {
+    name: CredentialName,
+    issued: Arc<Issued>,
+    placeholder: Option<Placeholder>,
+}
+
+impl Known {
+    /// Those to look for with this one: of each credential the newest.
+    fn with(&self, handed: Handed) -> Vec<Handed> {
+        let mut all = self.issued.clone();
+        let is_same = |known: &Handed| known.name == handed.name;
+        if all.iter().filter(|known| is_same(known)).count() >= OF_ONE
+            && let Some(oldest) = all.iter().position(is_same)
+        {
+            all.remove(oldest);
+        }
+        all.push(handed);
+        all
+    }
+
+    fn note_host(&mut self, host: &HostName, is_text: bool) {
+        if self.hosts.len() < HOSTS {
+            self.hosts.insert(host.clone());
+        }
+        if is_text && self.told.len() < HOSTS {
+            self.told.insert(host.clone());
+        }
+    }
 }
 
 impl Masks {
@@ -65,29 +101,36 @@ impl Masks {
     }
 
     /// Looks for these as well, from before they are sent to this host on. `false` where they can't be looked for.
-    pub(super) fn learn(&self, issued: &Arc<Issued>, placeholder: Option<&Placeholder>, host: &HostName) -> bool {
+    pub(super) fn learn(
+        &self,
+        name: &CredentialName,
+        issued: &Arc<Issued>,
+        placeholder: Option<&Placeholder>,
+        host: &HostName,
+    ) -> bool {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.hosts.len() < HOSTS {
-            known.hosts.insert(host.clone());
-        }
-        if known.issued.iter().any(|(known, _)| known.id == issued.id) {
+        known.note_host(host, matches!(issued.material, Material::Text(_)));
+        let at = known.issued.iter().position(|known| known.name == *name && known.issued.id == issued.id);
+        if let Some(at) = at {
+            // In use again.
+            let handed = known.issued.remove(at);
+            known.issued.push(handed);
             return true;
         }
-        known.issued.push_back((Arc::clone(issued), placeholder.cloned()));
-        if known.issued.len() > SECRETS {
-            known.issued.pop_front();
-        }
-        let secrets = known.issued.iter().flat_map(|(issued, placeholder)| {
-            secrets(&issued.material).map(|secret| Masked { secret, placeholder: placeholder.as_ref() })
+        let handed = Handed { name: name.clone(), issued: Arc::clone(issued), placeholder: placeholder.cloned() };
+        let all = known.with(handed);
+        let looked_for = all.iter().flat_map(|handed| {
+            secrets(&handed.issued.material).map(|secret| Masked { secret, placeholder: handed.placeholder.as_ref() })
         });
-        match Mask::new(secrets) {
-            Some(mask) => self.current.store(Arc::new(mask)),
-            None => {
-                known.issued.pop_back();
-                return false;
-            }
-        }
+        let Some(mask) = Mask::new(looked_for) else { return false };
+        self.current.store(Arc::new(mask));
+        known.issued = all;
         true
+    }
+
+    /// Whether a host was sent a secret before that stands in requests, so that it can tell it.
+    pub(super) fn was_told(&self, host: &HostName) -> bool {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).told.contains(host)
     }
 
     /// Whether a host was sent a secret before, under a policy that is gone.

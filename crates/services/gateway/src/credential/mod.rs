@@ -81,7 +81,8 @@ impl Keeper {
         let bound = |known: &&Credential| known.bind.hosts.iter().any(|bound| bound.matches(host));
         let mut bound = spec.credentials.values().filter(bound).peekable();
         let thorough = if bound.peek().is_some() {
-            bound.any(|known| stands_in_requests(&known.attach))
+            // One that it was sent under a policy that is gone, it may tell under this one.
+            bound.any(|known| stands_in_requests(&known.attach)) || self.masks.was_told(host)
         } else if self.masks.was_sent_to(host) {
             // Under a policy that is gone.
             true

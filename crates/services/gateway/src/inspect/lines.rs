@@ -24,7 +24,7 @@ use certificates::{Protocols, UpstreamRoots};
 use credentials::TokenId;
 use hyper::client::conn::{http1, http2};
 use policy::{HostName, model::Route};
-use values::CredentialName;
+use values::{CredentialName, Revision};
 use wire::http_head::RequestHead;
 
 use super::{
@@ -58,6 +58,8 @@ pub(super) struct Place {
     pub(super) credential: Option<(CredentialName, TokenId)>,
     /// The bundle that the server was verified against, where it was not the system's.
     pub(super) roots: Option<PathBuf>,
+    /// The policy that says so. Another's may mean other roots by the same path, so its requests begin anew.
+    pub(super) revision: Revision,
 }
 
 /// A connection to a server that is who it should be.
@@ -228,7 +230,7 @@ impl Lines {
         hold: impl FnOnce(IpAddr) -> Option<BindingGuard>,
     ) -> Option<Line> {
         let mut shared = self.shared.borrow_mut();
-        shared.retain(Line::is_usable);
+        shared.retain(|line| line.is_usable() && line.place.revision >= to.place.revision);
         if let Some(line) = shared.iter().find(|line| line.leads(to)) {
             return line.shared(true);
         }

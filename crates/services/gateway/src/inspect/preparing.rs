@@ -122,14 +122,18 @@ async fn reach(
     let wanted = Wanted { permit: &permit, in_force: &judged.in_force, flow: open.id, host, head };
     let (along, body, shown) = match obtain(shared, wanted, body).await {
         Ok(obtained) => obtained,
-        Err(error) => return Err(establish::unreachable(shared, &open, error.status(), error.to_string()).await),
+        Err(error) => {
+            let said = (error.to_string(), error.for_sandbox());
+            return Err(establish::unreachable_told(shared, &open, error.status(), said).await);
+        }
     };
     open.credential = along.secret.as_ref().map(|secret| secret.key().0);
     let policy = &judged.in_force.policy;
     let roots = judged.in_force.roots(&judged.decision.rule);
     if let Some((path, None)) = roots {
         let error = format!("the bundle of roots {} was not read", path.display());
-        return Err(establish::unreachable(shared, &open, Status::BadGateway, error).await);
+        let told = "the bundle of roots that the rule names was not read".to_owned();
+        return Err(establish::unreachable_told(shared, &open, Status::BadGateway, (error, told)).await);
     }
     let error = match (policy.route(judged.decision.route.as_ref()), &shared.inspector) {
         (Some(route), Some(inspector)) => {
@@ -139,6 +143,7 @@ async fn reach(
                 route: route.clone(),
                 credential: along.secret.as_ref().map(Carried::key),
                 roots: roots.map(|(path, _)| path.to_owned()),
+                revision: policy.revision(),
             };
             let to = Destination {
                 place,

@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use policy::HostName;
 use rustls::{client::Resumption, pki_types::ServerName};
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use values::Revision;
 
 use super::{
     ahead::Ahead,
@@ -45,8 +46,8 @@ pub(super) struct Shown {
     pub(super) certificate: ClientCertificate,
 }
 
-/// A server, whom it knows us as, and the rule's own bundle by which it is verified.
-type Peer = (HostName, Protocols, Option<TokenId>, Option<PathBuf>);
+/// A server, whom it knows us as, and the rule's own bundle by which it is verified, as a policy means it.
+type Peer = (HostName, Protocols, Option<TokenId>, Option<PathBuf>, Revision);
 
 /// What a gateway opens TLS with.
 #[derive(Debug)]
@@ -73,7 +74,8 @@ impl Inspector {
         let (protocols, shown) = (to.protocols, to.shown);
         let mut known = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
         // A session says who we are.
-        let key = (to.place.host.clone(), protocols, shown.map(|shown| shown.id.clone()), to.place.roots.clone());
+        let shown_id = shown.map(|shown| shown.id.clone());
+        let key = (to.place.host.clone(), protocols, shown_id, to.place.roots.clone(), to.place.revision);
         if let Some(upstream) = known.get(&key) {
             return Ok(upstream.clone());
         }
