@@ -37,6 +37,8 @@ use crate::{
 
 /// `run`'s flags, and the small grammars in them.
 mod arguments;
+/// The bundles of roots that rules name.
+mod bundles;
 /// Which policy a run gets.
 mod choose_policy;
 /// How many descriptors the gateway may have.
@@ -75,6 +77,7 @@ mod told;
 mod waiting;
 
 pub(crate) use arguments::Arguments;
+pub(crate) use bundles::Bundles;
 pub(crate) use found::{Found, not_compared};
 pub(crate) use held::{Guard, Replaced};
 use prepared::Prepared;
@@ -244,6 +247,9 @@ impl Live<'_> {
         record.guard = guarded.live(&planned.closed);
         self.run.write(record)?;
         lists.guard(record.guard.clone());
+        let folder = choice.source.folder.clone();
+        let bundles = bundles::read(&choice.source, &compiled, &folder, &record.guard)
+            .map_err(|refusal| refusal.into_failure(&choice.source.name, code::RUN_FAILED))?;
         let repositories = planned.repositories;
         let notes = [guarded.notes.clone(), planned.notes].concat();
         let said = opening::Said::new(&choice, &presets, &environment, &opened, &notes);
@@ -260,6 +266,8 @@ impl Live<'_> {
             kept,
             policy: Arc::new(compiled),
             lists,
+            bundles,
+            folder,
             labels: Labels::from_pairs([("source", "run")]),
             run: self.run.clone(),
             socket: self.runs.socket(self.run),

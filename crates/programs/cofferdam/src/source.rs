@@ -26,7 +26,7 @@ use crate::{
     failure::{Failure, code},
     files,
     output::Style,
-    run::Guard,
+    run::{Bundles, Guard},
 };
 
 /// The largest policy file that is read.
@@ -99,6 +99,12 @@ pub(crate) fn draw(found: &Diagnostics, text: &str) -> String {
 }
 
 impl Source {
+    /// Whether it lies in this folder, by whatever way that is named.
+    pub(crate) fn lies_in(&self, folder: &Path) -> bool {
+        let real = |folder: &Path| fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+        self.folder == folder || real(&self.folder) == real(folder)
+    }
+
     /// What its lists hold now, and the policy compiled with them.
     pub(crate) fn compile(&self, own: OwnAddresses, revision: Revision) -> Result<CompiledPolicy, Refusal> {
         let mut reader = ListReader::new(self.folder.clone());
@@ -151,8 +157,9 @@ impl Source {
         format!("{}{error}", place.map(|p| format!("{}:{}: ", p.line, p.column)).unwrap_or_default())
     }
 
-    /// SHA-256 in hexadecimal: of its text, and where it has lists, of what each of them held after that.
-    pub(crate) fn digest(&self, lists: &Lists) -> String {
+    /// SHA-256 in hexadecimal: of its text, and where it has lists or bundles of roots, of what each of them held after
+    /// that.
+    pub(crate) fn digest(&self, lists: &Lists, bundles: &Bundles) -> String {
         use sha2::{Digest as _, Sha256};
         let mut hash = Sha256::new_with_prefix(self.text.as_bytes());
         let feeds = lists.feeds.iter().map(|(path, content)| (path.clone(), content));
@@ -161,6 +168,10 @@ impl Source {
             hash.update(format!("\0{name}\0{}\0{}\0", content.hosts.len(), content.cidrs.len()));
             content.hosts.iter().for_each(|host| hash.update(format!("{host}\0")));
             content.cidrs.iter().for_each(|range| hash.update(format!("{range}\0")));
+        }
+        for (path, content) in bundles {
+            hash.update(format!("\0{}\0", path.display()));
+            hash.update(content);
         }
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -331,10 +342,14 @@ mod tests {
         fs::write(&list, "bad.exam").unwrap();
         let (again, errors) = reader.read_again(&source.file.spec);
         assert_eq!((again, errors.len()), (first.clone(), 1));
-        let digest = source.digest(&first);
-        assert_ne!(digest, source.digest(&Lists::default()));
+        let none = Bundles::new();
+        let digest = source.digest(&first, &none);
+        assert_ne!(digest, source.digest(&Lists::default(), &none));
+        let [one, other] = [[1; 32], [2; 32]].map(|held| Bundles::from([("roots.pem".into(), held)]));
+        assert_ne!(digest, source.digest(&first, &one));
+        assert_ne!(source.digest(&first, &one), source.digest(&first, &other), "bundles count");
         fs::write(&list, "bad.example\nworse.example\n").unwrap();
-        assert_ne!(digest, source.digest(&reader.read(&source.file.spec).unwrap()), "the lists count");
+        assert_ne!(digest, source.digest(&reader.read(&source.file.spec).unwrap(), &none), "the lists count");
     }
 
     #[test]

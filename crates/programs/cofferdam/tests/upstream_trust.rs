@@ -2,7 +2,6 @@
 //! and clients that trust nobody but whom they know.
 
 #[path = "support/fixture.rs"]
-#[expect(dead_code, reason = "these tests choose the environment of each run")]
 mod fixture;
 mod support;
 
@@ -126,6 +125,7 @@ fn write_certificates(folder: &Path) -> Result<()> {
         std::fs::write(folder.join(format!("{name}.pem")), certificate.pem())?;
     }
     std::fs::write(folder.join("key.pem"), key.serialize_pem())?;
+    std::fs::write(folder.join("stranger-ca.pem"), stranger.pem())?;
     Ok(std::fs::write(folder.join("ca.pem"), trusted.pem())?)
 }
 
@@ -186,5 +186,109 @@ fn a_client_that_trusts_only_whom_it_knows_fails_clearly() -> Result<()> {
     ensure!(told, "{events:#?}");
     ensure!(output.stderr.contains(words) && output.stderr.contains("tls: passthrough"), "{}", output.stderr);
     ensure!(!fixture.lab.reached()?.iter().any(|one| one.holds("/pinned")));
+    Ok(())
+}
+
+/// Two rules for the server of the stranger's, one of them with the stranger's roots.
+const BUNDLED: &str = r#"
+apiVersion: cofferdam/v1
+kind: EgressPolicy
+spec:
+  rules:
+    - { name: bundled, priority: 1, to: { hosts: [web.test] }, action: allow, http: [{ paths: ["/own/**"] }], upstreamCa: roots.pem }
+    - { name: others, priority: 2, to: { hosts: [web.test] }, action: allow, tls: inspect }
+"#;
+
+#[test]
+fn a_server_of_ones_own_is_reached_by_the_rule_with_its_bundle_alone() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let folder = fixture.world.path().join("certificates");
+    std::fs::create_dir(&folder)?;
+    write_certificates(&folder)?;
+    fixture.lab.script_name(Place::Internet, "web.test", DnsName::addresses(&["203.0.113.77"]))?;
+    let mut servers = Servers::start(&fixture, &folder)?;
+    // The working directory is the command's to write, the policy and its bundle there are not.
+    let policy = fixture.world.write("policy.yaml", BUNDLED)?.to_string_lossy().into_owned();
+    std::fs::copy(folder.join("stranger-ca.pem"), fixture.world.work().join("roots.pem"))?;
+    let script = "for way in 8005/own/1 8005/other 8001/own/2 8001/other; do \
+                  curl -s -o /dev/null -w '%{http_code}\n' https://web.test:$way; done; \
+                  echo x > roots.pem || echo held; rm -f roots.pem || echo stays; mv roots.pem r || echo there";
+    let mut command = fixture.command(&["run", "--policy", &policy, "--", "sh", "-c", script]);
+    command.env("SSL_CERT_FILE", folder.join("ca.pem"));
+    let output = fixture.lab.host().run(command, TIME)?;
+    ensure!(output.stdout == "200\n502\n502\n200\nheld\nstays\nthere\n", "{}{}", output.stdout, output.stderr);
+    ensure!(servers.line()? == "reached 8005 /own/1\n" && servers.line()? == "reached 8001 /other\n");
+    let rest = servers.rest()?;
+    ensure!(rest.is_empty(), "{rest}");
+    Ok(())
+}
+
+#[test]
+fn a_bundle_that_can_not_be_used_refuses_the_policy() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let roots = fixture.lab.certificates().bundle().to_owned();
+    let bundle = fixture.world.path().join("roots.pem");
+    let policy = fixture.world.write("../policy.yaml", BUNDLED)?.to_string_lossy().into_owned();
+    let start = || {
+        let mut command = fixture.command(&["run", "--policy", &policy, "--", "true"]);
+        command.env("SSL_CERT_FILE", &roots);
+        fixture.lab.host().run(command, TIME)
+    };
+    let cases: [(&str, &dyn Fn() -> std::io::Result<()>); 4] = [
+        ("No such file", &|| Ok(())),
+        ("it is no file", &|| std::fs::create_dir(&bundle)),
+        ("no certificate", &|| std::fs::remove_dir(&bundle).and_then(|()| std::fs::write(&bundle, "nothing"))),
+        ("roots.pem", &|| std::fs::write(&bundle, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")),
+    ];
+    for (words, make) in cases {
+        make()?;
+        let output = start()?;
+        ensure!(output.status.and_then(|status| status.code()) == Some(125), "{words}: {}", output.stderr);
+        let told = output.stderr.contains(words) && output.stderr.contains("rule bundled");
+        ensure!(told && output.stderr.contains("roots.pem"), "{words}: {}", output.stderr);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_live_run_looks_for_bundles_where_it_began_and_takes_none_that_its_command_wrote() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let roots = fixture.lab.certificates().bundle().to_owned();
+    let policy = fixture.world.write("../policy.yaml", POLICY)?.to_string_lossy().into_owned();
+    std::fs::copy(&roots, fixture.world.path().join("roots.pem"))?;
+    let mut command = fixture.command(&[
+        "run",
+        "--quiet",
+        "--policy",
+        &policy,
+        "--",
+        "sh",
+        "-c",
+        "cp /etc/ssl/certs/ca-certificates.crt mine.pem; echo ready; read -r line",
+    ]);
+    command.env("SSL_CERT_FILE", &roots).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn()?;
+    let mut out = BufReader::new(child.stdout.take().context("no output")?);
+    let mut line = String::new();
+    out.read_line(&mut line)?;
+    ensure!(line == "ready\n");
+    std::fs::create_dir(fixture.world.path().join("elsewhere"))?;
+    let mine = BUNDLED.replace("roots.pem", "work/mine.pem");
+    let whole = BUNDLED.replace("roots.pem", &roots.to_string_lossy());
+    let cases = [
+        ("../elsewhere/next.yaml", BUNDLED, Some("bundles are looked for from ")),
+        ("../elsewhere/next.yaml", &whole, None),
+        ("../next.yaml", &mine, Some("the sandboxed command can write it")),
+        ("../next.yaml", BUNDLED, None),
+    ];
+    for (name, text, words) in cases {
+        let path = std::fs::canonicalize(fixture.world.write(name, text)?)?;
+        let output = fixture.run(&["policy", "apply", &path.to_string_lossy()])?;
+        let code = output.status.and_then(|status| status.code());
+        ensure!(code == Some(if words.is_some() { 7 } else { 0 }), "{name}: {}", output.stderr);
+        ensure!(words.is_none_or(|words| output.stderr.contains(words)), "{name}: {}", output.stderr);
+    }
+    drop(child.stdin.take());
+    child.wait()?;
     Ok(())
 }

@@ -6,12 +6,10 @@
 //! protects no other's workload may write, and what another's workload may write protects nothing.
 
 use std::{
-    collections::VecDeque,
-    ffi::OsString,
     fs,
     io::Write as _,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
@@ -27,8 +25,11 @@ use crate::{
 
 use super::{Guard, arguments::Arguments, environment::Environment, held::Replaced};
 
-/// As many links as the kernel follows (path_resolution(7)).
-const MOST_LINKS: usize = 40;
+/// Symbolic links on the way to a path.
+mod links;
+
+use links::link_within;
+
 /// Programs of one folder of a preset that are held.
 const MOST_PROGRAMS: usize = 32;
 /// Endings of programs that an interpreter runs.
@@ -331,78 +332,4 @@ fn programs_in(folder: &Path) -> Vec<PathBuf> {
         found.is_file() && (ending || found.permissions().mode() & 0o111 != 0)
     });
     programs.map(|entry| entry.path()).take(MOST_PROGRAMS).collect()
-}
-
-/// The first symbolic link on the way to a path that lies in one of these folders.
-fn link_within(path: &Path, windows: &[PathBuf]) -> Result<Option<PathBuf>> {
-    let from = if path.is_absolute() { PathBuf::from("/") } else { fs::canonicalize(".")? };
-    let mut here = from;
-    let mut left: VecDeque<OsString> = parts(path);
-    let mut links = 0;
-    while let Some(part) = left.pop_front() {
-        if part == ".." {
-            here.pop();
-            continue;
-        }
-        let next = here.join(&part);
-        let Ok(to) = fs::read_link(&next) else {
-            here = next;
-            continue;
-        };
-        if windows.iter().any(|window| next.starts_with(window)) {
-            return Ok(Some(next));
-        }
-        links += 1;
-        if links > MOST_LINKS {
-            return Err(
-                Failure::new(code::RUN_FAILED, format!("{} goes by too many symbolic links", path.display())).into()
-            );
-        }
-        if to.is_absolute() {
-            here = PathBuf::from("/");
-        }
-        for part in parts(&to).into_iter().rev() {
-            left.push_front(part);
-        }
-    }
-    Ok(None)
-}
-
-fn parts(path: &Path) -> VecDeque<OsString> {
-    let named = path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
-    named.map(|part| part.as_os_str().to_owned()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn links_count_where_the_workload_could_replace_them() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = fs::canonicalize(folder.path()).unwrap();
-        for name in ["work/conf", "safe"] {
-            fs::create_dir_all(root.join(name)).unwrap();
-        }
-        let link = |to: &str, at: &str| std::os::unix::fs::symlink(to, root.join(at)).unwrap();
-        link("conf", "work/way");
-        link("real.yaml", "work/conf/policy.yaml");
-        link("../work/way", "safe/in");
-        link("../work/conf", "safe/past");
-        link("loop", "safe/loop");
-        let windows = [root.join("work")];
-        for (path, expected) in [
-            ("work/conf/real.yaml", None),
-            ("work/conf/policy.yaml", Some("work/conf/policy.yaml")),
-            ("work/way/real.yaml", Some("work/way")),
-            ("safe/in/real.yaml", Some("work/way")),
-            ("safe/past/real.yaml", None),
-            ("work/../safe/past/policy.yaml", Some("work/conf/policy.yaml")),
-            ("gone/policy.yaml", None),
-        ] {
-            let found = link_within(&root.join(path), &windows).unwrap();
-            assert_eq!(found, expected.map(|link| root.join(link)), "{path}");
-        }
-        assert!(link_within(&root.join("safe/loop/x"), &windows).is_err());
-    }
 }

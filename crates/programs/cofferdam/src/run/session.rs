@@ -9,7 +9,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use audit_event::{Event, PolicyApplied, PolicyRefused, SandboxChanged, bounded};
 use audit_log::AuditLog;
 use gateway::{Gateway, Summary};
 use policy::CompiledPolicy;
@@ -18,11 +17,11 @@ use tokio::{
     signal::unix::SignalKind,
     sync::{mpsc, oneshot},
 };
-use values::{Labels, Revision};
+use values::Labels;
 
 use super::{
-    Found, Guard, choose_policy, failed,
-    inspection::{self, Opening},
+    Bundles, Found, Guard, failed,
+    inspection::Opening,
     secrets::Kept,
     surroundings::{handed_over, settings},
     told,
@@ -33,17 +32,19 @@ use crate::{
     config::Config,
     control::{ControlSocket, Pending, Request, Response},
     failure::code,
-    managed_path,
     runs::Run,
-    source::{self, ListReader, Source},
+    source::{ListReader, Source},
 };
+
+/// New policies and new lists.
+mod renewal;
+/// What the record says about the run itself.
+mod records;
 
 /// How long open connections may end in order when the workload is gone.
 const DRAIN: Duration = Duration::from_millis(500);
 /// How long the workload may take to end after `stop` or a second Ctrl-C.
 const GRACE: Duration = Duration::from_secs(5);
-/// The longest command line in a record.
-const COMMAND_LIMIT: usize = 512;
 
 /// A run whose walls are being built.
 pub(crate) struct Session {
@@ -55,6 +56,9 @@ pub(crate) struct Session {
     pub(crate) kept: Option<Kept>,
     pub(crate) policy: Arc<CompiledPolicy>,
     pub(crate) lists: ListReader,
+    /// What the bundles of roots that its rules name hold, and where relative ones are looked for.
+    pub(crate) bundles: Bundles,
+    pub(crate) folder: PathBuf,
     pub(crate) labels: Labels,
     pub(crate) run: Run,
     pub(crate) socket: PathBuf,
@@ -100,7 +104,7 @@ impl Session {
             settings(
                 self.opening.as_ref().map(|opening| opening.inspection.clone()),
                 self.kept.as_ref().map(|kept| kept.secrets.clone()).unwrap_or_default(),
-                self.source.folder.clone(),
+                self.folder.clone(),
             ),
         )
         .map_err(|error| failed(&error, None))?;
@@ -198,162 +202,6 @@ impl Session {
         let _ = serving.await;
         (exit, reason)
     }
-
-    /// A new policy from `policy apply`.
-    fn apply(&mut self, gateway: &Gateway, text: &str, path: &std::path::Path) -> Response {
-        match self.try_apply(gateway, text, path) {
-            Ok(response) => response,
-            Err(refusal) => {
-                self.record_refusal(&refusal.drawing);
-                Response::Refused { reason: refusal.drawing }
-            }
-        }
-    }
-
-    fn try_apply(
-        &mut self,
-        gateway: &Gateway,
-        text: &str,
-        path: &std::path::Path,
-    ) -> Result<Response, source::Refusal> {
-        let folder = path.parent().map_or_else(|| PathBuf::from("/"), std::path::Path::to_path_buf);
-        let started = Instant::now();
-        let mut fresh = parse_beside(&path.display().to_string(), text, folder)?;
-        let parsed = Instant::now();
-        managed_path::fill(Arc::make_mut(&mut fresh.file.spec), &self.config, self.guard.windows())
-            .map_err(|error| source::Refusal { drawing: format!("{error:#}\n") })?;
-        if self.watch {
-            choose_policy::watch(Arc::make_mut(&mut fresh.file.spec));
-        }
-        if let (None, Some(rule)) = (&self.opening, fresh.file.spec.inspecting_rules().next()) {
-            return Err(fresh.refusal(&[inspection::comes_too_late(rule)]));
-        }
-        let mut lists = ListReader::new(fresh.folder.clone());
-        lists.guard(self.guard.clone());
-        let content = lists.read(&fresh.file.spec).map_err(|errors| fresh.refusal(&errors))?;
-        let compiled = fresh.compile_with(content, source::own_addresses(), self.next_revision())?;
-        if !self.watch {
-            fresh.pass_tests(&compiled)?;
-        }
-        self.kept.iter().try_for_each(|kept| kept.apply(&fresh))?;
-        let (before, lists_before) =
-            (std::mem::replace(&mut self.source, fresh), std::mem::replace(&mut self.lists, lists));
-        let done = self.put_in_force(gateway, compiled, started, parsed);
-        if done.is_err() {
-            (self.source, self.lists) = (before, lists_before);
-            // It was taken before; where it can't be now, no secret is to be had, and nothing leaves bare.
-            self.kept.iter().for_each(|kept| drop(kept.apply(&self.source)));
-        } else if let Err(error) = self.run.write_policy(text) {
-            told::note(&format!("{error:#}"));
-        }
-        done
-    }
-
-    fn next_revision(&self) -> Revision {
-        Revision(self.policy.revision().0 + 1)
-    }
-
-    /// `started` and `parsed` are when the reading of the policy's text began and ended.
-    fn put_in_force(
-        &mut self,
-        gateway: &Gateway,
-        compiled: CompiledPolicy,
-        started: Instant,
-        parsed: Instant,
-    ) -> Result<Response, source::Refusal> {
-        let compiled = Arc::new(compiled);
-        let applied =
-            gateway.apply(Arc::clone(&compiled)).map_err(|error| self.source.refusal(&[error.to_string()]))?;
-        self.policy = compiled;
-        self.record(Event::PolicyApplied(self.applied(applied.rejudged, applied.cut)));
-        Ok(Response::Applied {
-            revision: applied.revision.0,
-            rejudged: applied.rejudged,
-            cut: applied.cut,
-            parsed_us: audit_event::microseconds(parsed.saturating_duration_since(started)),
-            in_force_us: audit_event::microseconds(applied.since.saturating_duration_since(parsed)),
-            took_us: audit_event::microseconds(applied.took),
-        })
-    }
-
-    /// Reads lists again. What can't be read stays as it was; what changed makes a new revision.
-    fn refresh_lists(&mut self, gateway: &Gateway) {
-        let before = self.lists.last_good().clone();
-        let (lists, errors) = self.lists.read_again(&self.source.file.spec);
-        if !errors.is_empty() {
-            self.record_refusal(&errors.join("; "));
-        }
-        if lists == before {
-            return;
-        }
-        let parsed = Instant::now();
-        let compiled = self.source.compile_with(lists, source::own_addresses(), self.next_revision());
-        if let Err(refusal) = compiled.and_then(|compiled| self.put_in_force(gateway, compiled, parsed, parsed)) {
-            self.record_refusal(&refusal.drawing);
-        }
-    }
-
-    fn record_start(&self, enforced: &[String], missing: &[String]) -> Result<()> {
-        let refused = |error: audit_log::RecordError| failed(&error, None);
-        let started = self.changed(None, enforced, missing, Vec::new());
-        self.audit.record_blocking(Event::SandboxStarted(started)).map_err(refused)?;
-        self.audit.record_blocking(Event::PolicyApplied(self.applied(0, 0))).map_err(refused)?;
-        Ok(())
-    }
-
-    fn record_end(&self, code: u8, enforced: &[String], missing: &[String], found: &Found) -> Result<()> {
-        let ended = Event::SandboxEnded(self.changed(Some(i32::from(code)), enforced, missing, found.for_the_record()));
-        self.audit.record_blocking(ended).map(drop).map_err(|error| failed(&error, None).into())
-    }
-
-    fn changed(
-        &self,
-        exit_code: Option<i32>,
-        enforced: &[String],
-        missing: &[String],
-        findings: Vec<String>,
-    ) -> SandboxChanged {
-        SandboxChanged {
-            command: bounded(&self.command, COMMAND_LIMIT),
-            exit_code,
-            enforced: enforced.to_vec(),
-            missing: missing.to_vec(),
-            opened: self.opened.clone(),
-            findings,
-        }
-    }
-
-    fn applied(&self, rejudged: u64, cut: u64) -> PolicyApplied {
-        PolicyApplied {
-            revision: self.policy.revision().to_string(),
-            name: self.policy.spec().name.clone(),
-            digest: self.source.digest(self.lists.last_good()),
-            rejudged,
-            cut,
-        }
-    }
-
-    fn record_refusal(&self, reason: &str) {
-        let revision = self.policy.revision().to_string();
-        self.record(Event::PolicyRefused(PolicyRefused { revision, reason: bounded(reason, 2000) }));
-    }
-
-    /// What is recorded about the run itself lets nothing leave: where it can't be written, that is said.
-    fn record(&self, event: Event) {
-        if let Err(error) = self.audit.record_blocking(event) {
-            told::note(&format!("the record can't be written: {error}"));
-        }
-    }
-}
-
-/// Parsed by a thread of its own: it leaves many small holes in the memory that it takes, and what comes after it would
-/// have to clear them up.
-fn parse_beside(name: &str, text: &str, folder: PathBuf) -> Result<Source, source::Refusal> {
-    thread::scope(|scope| {
-        let parsing = scope.spawn(|| source::parse(name, text.as_bytes(), folder));
-        let panicked = |_| Err(source::Refusal { drawing: format!("{name}: the parser failed\n") });
-        parsing.join().unwrap_or_else(panicked)
-    })
 }
 
 /// Gives the terminal back, and waits until what the workload wrote was taken. Where we ended the run, or a signal
