@@ -147,7 +147,7 @@ pub struct PlaceholderField {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Expose {
-    /// The environment variable that holds the placeholder. Not for AWS keys, whose three variables have their names.
+    /// The environment variable that holds the placeholder. Not for AWS keys, whose two variables have their names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env: Option<String>,
     /// The placeholder's shape, for clients that look at it. `plain` where not written; `aws` for AWS keys.

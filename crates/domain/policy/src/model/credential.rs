@@ -41,7 +41,8 @@ pub struct Bind {
 /// What stands in the sandbox in place of a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expose {
-    /// The environment variable that holds it. AWS keys take the three variables that its tools read, and no name here.
+    /// The environment variable that holds it. AWS keys take the two that its tools need, and no
+    /// name here: a placeholder has no session token.
     pub env: Option<String>,
     /// Its shape, so that clients that look at it take it.
     pub format: Format,

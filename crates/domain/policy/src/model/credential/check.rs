@@ -63,7 +63,7 @@ pub enum CredentialProblem {
     #[error("there is no placeholder for a certificate")]
     ExposedCertificate,
     /// Keys and a placeholder of another shape.
-    #[error("tools of AWS read three variables: `expose: {{ format: aws }}`, without `env`, belongs to AWS keys alone")]
+    #[error("tools of AWS read two variables: `expose: {{ format: aws }}`, without `env`, belongs to AWS keys alone")]
     ExposedKeys,
     /// A placeholder that no variable holds.
     #[error("`expose` needs `env`, the variable that holds the placeholder")]
