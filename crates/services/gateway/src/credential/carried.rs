@@ -3,10 +3,10 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use audit_event::{CredentialUsed, Event};
-use audit_log::{RecordError, Recorded};
-use certificates::{ClientCertificate, ClientPemError};
+use audit_log::Recorded;
+use certificates::ClientCertificate;
 use credentials::{
-    Issued, Material, ObtainError, TokenId,
+    Issued, Material, TokenId,
     sigv4::{Payload, Resigner},
 };
 use http::Request;
@@ -21,83 +21,13 @@ use values::{CredentialName, Revision, Secret};
 use wire::http_head::RequestHead;
 
 use super::{
-    AttachError, Keeper, Looking, RequestBody, Whole, attach,
-    body::{BodyError, Signing},
-    budget::NoRoom,
-    echo::ask_for_what_can_be_read,
+    AttachError, Keeper, Looking, RequestBody, Whole, attach, body::Signing, echo::ask_for_what_can_be_read,
+    no_secret::NoSecret,
 };
-use crate::{in_force::InForce, inspect::Arriving, refuse::Status, shared::Shared, worker::Worker};
+use crate::{in_force::InForce, inspect::Arriving, shared::Shared, worker::Worker};
 
 /// How long an agent's request for a new secret may hold up an answer that says 401.
 const RENEWAL: Duration = Duration::from_secs(10);
-
-/// Why a request that needs a secret goes nowhere.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum NoSecret {
-    /// No secrets are kept here.
-    #[error("gateway: this run holds no credentials, so the request is not sent without `{0}`")]
-    NoKeeper(CredentialName),
-    /// The policy that decided does not have it.
-    #[error("gateway: the policy has no credential `{0}`")]
-    Unknown(CredentialName),
-    /// What goes out is not what it is bound to.
-    #[error("gateway: credential `{0}` is not bound to this request of {1}")]
-    NotBound(CredentialName, HostName),
-    /// Its source has none.
-    #[error("{0}")]
-    Obtain(#[from] ObtainError),
-    /// The client certificate can't be used.
-    #[error("credential `{0}`: {1}")]
-    Certificate(CredentialName, ClientPemError),
-    /// It can't be attached.
-    #[error("credential `{0}`: {1}")]
-    Attach(CredentialName, AttachError),
-    /// The body, in which a placeholder may stand, can't be had.
-    #[error("{0}")]
-    Body(#[from] BodyError),
-    /// There is no memory to sign its chunks.
-    #[error(transparent)]
-    NoRoom(#[from] NoRoom),
-    /// What comes back could not be looked through.
-    #[error("gateway: more secrets than can be looked for in answers")]
-    Masks,
-    /// Its use could not be recorded.
-    #[error("the gateway can't write its record, so no secret is attached")]
-    Unrecorded(#[source] RecordError),
-}
-
-impl NoSecret {
-    /// What the sandbox is told: no place on the host, and none of a provider. The record has it all.
-    pub(crate) fn for_sandbox(&self) -> String {
-        match self {
-            NoSecret::Obtain(error) => error.for_sandbox(),
-            NoSecret::Certificate(name, _) => format!("the client certificate of credential `{name}` can't be used"),
-            NoSecret::NoKeeper(_)
-            | NoSecret::Unknown(_)
-            | NoSecret::NotBound(..)
-            | NoSecret::Attach(..)
-            | NoSecret::Body(_)
-            | NoSecret::NoRoom(_)
-            | NoSecret::Masks
-            | NoSecret::Unrecorded(_) => self.to_string(),
-        }
-    }
-
-    pub(crate) fn status(&self) -> Status {
-        match self {
-            NoSecret::Body(BodyError::TooLong) => Status::Forbidden,
-            NoSecret::Body(BodyError::Broken(_)) => Status::BadRequest,
-            NoSecret::Unrecorded(_) | NoSecret::NoRoom(_) => Status::Unavailable,
-            NoSecret::NoKeeper(_)
-            | NoSecret::Unknown(_)
-            | NoSecret::NotBound(..)
-            | NoSecret::Obtain(_)
-            | NoSecret::Certificate(..)
-            | NoSecret::Attach(..)
-            | NoSecret::Masks => Status::BadGateway,
-        }
-    }
-}
 
 /// A secret for one request. Only [`obtain`] and [`Carried::renewed`] make one, from a permit that names the credential
 /// and the record of its use.

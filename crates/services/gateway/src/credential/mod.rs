@@ -16,6 +16,8 @@
 
 /// A secret for one request: obtained, recorded, used up.
 mod carried;
+/// Why there is none.
+mod no_secret;
 /// Puts it into the request.
 mod attach;
 /// Places of a body.
@@ -49,9 +51,10 @@ use crate::settings::Secrets;
 use attach::AttachError;
 pub(crate) use body::RequestBody;
 use body::Whole;
-pub(crate) use carried::{Along, Carried, NoSecret, Wanted, obtain};
+pub(crate) use carried::{Along, Carried, Wanted, obtain};
 pub(crate) use echo::{Echo, EchoError, shield};
 use masks::Masks;
+pub(crate) use no_secret::NoSecret;
 pub(crate) use tunnel::relay;
 
 /// Where secrets come from, and what was handed out.
