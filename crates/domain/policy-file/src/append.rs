@@ -12,7 +12,10 @@
 //!                                    priority: 19
 //! ```
 
-use policy::{Protocol, Target, model::PolicySpec};
+/// What "always" means.
+mod narrow;
+
+use policy::model::PolicySpec;
 use values::RuleName;
 
 use crate::{
@@ -22,6 +25,8 @@ use crate::{
     print::{PrintError, print_rule},
     wire,
 };
+
+pub use narrow::{Asked, NotFaithful};
 
 /// How far apart priorities are set where there is room.
 const STEP: i64 = 10;
@@ -33,29 +38,6 @@ pub struct NewRule {
     pub rule: wire::Rule,
     /// The rule that it is to be judged right before; `None` puts it behind all.
     pub before: Option<RuleName>,
-}
-
-impl NewRule {
-    /// What "always" means: this destination is allowed from now on, before the rule that asked.
-    pub fn always(to: &Target, port: u16, protocol: Protocol, asked_by: &RuleName, note: Option<String>) -> Self {
-        let mut group = wire::Group::default();
-        match to {
-            Target::Name(name) => group.hosts.push(name.to_string()),
-            Target::Address(address) => group.cidrs.push(address.to_string()),
-        }
-        let label: String = to.to_string().chars().filter(|c| !matches!(c, '[' | ']')).take(100).collect();
-        let rule = wire::Rule {
-            protocol: Some(match protocol {
-                Protocol::Tcp => wire::Protocol::Tcp,
-                Protocol::Udp => wire::Protocol::Udp,
-                Protocol::Icmp => wire::Protocol::Icmp,
-            }),
-            ports: (protocol != Protocol::Icmp).then(|| wire::OneOrMany::Many(vec![wire::Port::One(i64::from(port))])),
-            note,
-            ..wire::Rule::new(format!("always-{label}"), 0, wire::Action::Allow, wire::To::Group(group))
-        };
-        Self { rule, before: Some(asked_by.clone()) }
-    }
 }
 
 /// Why a rule can't be added.
@@ -109,7 +91,7 @@ pub fn append_rule(text: &str, rule: &NewRule) -> Result<String, AppendError> {
         changed.replace_range(edit.from..edit.to, &edit.text);
     }
     let again = parse::parse("policy", changed.as_bytes()).map_err(AppendError::Refused)?;
-    if !means_the_same(&file.spec, &again.spec, &rule) {
+    if !means_the_same(&file.spec, &again.spec, &rule) || !again.written.spec.rules.contains(&rule.rule) {
         return Err(AppendError::OtherMeaning);
     }
     Ok(if bare.len() < text.len() { format!("\u{feff}{changed}") } else { changed })

@@ -41,7 +41,7 @@ pub mod trial;
 /// The file's fields, as they are written.
 pub mod wire;
 
-pub use append::{AppendError, NewRule, append_rule};
+pub use append::{AppendError, Asked, NewRule, NotFaithful, append_rule};
 pub use diagnostics::{Diagnostic, Diagnostics, Related, Severity};
 pub use difference::{Difference, diff};
 pub use flow::{Destination, SupposedFlow, facts_from};

@@ -46,6 +46,19 @@ fn is_literal(key: &str) -> bool {
     matches!(key, "value" | "literal" | "secret" | "token" | "password" | "plain" | "text" | "string" | "data")
 }
 
+/// A way to carry a credential that has settings, for who wrote its name alone.
+fn attach_form(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "basic" => "`attach: { basic: { username: USER } }`",
+        "header" => "`attach: { header: NAME }`",
+        "query" => "`attach: { query: NAME }`",
+        "cookie" => "`attach: { cookie: NAME }`",
+        "sigv4" => "`attach: { sigv4: { service: SERVICE, region: REGION } }`",
+        "placeholder" => "`attach: { placeholder: { headers: [NAME] } }`",
+        _ => return None,
+    })
+}
+
 static FILE: LazyLock<Shape> = LazyLock::new(|| Shape::of(schema(), schema()));
 
 /// What is wrong with a file's shape.
@@ -233,8 +246,10 @@ impl Reader {
             }
             Some(Shape::Text { words }) => {
                 let name = field.map(|name| format!(" for {name:?}")).unwrap_or_default();
-                let near = nearest(text, words.iter().map(String::as_str));
-                let hint = Some(format!("known: {}", words.join(", ")));
+                let form = if field == Some("attach") { attach_form(text) } else { None };
+                let near = if form.is_some() { None } else { nearest(text, words.iter().map(String::as_str)) };
+                let hint =
+                    Some(form.map_or_else(|| format!("known: {}", words.join(", ")), |form| format!("write {form}")));
                 self.report(node.extent, format!("{text:?} is no known value{name}"), near, hint)
             }
             Some(Shape::Integer) => integer(text).map(Value::from),

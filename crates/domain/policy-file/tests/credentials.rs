@@ -186,3 +186,18 @@ fn traffic_past_the_look_at_what_comes_back_is_a_warning() {
         assert_eq!(behind(rule), [""; 0], "{rule}");
     }
 }
+
+#[test]
+fn a_way_to_attach_that_has_settings_is_shown_with_them() {
+    for (word, form) in [
+        ("basic", "{ basic: { username: USER } }"),
+        ("header", "{ header: NAME }"),
+        ("placeholder", "{ placeholder: { headers: [NAME] } }"),
+    ] {
+        let text = format!(
+            "apiVersion: cofferdam/v1\nkind: EgressPolicy\nspec:\n  credentials:\n    x: {{ from: {{ env: X }}, attach: {word}, bind: {{ hosts: [a.example] }} }}\n"
+        );
+        let found = parse("policy.yaml", text.as_bytes()).unwrap_err().render(&text, false);
+        assert!(found.contains(&format!("hint: write `attach: {form}`")) && !found.contains("did you mean"), "{found}");
+    }
+}

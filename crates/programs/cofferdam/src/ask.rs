@@ -8,7 +8,7 @@
 use std::{
     collections::VecDeque,
     fs::{File, OpenOptions},
-    io::{self, Read as _, Seek as _, Write as _},
+    io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -16,21 +16,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use gateway::{Answer, Question, Reply};
 use rustix::{fs::OFlags, io::Errno, process::getpgrp, termios::tcgetpgrp};
 use sandbox::Console;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::{
-    policy::{Always, with_allow_rule},
-    run::Guard,
-};
+use crate::run::Guard;
 
+/// The rule that an "always" writes.
+mod always;
 /// The terminal while a question stands on it.
 mod screen;
 
-use screen::{Screen, Shown};
+use screen::{Always, Screen, Shown};
 
 /// How many questions wait for the person; more are denied by the gateway.
 pub(crate) const QUESTIONS: usize = 64;
@@ -105,12 +104,18 @@ impl Asking {
         }
         let held = console.lock().await;
         let paused = held.as_ref().map(Console::pause);
+        let rule = rule_file.map(|file| (file, always::rule(file, &question, guard)));
+        let always = match &rule {
+            None => Always::No(None),
+            Some((_, Err(error))) => Always::No(Some(format!("{error:#}"))),
+            Some((file, Ok(rule))) => Always::Writes { file: file.to_path_buf(), rule: rule.shown() },
+        };
         let shown = Shown {
             flow: question.flow,
             what: &question.what,
             who: question.who.as_deref(),
             why: &question.why,
-            always: rule_file,
+            always: &always,
             number: self.taken_back,
         };
         let asked = tokio::select! {
@@ -130,9 +135,9 @@ impl Asking {
         };
         self.taken_back = false;
         if answer == Answer::Always
-            && let Some(file) = rule_file
+            && let Some((file, Ok(rule))) = &rule
         {
-            match remember(file, &question, guard) {
+            match always::write(file, rule, guard) {
                 Ok(()) => say(&format!("wrote a rule into {}\n", file.display())),
                 Err(error) => say(&format!("allowed for this run only: {error:#}\n")),
             }
@@ -178,12 +183,16 @@ async fn ask(shown: Shown<'_>) -> io::Result<Answer> {
     let screen = Screen::show(open_terminal()?, shown).await?;
     let number = shown.number.then_some(shown.flow);
     while let Some(line) = screen.line().await? {
-        if let Some(answer) = understand(&line, number) {
-            return Ok(answer);
+        match understand(&line, number) {
+            Some(Answer::Always) if !screen.offers_always => {}
+            Some(answer) => return Ok(answer),
+            None => {}
         }
-        match number {
-            Some(number) => screen.write(&format!("o, r or a with {number}, or d > "))?,
-            None => screen.write("o, r, a or d > ")?,
+        match (number, screen.offers_always) {
+            (Some(number), true) => screen.write(&format!("o, r or a with {number}, or d > "))?,
+            (Some(number), false) => screen.write(&format!("o or r with {number}, or d > "))?,
+            (None, true) => screen.write("o, r, a or d > ")?,
+            (None, false) => screen.write("o, r or d > ")?,
         }
     }
     Ok(Answer::Deny)
@@ -202,27 +211,6 @@ fn understand(line: &str, number: Option<u64>) -> Option<Answer> {
     };
     let expected = number.map(|number| number.to_string()).unwrap_or_default();
     (behind.trim() == expected || (answer == Answer::Deny && behind.is_empty())).then_some(answer)
-}
-
-/// Writes a rule that allows what was asked into a policy file. In place: the sandbox sees this very file read-only,
-/// and a new one under its name would be the workload's to write.
-fn remember(file: &Path, question: &Question, guard: &Guard) -> Result<()> {
-    let mut options = OpenOptions::new();
-    let opened = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(file);
-    let mut opened = opened.with_context(|| format!("opening {}", file.display()))?;
-    // What was put under its name since the start is not the person's.
-    if let Err(reason) = guard.check_open(&opened, file) {
-        bail!("{} is not written: {reason}", file.display());
-    }
-    let mut old = String::new();
-    opened.read_to_string(&mut old).with_context(|| format!("reading {}", file.display()))?;
-    let always =
-        Always { host: &question.host, port: question.port, protocol: question.protocol, asked_by: &question.rule };
-    let text = with_allow_rule(Some(&old), always)?;
-    let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
-    let written =
-        opened.rewind().and_then(|()| opened.write_all(text.as_bytes())).and_then(|()| opened.set_len(length));
-    written.with_context(|| format!("writing {}", file.display()))
 }
 
 #[cfg(test)]

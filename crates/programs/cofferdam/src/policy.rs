@@ -31,8 +31,6 @@ mod explain;
 /// `learn`, `replay`: what records say about policies.
 mod records;
 
-pub(crate) use records::{Always, with_allow_rule};
-
 /// `policy`
 #[derive(Debug, Subcommand)]
 pub(crate) enum Action {

@@ -84,6 +84,46 @@ fn always_writes_a_rule_and_the_next_run_does_not_ask() -> Result<()> {
 }
 
 #[test]
+fn always_allows_the_request_that_was_asked_and_no_other() -> Result<()> {
+    let (lab, world) = setting()?;
+    let policy = POLICY.replace("action: ask", "action: ask, http: [{ methods: [POST, DELETE] }]");
+    world.write("policy.yaml", &policy)?;
+    let ask = |path: &str, answer: &str| -> Result<()> {
+        let script = format!(
+            "curl -s --max-time 60 -d x -o /dev/null -w 'post-%{{http_code}} ' http://allowed.test{path}; \
+             curl -s --max-time 60 -X DELETE -o /dev/null -w 'delete-%{{http_code}}' http://allowed.test{path}"
+        );
+        let mut screen = start(&lab, &world, &["run", "--policy", "policy.yaml", "--", "sh", "-c", &script])?;
+        if answer == "a" {
+            screen.wait_for("what  POST allowed.test:80")?;
+            screen.wait_for("\"methods\":[\"POST\"],\"paths\":[\"/api/x\"]")?;
+            screen.wait_for("> ")?;
+            screen.type_in("a\n")?;
+            screen.wait_for("wrote a rule into policy.yaml")?;
+        }
+        if answer == "star" {
+            screen.wait_for("no \"always\" here: a rule can't name this path exactly")?;
+            screen.wait_for("> ")?;
+            screen.type_in("a\n")?;
+            screen.wait_for("o, r or d > ")?;
+            screen.type_in("d\n")?;
+            screen.wait_for("post-403")?;
+        } else {
+            screen.wait_for("post-200")?;
+        }
+        screen.wait_for("what  DELETE allowed.test:80")?;
+        screen.wait_for("> ")?;
+        screen.type_in("d\n")?;
+        screen.wait_for("delete-403")?;
+        assert_eq!(screen.end()?.0, Some(0));
+        Ok(())
+    };
+    ask("/api/x", "a")?;
+    ask("/api/x", "not asked about the POST")?;
+    ask("/api/*", "star")
+}
+
+#[test]
 fn always_writes_into_no_file_that_the_command_could_have_put_there() -> Result<()> {
     let (lab, world) = setting()?;
     let script = "curl -s --max-time 60 http://allowed.test/bytes/1 >/dev/null && echo went";

@@ -25,21 +25,25 @@ const WHAT_LIMIT: usize = 400;
 /// The most answers that are remembered.
 const REMEMBER_LIMIT: usize = 10_000;
 
-/// What was answered for the whole run: a rule, a host and a port.
+/// A method, and a path where there is one reading of it.
+type Request = (String, Option<String>);
+
+/// What was answered for the whole run: a rule, a host, a port, and the one request where it was not for all of them.
 #[derive(Debug, Default)]
-pub(crate) struct Approvals(Mutex<HashSet<(RuleName, String, u16)>>);
+pub(crate) struct Approvals(Mutex<HashSet<(RuleName, String, u16, Option<Request>)>>);
 
 impl Approvals {
     /// Whether a person said yes to this before.
-    pub(crate) fn holds(&self, rule: &RuleName, host: &str, port: u16) -> bool {
+    fn holds(&self, rule: &RuleName, host: &str, port: u16, request: Option<&Request>) -> bool {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.contains(&(rule.clone(), host.to_owned(), port))
+        let holds = |request| known.contains(&(rule.clone(), host.to_owned(), port, request));
+        holds(None) || (request.is_some() && holds(request.cloned()))
     }
 
-    fn remember(&self, rule: &RuleName, host: &str, port: u16) {
+    fn remember(&self, rule: &RuleName, host: &str, port: u16, request: Option<Request>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() < REMEMBER_LIMIT {
-            known.insert((rule.clone(), host.to_owned(), port));
+            known.insert((rule.clone(), host.to_owned(), port, request));
         }
     }
 }
@@ -57,7 +61,8 @@ pub(crate) enum Asked {
 pub(crate) async fn ask(shared: &Shared, flow: &Flow, decision: &Decision) -> Asked {
     let host = flow.host();
     let port = flow.facts.port;
-    if shared.approvals.holds(&decision.rule, &host, port) {
+    let request = flow.facts.http.known().map(|http| (http.method.clone(), http.path.clone()));
+    if shared.approvals.holds(&decision.rule, &host, port, request.as_ref()) {
         return Asked::Yes("a person allowed it for this run");
     }
     let Some(questions) = &shared.questions else { return Asked::No("nobody is there to be asked") };
@@ -68,6 +73,9 @@ pub(crate) async fn ask(shared: &Shared, flow: &Flow, decision: &Decision) -> As
         host: bounded(&host, TEXT_LIMIT),
         port,
         protocol: flow.facts.protocol,
+        address: flow.facts.address.known().copied(),
+        request: flow.facts.http.known().cloned(),
+        inside_tls: flow.facts.tls.known().is_some(),
         who: flow.process.as_ref().map(who),
         why: bounded(&format!("rule {}: {}", decision.rule, decision.reason), TEXT_LIMIT),
         rule: decision.rule.to_string(),
@@ -82,8 +90,13 @@ pub(crate) async fn ask(shared: &Shared, flow: &Flow, decision: &Decision) -> As
     let asking = Asking { audit: shared.audit.clone(), flow: flow.id, patience: shared.settings.ask_timeout };
     tokio::task::spawn_local(asking.settle(answer, settled));
     let Ok(outcome) = outcome.await else { return Asked::No("the answer could not be recorded") };
-    if matches!(outcome, Outcome::Answered(Answer::ThisRun | Answer::Always)) {
-        shared.approvals.remember(&decision.rule, &host, port);
+    match outcome {
+        Outcome::Answered(Answer::ThisRun) => shared.approvals.remember(&decision.rule, &host, port, None),
+        // An ambiguous path is no exact one.
+        Outcome::Answered(Answer::Always) if request.as_ref().is_none_or(|(_, path)| path.is_some()) => {
+            shared.approvals.remember(&decision.rule, &host, port, request);
+        }
+        Outcome::Answered(_) | Outcome::Expired | Outcome::Withdrawn | Outcome::NotAsked => {}
     }
     outcome.asked()
 }

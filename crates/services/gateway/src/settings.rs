@@ -1,10 +1,18 @@
 //! What the program hands to a gateway: sockets, bounds, and who answers questions.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use certificates::{Leaves, UpstreamRoots};
 use credentials::Credentials;
-use policy::Protocol;
+use policy::{HttpFacts, Protocol};
 use secret_swap::Placeholder;
 use tokio::sync::oneshot;
 use values::CredentialName;
@@ -127,6 +135,12 @@ pub struct Question {
     pub port: u16,
     /// The transport protocol of `what`.
     pub protocol: Protocol,
+    /// The address that was judged.
+    pub address: Option<IpAddr>,
+    /// The request, where the flow was decided by it: as it was sent, not cleaned for a terminal.
+    pub request: Option<HttpFacts>,
+    /// Whether the flow is TLS; then the request was seen inside.
+    pub inside_tls: bool,
     /// Which process, where it was found.
     pub who: Option<String>,
     /// Why a person is asked: the rule and its reason.
@@ -153,7 +167,8 @@ pub enum Answer {
     Once,
     /// Every flow to this host and port while the gateway runs.
     ThisRun,
-    /// The same, and whoever asked writes a rule.
+    /// Every flow to this host and port while the gateway runs, with the same method and path where the flow was
+    /// decided by its request; whoever asked writes a rule that says so.
     Always,
     /// No.
     Deny,

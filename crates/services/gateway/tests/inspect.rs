@@ -153,8 +153,9 @@ fn a_person_is_asked_about_the_request() {
     let (ask, mut asked) = tokio::sync::mpsc::channel::<Question>(8);
     let person = std::thread::spawn(move || {
         let mut seen = Vec::new();
-        for answer in [Answer::Deny, Answer::Once] {
+        for answer in [Answer::Deny, Answer::Once, Answer::Always, Answer::Deny] {
             let question = asked.blocking_recv().unwrap();
+            assert!(question.inside_tls && question.request.is_some_and(|request| request.method == "POST"));
             seen.push(question.what);
             question.reply.send(Reply { answer, by: None }).unwrap();
         }
@@ -169,8 +170,11 @@ fn a_person_is_asked_about_the_request() {
     assert!(exchange(&mut client, GET_OK).ends_with("ok"), "what is allowed asks nobody");
     assert!(exchange(&mut client, post).starts_with("HTTP/1.1 403 "));
     assert!(exchange(&mut client, post).ends_with("ok"));
-    let what = format!("POST web.test:{}/ask/1", origin.port());
-    assert_eq!(person.join().unwrap(), [what.clone(), what]);
+    assert!(exchange(&mut client, post).ends_with("ok"));
+    assert!(exchange(&mut client, post).ends_with("ok"), "always: this request asks nobody any more");
+    assert!(exchange(&mut client, &post.replace("/ask/1", "/ask/2")).starts_with("HTTP/1.1 403 "), "another path does");
+    let what = |number: u8| format!("POST web.test:{}/ask/{number}", origin.port());
+    assert_eq!(person.join().unwrap(), [what(1), what(1), what(1), what(2)]);
     assert!(told(&heads).starts_with("GET") && told(&heads).starts_with("POST /ask/1 "));
 }
 

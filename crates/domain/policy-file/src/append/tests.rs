@@ -1,19 +1,29 @@
 //! The text around a new rule stays as it is, and the rule is judged where it should be.
 
-use policy::{Protocol, Target};
+use policy::Target;
 use proptest::prelude::*;
 use values::RuleName;
 
 use super::{AppendError, NewRule, append_rule};
-use crate::parse;
+use crate::{parse, wire};
 
 fn name(text: &str) -> RuleName {
     RuleName::new(text).expect("a name")
 }
 
 fn always(host: &str, before: &str) -> NewRule {
-    let to = Target::parse(host).expect("a target");
-    NewRule::always(&to, 443, Protocol::Tcp, &name(before), Some("asked: \"yes\" # really".to_owned()))
+    let group = match Target::parse(host).expect("a target") {
+        Target::Name(name) => wire::Group { hosts: vec![name.to_string()], ..wire::Group::default() },
+        Target::Address(address) => wire::Group { cidrs: vec![address.to_string()], ..wire::Group::default() },
+    };
+    let name = format!("always-{}", host.trim_matches(['[', ']']));
+    let rule = wire::Rule {
+        protocol: Some(wire::Protocol::Tcp),
+        ports: Some(wire::OneOrMany::Many(vec![wire::Port::One(443)])),
+        note: Some("asked: \"yes\" # really".to_owned()),
+        ..wire::Rule::new(name, 0, wire::Action::Allow, wire::To::Group(group))
+    };
+    NewRule { rule, before: Some(self::name(before)) }
 }
 
 /// The rules of a file in the order in which they are judged.

@@ -8,7 +8,7 @@ use std::{
     fs::File,
     io::{self, Read as _, Write as _},
     os::fd::AsFd as _,
-    path::Path,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -32,6 +32,18 @@ const NARROWEST: usize = 40;
 /// The longest answer that is read.
 const ANSWER_LIMIT: usize = 64;
 
+/// Whether "always" is one of the answers.
+#[derive(Debug, Clone)]
+pub(super) enum Always {
+    /// Not, and why; without a word where there is no file for it.
+    No(Option<String>),
+    /// It writes this rule into this file.
+    Writes { file: PathBuf, rule: String },
+}
+
+/// Where the rule has no room: what is not shown whole is not answered.
+const NO_ROOM: &str = "the terminal is too small to show the rule";
+
 /// What a person is told.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shown<'a> {
@@ -39,8 +51,7 @@ pub(super) struct Shown<'a> {
     pub(super) what: &'a str,
     pub(super) who: Option<&'a str>,
     pub(super) why: &'a str,
-    /// The policy file that can take a rule.
-    pub(super) always: Option<&'a Path>,
+    pub(super) always: &'a Always,
     /// A yes must name the flow.
     pub(super) number: bool,
 }
@@ -50,6 +61,8 @@ pub(super) struct Screen {
     terminal: AsyncFd<File>,
     /// The settings that another program of a pipeline had made.
     before: Option<Termios>,
+    /// Whether it showed a rule that "always" writes.
+    pub(super) offers_always: bool,
 }
 
 impl Screen {
@@ -59,12 +72,18 @@ impl Screen {
         // Some terminals do not know their size.
         let or = |value: u16, usual| if value == 0 { usual } else { usize::from(value) };
         let (rows, columns) = (or(size.ws_row, 24), or(size.ws_col, 80));
-        let text = layout(shown, columns);
-        if columns < NARROWEST || text.lines().count() + 2 > rows {
+        let fits = |text: &String| text.lines().count() + 2 <= rows;
+        let (no_room, mut text) = (Always::No(Some(NO_ROOM.to_owned())), layout(shown, columns));
+        let mut offers_always = matches!(shown.always, Always::Writes { .. });
+        if offers_always && !fits(&text) {
+            offers_always = false;
+            text = layout(Shown { always: &no_room, ..shown }, columns);
+        }
+        if columns < NARROWEST || !fits(&text) {
             return Err(io::Error::other("the terminal is too small for the question"));
         }
         #[expect(deprecated, reason = "the safe form; a File owns its descriptor for as long as this lives")]
-        let screen = Self { before: take_lines(&terminal)?, terminal: AsyncFd::new(terminal)? };
+        let screen = Self { before: take_lines(&terminal)?, terminal: AsyncFd::new(terminal)?, offers_always };
         screen.write(&format!("{ENTER}{CLEAR}{text}"))?;
         tokio::time::sleep(NOT_YET).await;
         // Once more: what another program of a pipeline still had to show is shown by now.
@@ -132,8 +151,13 @@ fn layout(shown: Shown<'_>, columns: usize) -> String {
     text += "\n";
     text += &field("  [o] ", "once", columns, 1);
     text += &field("  [r] ", "this run: whatever goes to this host and port", columns, 2);
-    if let Some(file) = always {
-        text += &field("  [a] ", &format!("always: write a rule into {}", file.display()), columns, 3);
+    match always {
+        Always::Writes { file, rule } => {
+            text += &field("  [a] ", &format!("always: write a rule into {}", file.display()), columns, 3);
+            text += &field("      ", rule, columns, usize::MAX);
+        }
+        Always::No(Some(why)) => text += &field("      ", &format!("no \"always\" here: {why}"), columns, 2),
+        Always::No(None) => {}
     }
     text += &field("  [d] ", "deny", columns, 1);
     if number {
@@ -172,18 +196,16 @@ fn field(label: &str, text: &str, columns: usize, lines: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use proptest::prelude::{prop_assert, proptest};
 
-    use super::{Shown, field, layout};
+    use super::{Always, Shown, field, layout};
 
     const PLAIN: Shown<'_> = Shown {
         flow: 12,
         what: "evil.example:443",
         who: None,
         why: "rule ask: it says so",
-        always: None,
+        always: &Always::No(None),
         number: false,
     };
 
@@ -201,10 +223,13 @@ mod tests {
     #[test]
     fn where_it_goes_is_shown_whole_and_a_number_where_one_is_due() {
         let host = format!("{}.evil.example:443", "a.".repeat(120).trim_end_matches('.'));
-        let shown = Shown { what: &host, always: Some(Path::new("policy.yaml")), number: true, ..PLAIN };
+        let rule = format!("{{{}}}", "\"x\":1,".repeat(60));
+        let always = Always::Writes { file: "policy.yaml".into(), rule: rule.clone() };
+        let shown = Shown { what: &host, always: &always, number: true, ..PLAIN };
         let text = layout(shown, 80);
         let joined: String = text.split_whitespace().collect();
         assert!(joined.contains(&host) && text.contains("write a rule into policy.yaml"), "{text}");
+        assert!(joined.contains(&rule), "{text}");
         assert!(text.contains("add its number: o 12"), "{text}");
     }
 

@@ -1,4 +1,4 @@
-//! `learn` and `replay`: what records say about policies; and the rule that an `always` answer writes.
+//! `learn` and `replay`: what records say about policies.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -10,9 +10,9 @@ use anyhow::{Context as _, Result};
 use audit_event::{Body, Entry, Event, Filter};
 use clap::{Args, ValueHint};
 use jiff::Timestamp;
-use policy::{CompiledPolicy, Protocol, Target};
-use policy_file::{AppendError, NewRule, SupposedFlow, append_rule};
-use values::{Labels, RuleName};
+use policy::CompiledPolicy;
+use policy_file::SupposedFlow;
+use values::Labels;
 
 use crate::{
     completions,
@@ -186,56 +186,5 @@ fn known(entry: &Entry) -> Option<&Event> {
     match &entry.body {
         Body::Known(event) => Some(event),
         Body::Unknown(_) => None,
-    }
-}
-
-/// What an `always` answer writes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Always<'a> {
-    /// Where the flow goes.
-    pub(crate) host: &'a str,
-    /// Its port.
-    pub(crate) port: u16,
-    /// Its transport protocol.
-    pub(crate) protocol: Protocol,
-    /// The rule that asked.
-    pub(crate) asked_by: &'a str,
-}
-
-/// The text of a policy file with a rule that allows what was asked; the rule stands before the one that asked, where
-/// that one is in the file. Without a file: a new one.
-pub(crate) fn with_allow_rule(text: Option<&str>, always: Always<'_>) -> Result<String> {
-    const NEW: &str = "apiVersion: cofferdam/v1\nkind: EgressPolicy\nspec:\n  mode: limited\n  rules: []\n";
-    let text = text.filter(|text| !text.trim().is_empty()).unwrap_or(NEW);
-    let target = Target::parse(always.host).with_context(|| format!("{:?} can't stand in a rule", always.host))?;
-    let asked_by = RuleName::new(always.asked_by)?;
-    let note = format!("allowed at the terminal on {}", Timestamp::now().strftime("%Y-%m-%d"));
-    let mut rule = NewRule::always(&target, always.port, always.protocol, &asked_by, Some(note));
-    match append_rule(text, &rule) {
-        Err(AppendError::NoSuchRule(_)) => {
-            rule.before = None;
-            Ok(append_rule(text, &rule)?)
-        }
-        other => Ok(other?),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_always_answer_becomes_a_rule() {
-        let always = Always { host: "api.example.com", port: 443, protocol: Protocol::Tcp, asked_by: "ask-web" };
-        let new = with_allow_rule(None, always).unwrap();
-        assert!(new.contains("always-api.example.com"), "{new}");
-        let again = with_allow_rule(Some(&new), Always { host: "10.0.0.8", ..always }).unwrap();
-        let file = policy_file::parse("x", again.as_bytes()).unwrap();
-        assert_eq!(file.spec.rules.len(), 2, "{again}");
-        let asking = "apiVersion: cofferdam/v1\nkind: EgressPolicy\nspec:\n  # kept\n  rules:\n    - { name: ask-web, priority: 50, from: any, to: any, ports: [443], action: ask }\n";
-        let text = with_allow_rule(Some(asking), always).unwrap();
-        let file = policy_file::parse("x", text.as_bytes()).unwrap();
-        let priority = |name: &str| file.spec.rules.iter().find(|rule| rule.name.as_str() == name).unwrap().priority;
-        assert!(text.contains("# kept") && priority("always-api.example.com") < priority("ask-web"), "{text}");
     }
 }
