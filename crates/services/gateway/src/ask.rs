@@ -28,9 +28,12 @@ const REMEMBER_LIMIT: usize = 10_000;
 /// A method, and a path where there is one reading of it.
 type Request = (String, Option<String>);
 
-/// What was answered for the whole run: a rule, a host, a port, and the one request where it was not for all of them.
+/// A rule, a host, a port, and the one request where the answer was not for all of them.
+type Approved = (RuleName, String, u16, Option<Request>);
+
+/// What was answered for the whole run.
 #[derive(Debug, Default)]
-pub(crate) struct Approvals(Mutex<HashSet<(RuleName, String, u16, Option<Request>)>>);
+pub(crate) struct Approvals(Mutex<HashSet<Approved>>);
 
 impl Approvals {
     /// Whether a person said yes to this before.
