@@ -179,7 +179,10 @@ impl Pool {
     fn take(&self, to: &Destination<'_>, client: u64) -> Option<Line> {
         let mut free = self.0.borrow_mut();
         let is_own = |free: &Free| free.client == client;
-        let may_carry = |free: &Free| !free.line.signed_in && (to.repeatable || free.since.elapsed() < FRESH);
+        // A client of HTTP/2 may need what HTTP/1.1 can't carry (gRPC): whether the server speaks it, its own dial tells.
+        let is_http1 = matches!(to.protocols, Protocols::Http1 | Protocols::Unnamed);
+        let may_carry =
+            |free: &Free| is_http1 && !free.line.signed_in && (to.repeatable || free.since.elapsed() < FRESH);
         let fits = |free: &Free| (is_own(free) || may_carry(free)) && free.line.leads(to) && free.line.is_usable();
         let own = free.iter().rposition(|free| is_own(free) && fits(free));
         let at = own.or_else(|| free.iter().rposition(fits))?;
