@@ -81,6 +81,17 @@ impl Run {
     pub(crate) fn lasting(self, time: Duration) -> Self {
         Self { seconds: time.as_secs_f64(), ..self }
     }
+
+    /// Prints what came of it, and why.
+    fn print(&self) {
+        println!(
+            "{} in {:?}, {}: {:?} {}",
+            self.run, self.setting, self.adapter, self.verdict.outcome, self.verdict.why
+        );
+        for detail in &self.details {
+            println!("    {}", detail.chars().take(400).collect::<String>());
+        }
+    }
 }
 
 impl Report {
@@ -113,17 +124,13 @@ impl Report {
         if self.runs.is_empty() {
             return ExitCode::SUCCESS;
         }
-        for run in self.runs.iter().filter(|run| !run.verdict.good && self.is_ours(run) || self.verbose) {
-            println!(
-                "{} in {:?}, {}: {:?} {}",
-                run.run, run.setting, run.adapter, run.verdict.outcome, run.verdict.why
-            );
-            for detail in &run.details {
-                println!("    {}", detail.chars().take(400).collect::<String>());
-            }
+        if self.verbose {
+            self.runs.iter().for_each(Run::print);
         }
         println!("{}", self.table());
         println!("{}", self.summary());
+        // Last, where it is seen: a table of hundreds of rows is often cut.
+        self.runs.iter().filter(|run| !run.verdict.good && self.is_ours(run)).for_each(Run::print);
         if let Some(path) = &self.json {
             let written = serde_json::to_vec_pretty(&self.runs).map_err(std::io::Error::other);
             if let Err(error) = written.and_then(|json| fs::write(path, json)) {

@@ -5,7 +5,6 @@ use values::Secret;
 use zeroize::Zeroizing;
 
 use crate::forms::percent;
-pub use crate::swap::is_field;
 
 /// The target with this parameter in its query once. `None` where servers could read the query in two ways.
 pub fn parameter_in(target: &str, name: &str, secret: &Secret) -> Option<Secret> {

@@ -41,11 +41,20 @@ pub(crate) struct Client {
     proxied: Option<Agent>,
 }
 
+/// What to do where a provider could not be asked at all.
+const UNREACHED: &str = "check its address and this machine's network; the caller's own proxy variables count";
+const UNTRUSTED: &str =
+    "check its address; an authority that this machine does not trust is named with the credential's `ca`";
+/// What to do where something answered that can't be told from another server.
+const ESTRANGED: &str = "check that its address is the provider's own";
+const OVERLOADED: &str = "the provider is in trouble, or wants to be asked less often: try again later";
+
 /// Who is asked what, for errors.
 #[derive(Clone, Copy)]
 pub(crate) struct Asked {
     pub(crate) provider: &'static str,
     pub(crate) step: &'static str,
+    /// What to do where it refuses.
     pub(crate) hint: &'static str,
 }
 
@@ -69,6 +78,8 @@ pub(crate) struct Call<'a> {
     /// What must not be seen in the provider's words.
     pub(crate) sent: Vec<&'a [u8]>,
     pub(crate) again: Again,
+    /// Only some machines have such a provider: where it is silent, the hint is the same.
+    pub(crate) is_machines_own: bool,
 }
 
 /// An answer of success.
@@ -215,7 +226,14 @@ impl Client {
 
 impl<'a> Call<'a> {
     pub(crate) fn new(asked: Asked, method: &'static str, url: &'a Url) -> Self {
-        Self { asked, method, url, headers: Vec::new(), body: None, sent: Vec::new(), again: Again::Harmless }
+        let (headers, sent) = (Vec::new(), Vec::new());
+        Self { asked, method, url, headers, body: None, sent, again: Again::Harmless, is_machines_own: false }
+    }
+
+    /// It goes to a service of this machine's own.
+    pub(crate) fn on_own_machine(mut self) -> Self {
+        self.is_machines_own = true;
+        self
     }
 
     pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
@@ -244,8 +262,21 @@ impl<'a> Call<'a> {
         self.body("application/x-www-form-urlencoded", form(parameters))
     }
 
+    /// What failed, and what to do: what was sent is to be looked at only where the provider answered that it is wrong.
     pub(crate) fn fault(&self, problem: Problem) -> Fault {
-        self.asked.fault(place(self.url), problem)
+        let hint = match &problem {
+            Problem::Unreachable(_) | Problem::Slow(_) if !self.is_machines_own => UNREACHED,
+            Problem::Tls(_) => UNTRUSTED,
+            Problem::Redirect(_) | Problem::Huge(_) | Problem::Garbage(_) => ESTRANGED,
+            Problem::Refused { status, .. } if *status == 429 || *status >= 500 => OVERLOADED,
+            Problem::Unreachable(_)
+            | Problem::Slow(_)
+            | Problem::Refused { .. }
+            | Problem::Io(_)
+            | Problem::Unfit(_)
+            | Problem::Exit(_) => self.asked.hint,
+        };
+        Asked { hint, ..self.asked }.fault(place(self.url), problem)
     }
 
     fn request<B>(&self, body: B) -> Result<Request<B>, Failed> {
@@ -327,7 +358,8 @@ fn of_io(error: &std::io::Error) -> Problem {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {
         Some(error) => Problem::Tls(error.to_string()),
-        None => Problem::Unreachable(error.kind().to_string()),
+        // Of a name that is not found, the kind alone says nothing.
+        None => Problem::Unreachable(error.to_string()),
     }
 }
 

@@ -161,7 +161,38 @@ fn nobody_there() -> Result<()> {
     drop(listener);
     for (provider, source) in sources(&url) {
         let error = obtained(&world()?.open(source)?);
-        assert!(error.contains(provider) && error.contains("can't be reached"), "{error}");
+        assert!(error.contains(provider) && error.contains("can't be reached: Connection refused"), "{error}");
+        // It said nothing of what it was to be sent.
+        let on_machine = matches!(provider, "Azure's managed identity" | "Google's metadata server");
+        let hint = if on_machine { "machines alone" } else { "check its address and this machine's network" };
+        assert!(error.contains(hint), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_name_that_nobody_has() -> Result<()> {
+    // A label longer than DNS takes: no server is asked for it.
+    for (provider, source) in sources(&format!("https://{}.test", "a".repeat(64))) {
+        let error = obtained(&world()?.open(source)?);
+        assert!(error.contains(provider) && error.contains("can't be reached: "), "{error}");
+        assert!(error.contains("lookup") && !error.contains("uncategorized"), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_was_sent_is_doubted_only_where_the_answer_says_so() -> Result<()> {
+    for (reply, hint) in [
+        (|| Reply::Body(401, String::new()), "check the client's id, its secret and the grant there"),
+        (|| Reply::Body(503, String::new()), "try again later"),
+        (|| Reply::Body(200, "<html>".to_owned()), "check that its address is the provider's own"),
+    ] as [(fn() -> Reply, &str); 3]
+    {
+        let stand_in = StandIn::start(move |_| reply())?;
+        let (_, oauth) = sources(&stand_in.url).pop().unwrap();
+        let error = obtained(&world()?.open(oauth)?);
+        assert!(error.ends_with(hint), "{error}");
     }
     Ok(())
 }

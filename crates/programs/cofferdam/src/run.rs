@@ -257,7 +257,7 @@ impl Live<'_> {
             // Names of files in it may be an earlier workload's, and this is a terminal.
             said.notes().iter().for_each(|text| note(&audit_event::bounded(text, LONGEST_NOTE)));
         }
-        let is_bare = choice.is_bare;
+        let (chosen_by, asks) = (choice.by, begun.asks);
         let managed: Vec<String> = presets.iter().flat_map(|preset| preset.managed.clone()).collect();
         session::Session {
             audit,
@@ -280,12 +280,12 @@ impl Live<'_> {
             watch: self.arguments.watch,
             outside: begun.outside,
             passed: if self.arguments.unfiltered_terminal { Passed::All } else { Passed::Harmless },
-            asks: begun.asks,
+            asks,
             config: self.config.clone(),
         }
         .live(building)
         .inspect_err(|_| Found::new(&repositories, &record.guard).say(self.quiet()))
-        .map(|ended| self.report(&ended, is_bare, &managed))
+        .map(|ended| self.report(&ended, &hints::Situation { chosen_by, asks, managed: &managed }))
     }
 
     /// Opens the credentials, and puts their placeholders where programs look for them.
@@ -372,7 +372,7 @@ impl Live<'_> {
         request.plan().map_err(|error| refused(error).into())
     }
 
-    fn report(&self, ended: &session::Ended, is_bare: bool, managed: &[String]) -> u8 {
+    fn report(&self, ended: &session::Ended, situation: &hints::Situation<'_>) -> u8 {
         told::finish();
         ended.found.say(self.quiet());
         if let Some(reason) = &ended.reason {
@@ -380,7 +380,7 @@ impl Live<'_> {
         }
         if !self.quiet() {
             note(&summary::line(&ended.summary));
-            hints::hints(&self.run.id.short(), &ended.summary, is_bare, managed).iter().for_each(|hint| note(hint));
+            hints::hints(&self.run.id.short(), &ended.summary, situation).iter().for_each(|hint| note(hint));
         }
         ended.code
     }

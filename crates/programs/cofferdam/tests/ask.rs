@@ -223,6 +223,7 @@ fn without_a_terminal_it_is_a_deny() -> Result<()> {
     world.settle(&mut command);
     let output = lab.host().run(command, Duration::from_secs(60))?;
     assert_eq!(output.stdout, "403", "{}", output.stderr);
+    assert!(output.stderr.contains("nobody could be asked: run it at a terminal"), "{}", output.stderr);
     Ok(())
 }
 

@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, net::IpAddr};
 
-use policy::{Decision, Guard, HostName, Layer, Target, model::transform::Transform};
+use policy::{
+    Decision, Guard, HostName, Layer, Target,
+    model::{header_fields::is_same, transform::Transform},
+};
 use smallvec::SmallVec;
 use values::RuleName;
 use wire::http_head::{Form, RequestHead};
@@ -18,10 +21,10 @@ pub(crate) fn as_sent<'h>(head: &'h RequestHead, changes: Option<&Transform>) ->
     let mut sent = head.clone();
     sent.target = changes.target(&head.origin_target())?;
     sent.form = Form::Origin;
-    let gone = |name: &str| changes.set.keys().chain(&changes.remove).any(|own| is_one(name, own));
+    let gone = |name: &str| changes.set.keys().chain(&changes.remove).any(|own| is_same(name, own));
     sent.fields.retain(|(name, _)| !gone(name));
     for (name, value) in &changes.insert {
-        if !sent.fields.iter().any(|(own, _)| is_one(own, name)) {
+        if !sent.fields.iter().any(|(own, _)| is_same(own, name)) {
             sent.fields.push((name.clone(), value.clone().into_bytes()));
         }
     }
@@ -30,12 +33,6 @@ pub(crate) fn as_sent<'h>(head: &'h RequestHead, changes: Option<&Transform>) ->
         sent.authority.host = Target::Name(host.clone());
     }
     Some(Cow::Owned(sent))
-}
-
-/// Whether a field has this name (lower case, with hyphens) to a server that folds `_` and `-`.
-fn is_one(name: &str, own: &str) -> bool {
-    let folded = name.bytes().map(|byte| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() });
-    folded.eq(own.bytes().map(|byte| if byte == b'_' { b'-' } else { byte }))
 }
 
 /// Why a request can't go on as its rule says. Judged with the request, before anything is recorded as allowed.

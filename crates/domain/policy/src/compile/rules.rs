@@ -256,7 +256,7 @@ fn parameter_matches(request: &HttpFacts, name: &str, value: &str, denies: bool)
 }
 
 fn header_matches(request: &HttpFacts, name: &str, value: &str, denies: bool) -> bool {
-    let mut sent = request.headers.iter().filter(|(field, _)| is_same(field.as_bytes(), name.as_bytes())).peekable();
+    let mut sent = request.headers.iter().filter(|(field, _)| is_same(field, name)).peekable();
     if denies {
         sent.any(|(_, sent)| sent == value)
     } else {

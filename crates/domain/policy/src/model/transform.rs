@@ -9,7 +9,11 @@ use crate::{
     facts::Protocol,
     host_name::HostName,
     http_path,
-    model::{Action, PolicySpec, Rule, TlsMode, credential::Attach, header_fields},
+    model::{
+        Action, PolicySpec, Rule, TlsMode,
+        credential::Attach,
+        header_fields::{self, is_same},
+    },
 };
 
 /// The most header fields that a rule changes.
@@ -125,7 +129,7 @@ impl Transform {
         if let Some((name, _)) = given().find(|(_, value)| !header_fields::is_value(value)) {
             return Some(TransformProblem::Value(name.clone()));
         }
-        let twice = self.fields().find(|name| self.fields().filter(|other| other == name).count() > 1);
+        let twice = self.fields().find(|name| self.fields().filter(|other| is_same(other, name)).count() > 1);
         twice.map(|name| TransformProblem::Twice(name.clone()))
     }
 
@@ -178,14 +182,14 @@ impl PolicySpec {
     }
 }
 
-/// Whether the credential is in the header field of this name.
+/// Whether the credential is in the header field of this name, in any spelling.
 fn carries(attach: &Attach, name: &str) -> bool {
     match attach {
-        Attach::Bearer | Attach::Basic { .. } => name == "authorization",
-        Attach::Header { name: own, .. } => name == own,
-        Attach::Cookie { .. } => name == "cookie",
-        Attach::SigV4 { .. } => name == "authorization" || name.starts_with("x-amz-"),
-        Attach::Placeholder { headers, .. } => headers.iter().any(|own| own == name),
+        Attach::Bearer | Attach::Basic { .. } => is_same(name, "authorization"),
+        Attach::Header { name: own, .. } => is_same(name, own),
+        Attach::Cookie { .. } => is_same(name, "cookie"),
+        Attach::SigV4 { .. } => is_same(name, "authorization") || header_fields::begins_with(name, "x-amz-"),
+        Attach::Placeholder { headers, .. } => headers.iter().any(|own| is_same(name, own)),
         Attach::Query { .. } | Attach::ClientCertificate => false,
     }
 }
@@ -213,8 +217,18 @@ fn encode(path: &str) -> String {
 mod tests {
     use proptest::{prop_assert, prop_assert_eq, proptest};
 
-    use super::{PathPrefix, Transform};
-    use crate::http_path::normalise;
+    use std::path::PathBuf;
+
+    use values::{CredentialName, RuleName};
+
+    use super::{PathPrefix, Transform, TransformProblem};
+    use crate::{
+        http_path::normalise,
+        model::{
+            Action, PolicySpec, Rule, To,
+            credential::{Attach, Bind, Credential, Source, Stored},
+        },
+    };
 
     fn rewritten(from: &str, to: &str, target: &str) -> Option<String> {
         let path = Some(PathPrefix { from: from.to_owned(), to: to.to_owned() });
@@ -239,6 +253,35 @@ mod tests {
             assert_eq!(rewritten(from, to, target).as_deref(), sent, "{from} {to} {target}");
         }
         assert_eq!(Transform::default().target("/a%2fb").as_deref(), Some("/a%2fb"), "nothing is rewritten");
+    }
+
+    /// What is wrong with setting one field and removing another, on a rule that attaches a credential so.
+    fn problem(set: &str, remove: &str, attach: Attach) -> Option<TransformProblem> {
+        let key = CredentialName::new("key").unwrap();
+        let source = Source::Stored(Stored::File(PathBuf::from("key")));
+        let credential = Credential { source, attach, bind: Bind::default(), expose: None };
+        let spec = PolicySpec { credentials: [(key.clone(), credential)].into(), ..PolicySpec::default() };
+        let set = [(set.to_owned(), "1".to_owned())].into();
+        let changes = Transform { set, remove: vec![remove.to_owned()], ..Transform::default() };
+        let rule = Rule::new(RuleName::new("r").unwrap(), 1, Action::Allow, To::Any);
+        spec.transform_problem(&Rule { credential: Some(key), transform: Some(changes), ..rule })
+    }
+
+    #[test]
+    fn a_field_is_changed_once_and_never_the_credentials_in_any_spelling() {
+        let header = || Attach::Header { name: "x-api-key".to_owned(), format: "{value}".to_owned() };
+        let sigv4 = || Attach::SigV4 { service: "s3".to_owned(), region: "r".to_owned() };
+        let carries = |name: &str| Some(TransformProblem::Carries(name.to_owned()));
+        assert_eq!(problem("x-a", "x-b", header()), None);
+        assert_eq!(problem("x-a", "x_a", header()), Some(TransformProblem::Twice("x-a".to_owned())));
+        assert_eq!(
+            problem("x-a", "content_length", header()),
+            Some(TransformProblem::Header("content_length".to_owned()))
+        );
+        assert_eq!(problem("x_api_key", "x-b", header()), carries("x_api_key"));
+        assert_eq!(problem("x-a", "x-api_key", header()), carries("x-api_key"));
+        assert_eq!(problem("x_amz_date", "x-b", sigv4()), carries("x_amz_date"));
+        assert_eq!(problem("authorization", "x-b", Attach::Bearer), carries("authorization"));
     }
 
     proptest! {

@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 
+use policy::model::header_fields::is_same;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use values::Secret;
 use zeroize::Zeroizing;
 
-use super::{header::is_field, target};
+use super::target;
 use crate::forms::{self, Json};
 
 /// What a body is.
@@ -21,10 +22,10 @@ pub(super) enum Kind {
 
 /// What the head says of the body; nothing where it says it twice, or that the body is encoded.
 pub(super) fn kind(fields: &[(String, Vec<u8>)]) -> Option<Kind> {
-    if fields.iter().any(|(name, _)| is_field(name, "content-encoding")) {
+    if fields.iter().any(|(name, _)| is_same(name, "content-encoding")) {
         return None;
     }
-    let mut types = fields.iter().filter(|(name, _)| is_field(name, "content-type"));
+    let mut types = fields.iter().filter(|(name, _)| is_same(name, "content-type"));
     let ((_, value), None) = (types.next()?, types.next()) else { return None };
     let essence = value.split(|byte| *byte == b';').next()?.trim_ascii().to_ascii_lowercase();
     match essence.as_slice() {

@@ -1,21 +1,16 @@
 //! Fields of a head: the whole value, or the token or password of `Authorization`.
 
 use data_encoding::BASE64;
+use policy::model::header_fields::is_same;
 use values::Secret;
 use zeroize::Zeroizing;
-
-/// Whether a field has this name (lower case) to a server that folds `_` and `-`, as CGI does (RFC 3875, 4.1.18).
-pub fn is_field(name: &str, folded: &str) -> bool {
-    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    name.len() == folded.len() && name.bytes().map(fold).eq(folded.bytes().map(fold))
-}
 
 /// The value with this in place of the placeholder; `None` where it does not stand there.
 pub(super) fn swap(name: &str, value: &[u8], placeholder: &str, with: &[u8]) -> Option<Secret> {
     if value == placeholder.as_bytes() {
         return Some(Secret::new(with.to_vec()));
     }
-    if !is_field(name, "authorization") {
+    if !is_same(name, "authorization") {
         return None;
     }
     let space = value.iter().position(|byte| *byte == b' ')?;

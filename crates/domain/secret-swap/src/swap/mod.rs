@@ -12,11 +12,12 @@ mod body;
 
 use policy::{
     http_path,
-    model::credential::{Field, Place},
+    model::{
+        credential::{Field, Place},
+        header_fields::is_same,
+    },
 };
 use values::Secret;
-
-pub use header::is_field;
 
 use crate::Placeholder;
 
@@ -64,7 +65,7 @@ impl Swap<'_> {
     pub fn head(&self, request: Request<'_>, with: &[u8]) -> SwappedHead {
         let mut swapped = SwappedHead::default();
         for (number, (name, value)) in request.fields.iter().enumerate() {
-            if self.headers.iter().any(|header| header::is_field(name, header)) {
+            if self.headers.iter().any(|header| is_same(name, header)) {
                 swapped.fields.push((number, header::swap(name, value, self.placeholder.text(), with)));
             }
         }

@@ -122,7 +122,7 @@ pub(super) fn upgrade(method: &str, version_1_1: bool, fields: &[(String, Vec<u8
     let connection = || values(fields, "connection").flat_map(|value| value.split(|byte| *byte == b','));
     for option in connection() {
         let option = option.trim_ascii();
-        let names = |field: &str| is_same(option, field.as_bytes());
+        let names = |field: &str| is_same(option, field);
         let is_needed = || NEEDED.into_iter().any(names) || fields.iter().any(|(field, _)| names(field));
         if !is_hop_option(option) && is_needed() {
             return Err("a Connection option that would remove a needed field");

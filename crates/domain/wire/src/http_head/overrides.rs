@@ -26,16 +26,16 @@ const PATH_OVERRIDES: [&str; 9] = [
 
 /// Whether it names an override.
 pub(crate) fn is_override(name: &[u8]) -> bool {
-    METHOD_OVERRIDES.iter().chain(&PATH_OVERRIDES).any(|known| is_same(name, known.as_bytes()))
+    METHOD_OVERRIDES.iter().chain(&PATH_OVERRIDES).any(|known| is_same(name, known))
 }
 
 impl RequestHead {
     /// Whether a field or a parameter asks an origin to act on another method or path than the one sent; then why that is refused.
     pub fn overrides(&self) -> Option<&'static str> {
         let other = |names: &[&str], sent: &[u8]| {
-            self.fields.iter().any(|(field, value)| {
-                value.as_slice() != sent && names.iter().any(|name| is_same(field.as_bytes(), name.as_bytes()))
-            })
+            self.fields
+                .iter()
+                .any(|(field, value)| value.as_slice() != sent && names.iter().any(|name| is_same(field, name)))
         };
         let target = self.origin_target();
         let query = target.split_once('?').map_or("", |(_, query)| query);

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     fault::{Fault, OpenError, Problem},
-    http::{Asked, Call, Client, SecretText, metadata_url, place, provider_url},
+    http::{Asked, Call, Client, SecretText, metadata_url, provider_url},
     schedule::Life,
 };
 
@@ -126,12 +126,13 @@ impl Azure {
         let asked_at = attempt.now();
         let call = Call::new(ENTRA, "POST", url).form(&parameters).sending(sent);
         let answer: TokenAnswer = self.client.json(&call, attempt)?;
-        answer.check().map_err(|problem| ENTRA.fault(place(url), problem))?;
+        answer.check().map_err(|problem| call.fault(problem))?;
         let life = answer.life(asked_at);
         Ok(Fetched::token(answer.access_token.0, life))
     }
 
     fn ask_machine(&self, call: Call<'_>, attempt: &Attempt<'_>) -> Result<Fetched, Fault> {
+        let call = call.on_own_machine();
         let asked_at = attempt.now();
         let answer: MachineAnswer = self.client.json(&call, attempt)?;
         if answer.access_token.0.is_empty() {

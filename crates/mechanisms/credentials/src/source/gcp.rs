@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::{Attempt, Fetched, Opening, end_of, oauth::TokenAnswer, segments, stored::Kept, with_segments};
 use crate::{
     fault::{Fault, OpenError, Problem},
-    http::{Asked, Call, Client, SecretText, metadata_url, place, provider_url},
+    http::{Asked, Call, Client, SecretText, metadata_url, provider_url},
     jwt,
 };
 
@@ -146,7 +146,8 @@ impl Gcp {
                 }
             }
             Auth::Metadata(url) => {
-                self.token(&Call::new(MACHINE, "GET", url).header("metadata-flavor", "Google"), attempt)
+                let call = Call::new(MACHINE, "GET", url).header("metadata-flavor", "Google");
+                self.token(&call.on_own_machine(), attempt)
             }
         }
     }
@@ -173,7 +174,7 @@ impl Gcp {
     fn token(&self, call: &Call<'_>, attempt: &Attempt<'_>) -> Result<Fetched, Fault> {
         let asked_at = attempt.now();
         let answer: TokenAnswer = self.client.json(call, attempt)?;
-        answer.check().map_err(|problem| call.asked.fault(place(call.url), problem))?;
+        answer.check().map_err(|problem| call.fault(problem))?;
         let life = answer.life(asked_at);
         Ok(Fetched::token(answer.access_token.0, life))
     }

@@ -18,13 +18,24 @@ use crate::{
     source::{self, Source},
 };
 
+/// What chose a policy, which says how more can be allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ChosenBy {
+    /// Nothing: neither a policy nor a flag that opens something.
+    Nothing,
+    /// Flags, to which others can be added.
+    Flags,
+    /// A file or a ready policy, beside which no such flag stands.
+    Policy,
+}
+
 /// The policy of a run, before it is compiled.
 pub(crate) struct Choice {
     pub(crate) source: Source,
     /// Where it came from, for people.
     pub(crate) origin: String,
-    /// Whether nothing but flags chose it, and no flag opened anything.
-    pub(crate) is_bare: bool,
+    /// What chose it.
+    pub(crate) by: ChosenBy,
     /// What was opened by managed paths and a program's preset, for notes and the record.
     pub(crate) said: Vec<String>,
     /// What of the system the package managers that are opened can't do without.
@@ -47,7 +58,8 @@ pub(crate) fn choose(
             let refused =
                 |refusal: source::Refusal| refusal.into_failure(&path.display().to_string(), code::RUN_FAILED);
             let source = source::read(&path)?.map_err(refused)?;
-            Choice { source, origin: path.display().to_string(), is_bare: false, said: Vec::new(), files: Vec::new() }
+            let (origin, by) = (path.display().to_string(), ChosenBy::Policy);
+            Choice { source, origin, by, said: Vec::new(), files: Vec::new() }
         }
         None => of_flags(arguments, by_flags, preset, writable)?,
     };
@@ -80,7 +92,11 @@ fn of_flags(arguments: &Arguments, by_flags: bool, preset: Option<&Preset>, writ
     if let Some((name, hosts)) = &program {
         said.push(format!("{name}'s hosts: {}", hosts.join(", ")));
     }
-    let is_bare = !by_flags && program.is_none();
+    let by = match (arguments.preset, by_flags || program.is_some()) {
+        (Some(_), _) => ChosenBy::Policy,
+        (None, true) => ChosenBy::Flags,
+        (None, false) => ChosenBy::Nothing,
+    };
     let asked = Asked {
         preset: arguments.preset,
         mode: arguments.mode,
@@ -90,14 +106,14 @@ fn of_flags(arguments: &Arguments, by_flags: bool, preset: Option<&Preset>, writ
         program,
     };
     let text = write(&asked)?;
-    let origin = match (arguments.preset, is_bare) {
+    let origin = match (arguments.preset, by) {
         (Some(preset), _) => format!("preset {}", preset.name()),
-        (None, true) => "none".to_owned(),
-        (None, false) => "flags".to_owned(),
+        (None, ChosenBy::Nothing) => "none".to_owned(),
+        (None, ChosenBy::Flags | ChosenBy::Policy) => "flags".to_owned(),
     };
     let parsed = source::parse("the policy of these flags", text.as_bytes(), std::env::current_dir()?);
     let source = parsed.map_err(|refusal| refusal.into_failure("what these flags ask for", code::RUN_FAILED))?;
-    Ok(Choice { source, origin, is_bare, said, files })
+    Ok(Choice { source, origin, by, said, files })
 }
 
 /// `--watch`: what would deny or ask is noted and goes on. Allowing stays enforced, since only that opens guards.

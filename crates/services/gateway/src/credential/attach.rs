@@ -13,10 +13,10 @@ use http::{
     header::{AUTHORIZATION, COOKIE, HOST},
     uri::PathAndQuery,
 };
-use policy::model::credential::Attach;
+use policy::model::{credential::Attach, header_fields::is_same};
 use secret_swap::{
     Placeholder, Swap,
-    attach::{as_judged, cookie_in, is_field, parameter_in},
+    attach::{as_judged, cookie_in, parameter_in},
 };
 use values::Secret;
 use wire::http_head::RequestHead;
@@ -126,7 +126,7 @@ pub(super) fn attach<B>(
                 return Err(AttachError::Unfit);
             }
             let value = {
-                let sent = outgoing.headers().iter().filter(|(name, _)| is_field(name.as_str(), "cookie"));
+                let sent = outgoing.headers().iter().filter(|(name, _)| is_same(name, "cookie"));
                 cookie_in(sent.map(|(_, value)| value.as_bytes()), name, secret)
             };
             set_field(outgoing.headers_mut(), COOKIE, value.expose())
@@ -143,7 +143,7 @@ pub(super) fn attach<B>(
 
 /// What an AWS signature says of the body, where that needs no look at it.
 pub(super) fn payload(head: &RequestHead, service: &str, empty: bool) -> Result<Option<Payload>, AttachError> {
-    let mut said = head.fields.iter().filter(|(name, _)| is_field(name, "x-amz-content-sha256"));
+    let mut said = head.fields.iter().filter(|(name, _)| is_same(name, "x-amz-content-sha256"));
     match (said.next(), said.next()) {
         (Some((_, value)), None) => Payload::of_field(value).map(Some).ok_or(AttachError::Payload),
         (Some(_), Some(_)) => Err(AttachError::Payload),
@@ -217,7 +217,7 @@ fn set_field(headers: &mut HeaderMap, name: HeaderName, value: &[u8]) -> Result<
 
 /// No field that a server takes for this one (lower case).
 pub(super) fn remove_field(headers: &mut HeaderMap, name: &str) {
-    let same: Vec<HeaderName> = headers.keys().filter(|sent| is_field(sent.as_str(), name)).cloned().collect();
+    let same: Vec<HeaderName> = headers.keys().filter(|sent| is_same(sent, name)).cloned().collect();
     for sent in same {
         headers.remove(sent);
     }

@@ -56,7 +56,7 @@ impl<'a> Asked<'a> {
 
     /// Whether it came over somebody who forwards: then it is not of a program that looks for its own identity.
     pub(super) fn is_forwarded(&self) -> bool {
-        self.fields.iter().any(|(sent, _)| FORWARDED.iter().any(|name| is_same(sent.as_bytes(), name.as_bytes())))
+        self.fields.iter().any(|(sent, _)| FORWARDED.iter().any(|name| is_same(sent, name)))
     }
 
     /// A parameter of the query.
