@@ -3,7 +3,7 @@
 
 use std::{
     fs::File,
-    io::{Error, ErrorKind, Result},
+    io::{Error, ErrorKind, Result, Write as _},
     path::Path,
 };
 
@@ -28,9 +28,14 @@ pub(crate) fn open_or_given(path: &Path) -> Result<File> {
     if is_given { File::open(path) } else { open(path) }
 }
 
-/// Sees to it that there is a file.
-pub(crate) fn make(path: &Path) -> Result<()> {
-    open_as(path, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE).map(drop)
+/// Sees to it that there is a file, and that one which holds nothing begins with this text. Whether it was begun.
+pub(crate) fn begin(path: &Path, text: &str) -> Result<bool> {
+    let mut file = open_as(path, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)?;
+    let begins = file.metadata()?.len() == 0 && !text.is_empty();
+    if begins {
+        file.write_all(text.as_bytes())?;
+    }
+    Ok(begins)
 }
 
 fn open_as(path: &Path, flags: OFlags) -> Result<File> {
@@ -67,13 +72,12 @@ mod tests {
         for path in [at("pipe"), at("socket"), at("link"), folder.path().to_owned(), "/dev/zero".into()] {
             assert!(open(&path).is_err(), "{path:?}");
             assert!(open_or_given(&path).is_err(), "{path:?}");
-            assert!(make(&path).is_err(), "{path:?}");
+            assert!(begin(&path, "more").is_err(), "{path:?}");
         }
-        make(&at("file")).unwrap();
-        make(&at("new")).unwrap();
-        let mut text = String::new();
-        open(&at("file")).unwrap().read_to_string(&mut text).unwrap();
-        assert_eq!((text.as_str(), at("new").is_file()), ("text", true));
+        let read = |name: &str| std::io::read_to_string(open(&at(name)).unwrap()).unwrap();
+        assert!(!begin(&at("file"), "more").unwrap() && begin(&at("new"), "new").unwrap());
+        assert!(!begin(&at("empty"), "").unwrap() && begin(&at("empty"), "now").unwrap());
+        assert_eq!([read("file"), read("new"), read("empty")], ["text", "new", "now"]);
     }
 
     #[test]

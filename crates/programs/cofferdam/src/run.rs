@@ -37,6 +37,8 @@ use crate::{
 
 /// `run`'s flags, and the small grammars in them.
 mod arguments;
+/// The file that `always` answers write into.
+mod ask_file;
 /// The bundles of roots that rules name.
 mod bundles;
 /// Which policy a run gets.

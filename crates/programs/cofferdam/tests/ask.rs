@@ -84,6 +84,47 @@ fn always_writes_a_rule_and_the_next_run_does_not_ask() -> Result<()> {
 }
 
 #[test]
+fn a_new_ask_file_begins_as_the_policy_and_is_the_next_run_s() -> Result<()> {
+    let (lab, world) = setting()?;
+    let script = "curl -s --max-time 60 http://allowed.test/bytes/1 >/dev/null && echo went";
+    let command = ["--", "sh", "-c", script];
+    let run = [["run", "--policy", "policy.yaml", "--ask-file", "asks.yaml"].as_slice(), &command].concat();
+    let mut screen = start(&lab, &world, &run)?;
+    screen.wait_for("--ask-file asks.yaml begins as a copy of policy.yaml")?;
+    screen.wait_for("[a] always: write a rule into asks.yaml")?;
+    screen.wait_for("> ")?;
+    screen.type_in("a\n")?;
+    screen.wait_for("wrote a rule into asks.yaml")?;
+    screen.wait_for("went")?;
+    assert_eq!(screen.end()?.0, Some(0));
+    assert_eq!(std::fs::read_to_string(world.work().join("policy.yaml"))?, POLICY);
+    let text = std::fs::read_to_string(world.work().join("asks.yaml"))?;
+    assert!(text.starts_with(POLICY) && text.contains("always-allowed.test"), "{text}");
+    let mut screen = start(&lab, &world, &[["run", "--policy", "asks.yaml"].as_slice(), &command].concat())?;
+    screen.wait_for("went")?;
+    assert_eq!(screen.end()?.0, Some(0));
+    Ok(())
+}
+
+#[test]
+fn a_copy_of_the_policy_that_would_miss_its_files_is_not_made() -> Result<()> {
+    let (_lab, world) = setting()?;
+    world.write("bad.txt", "bad.test\n")?;
+    let group = "  groups:\n    bad: { feed: { path: bad.txt, format: hosts, refresh: 10m } }\n  rules:";
+    world.write("policy.yaml", &POLICY.replace("  rules:", group))?;
+    std::fs::create_dir(world.work().join("other"))?;
+    let run = ["run", "--policy", "policy.yaml", "--ask-file", "other/asks.yaml", "--", "true"];
+    let refused = world.run(&run)?.expect(125);
+    assert!(
+        refused.err.contains("--ask-file other/asks.yaml is not there, and a copy of policy.yaml"),
+        "{}",
+        refused.err
+    );
+    assert!(!world.work().join("other/asks.yaml").exists());
+    Ok(())
+}
+
+#[test]
 fn always_allows_the_request_that_was_asked_and_no_other() -> Result<()> {
     let (lab, world) = setting()?;
     let policy = POLICY.replace("action: ask", "action: ask, http: [{ methods: [POST, DELETE] }]");

@@ -68,7 +68,8 @@ pub(crate) struct Arguments {
     /// Record everything, block nothing but what the guards and malformed traffic hold.
     #[arg(long, help_heading = "Policy")]
     pub(crate) watch: bool,
-    /// Where `always` answers write their rule: a policy file, made where it is missing. Without it: --policy.
+    /// Where `always` answers write their rule, in place of --policy: a policy that holds the rule which asks. Where it
+    /// is missing it begins as a copy of this run's policy. Name it with --policy in the next run.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Policy")]
     pub(crate) ask_file: Option<PathBuf>,
 

@@ -6,13 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use sandbox::Mount;
 
-use super::{Arguments, choose_policy, environment, guarded, mounts, secrets};
+use super::{Arguments, ask_file, choose_policy, environment, guarded, mounts, secrets};
 use crate::{
     config::{self, Config},
-    files,
     presets::{self, Preset},
 };
 
@@ -49,8 +48,7 @@ impl Prepared {
             .first()
             .and_then(|command| mounts::find_program(command, environment.variables.get("PATH")));
         if let Some(file) = &arguments.ask_file {
-            // There from the start, or the workload could make it.
-            files::make(file).with_context(|| format!("--ask-file {}", file.display()))?;
+            guarded.notes.extend(ask_file::begin(file, &choice.source)?);
         }
         let mut opened = mounts::choose(&mounts::Wanted {
             presets: &presets,
