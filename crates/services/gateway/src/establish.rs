@@ -22,6 +22,7 @@ use crate::{
     record::{self, End, Said},
     refuse::Status,
     rejudge,
+    report::report,
     shared::Shared,
     socket::Socket,
     worker::Worker,
@@ -405,16 +406,4 @@ pub(crate) fn open_flow(
         binding: None,
         count: flow.count,
     })
-}
-
-/// An error and what caused it, in one line.
-fn report(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -53,6 +53,8 @@ mod together;
 mod establish;
 /// Refusals, told fast.
 mod refuse;
+/// Errors in one line.
+mod report;
 /// TLS that is opened, and the requests inside.
 mod inspect;
 /// What a sandbox finds where cloud libraries look for a machine's identity.

@@ -42,4 +42,4 @@ mod websocket;
 pub(crate) use arriving::Arriving;
 pub(crate) use opening::{openable, serve};
 pub(crate) use under_way::{Inspected, go_over};
-pub(crate) use upstream::{Inspector, report};
+pub(crate) use upstream::Inspector;

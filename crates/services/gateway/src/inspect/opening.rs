@@ -21,12 +21,12 @@ use super::{
     link::{ClientStream, Link},
     request,
     strict::{Heads, Strict},
-    upstream::report,
 };
 use crate::{
     flow::Flow,
     readings::Readings,
     record::{self, Said},
+    report::report,
     shared::Shared,
     socket::Socket,
     worker::Worker,

@@ -7,7 +7,7 @@ use policy::{Guard, Reason};
 use values::{RouteName, RuleName};
 use wire::dns::answer::AnswerError;
 
-use crate::summary::NO_ADDRESS;
+use crate::{report, summary::NO_ADDRESS};
 
 use super::{
     limits::Crossed,
@@ -107,13 +107,6 @@ impl ResolveError {
 
     /// The error and what caused it, in one line.
     pub(crate) fn report(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
+        report::report(self)
     }
 }
