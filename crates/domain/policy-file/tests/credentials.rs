@@ -43,6 +43,7 @@ fn every_kept_secret_and_way_to_attach() {
     assert_eq!(stored("env"), Stored::Env("API_PASSWORD".to_owned()));
     assert_eq!(stored("keyring"), Stored::Keyring { service: "api".to_owned(), account: "me".to_owned() });
     let bound = named(&file, "file").bind;
+    assert_eq!(bound.ports, [(443, 443), (8000, 8100)]);
     assert_eq!((bound.methods.len(), bound.paths.len(), bound.sandboxes.map(|labels| labels.0.len())), (2, 1, Some(1)));
     let attach = |name: &str| named(&file, name).attach;
     assert_eq!(attach("command"), Attach::Bearer);

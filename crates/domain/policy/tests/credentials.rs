@@ -32,7 +32,7 @@ fn key() -> CredentialName {
 fn bound(hosts: &[&str], methods: &[&str], paths: &[&str]) -> Bind {
     let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
     let hosts = hosts.iter().map(|text| HostPattern::parse(text).unwrap()).collect();
-    Bind { hosts, methods: texts(methods), paths: texts(paths), sandboxes: None }
+    Bind { hosts, methods: texts(methods), paths: texts(paths), ..Bind::default() }
 }
 
 fn credential(bind: Bind) -> Credential {
@@ -55,9 +55,13 @@ fn request(method: &str, path: Option<&str>) -> Fact<HttpFacts> {
 
 /// What is decided of a request inside TLS to this host, with the credential it would carry.
 fn decided(policy: &CompiledPolicy, labels: &Labels, host: &str, http: Fact<HttpFacts>) -> String {
+    decided_at(policy, labels, host, 443, http)
+}
+
+fn decided_at(policy: &CompiledPolicy, labels: &Labels, host: &str, port: u16, http: Fact<HttpFacts>) -> String {
     let source = policy.source(labels);
     let tls = Fact::Known(TlsFacts::default());
-    let flow = Facts { name: sni(host), address: address("8.8.8.8"), tls, http, ..facts(&source) };
+    let flow = Facts { name: sni(host), address: address("8.8.8.8"), port, tls, http, ..facts(&source) };
     let step = policy.judge(&flow);
     match &step {
         Step::Needs(_) => shown(&step),
@@ -119,6 +123,50 @@ fn plain_requests_and_other_bytes_never_carry_one() {
     assert_eq!(shown(&policy.judge(&nameless)), "needs Name");
     let nameless = Facts { name: Fact::Absent, tls, http: request("GET", Some("/")), ..flow };
     assert_eq!(shown(&policy.judge(&nameless)), denied);
+}
+
+#[test]
+fn another_port_of_the_same_host_gets_it_only_where_somebody_names_the_port() {
+    let url =
+        UrlPattern { tls: true, host: HostPattern::parse("a.test").unwrap(), port: 8443, path: "/x/**".to_owned() };
+    let to_url = |hosts: &[&str]| {
+        let hosts = hosts.iter().map(|text| HostPattern::parse(text).unwrap()).collect();
+        To::Inline(Group { hosts, urls: vec![url.clone()], ..Group::default() })
+    };
+    let plain = || attaching(hosts(&["a.test"]));
+    let listed = |ports: &[(u16, u16)]| Rule { ports: ports.to_vec(), ..plain() };
+    let bind = |ports: &[(u16, u16)]| Bind { ports: ports.to_vec(), ..bound(&["a.test"], &[], &[]) };
+    let (carried, denied) = ("allowed by r with key", "denied by mode-default");
+    for (rule, bind, path, at) in [
+        (plain(), bind(&[]), "/", vec![443]),
+        (attaching(To::Any), bind(&[]), "/", vec![443]),
+        (listed(&[(8443, 8443)]), bind(&[]), "/", vec![8443]),
+        (listed(&[(443, 9000)]), bind(&[]), "/", vec![443, 8443]),
+        (plain(), bind(&[(8443, 8443)]), "/", vec![8443]),
+        (listed(&[(443, 9000)]), bind(&[(443, 443)]), "/", vec![443]),
+        (attaching(to_url(&[])), bind(&[]), "/x/y", vec![8443]),
+        (attaching(to_url(&[])), bind(&[]), "/y", vec![]),
+        // A URL names its port for its own paths alone.
+        (attaching(to_url(&["a.test"])), bind(&[]), "/x/y", vec![443, 8443]),
+        (attaching(to_url(&["a.test"])), bind(&[]), "/y", vec![443]),
+    ] {
+        let shown_rule = format!("{rule:?} {bind:?}");
+        let policy = compile(spec(credential(bind), vec![rule]), Lists::default());
+        let nobody = Labels::default();
+        for port in [443, 8443, 9443] {
+            let expected = if at.contains(&port) { carried } else { denied };
+            let known = decided_at(&policy, &nobody, "a.test", port, request("GET", Some(path)));
+            assert_eq!(known, expected, "{port} {path} {shown_rule}");
+        }
+        // Nothing is opened there for nothing.
+        assert_eq!(decided_at(&policy, &nobody, "a.test", 9443, Fact::Pending), denied, "{shown_rule}");
+    }
+    let spec = spec(credential(bind(&[(8443, 8443)])), vec![listed(&[(443, 443)])]);
+    let found = problems(spec);
+    assert!(
+        matches!(found.as_slice(), [CompileError::CredentialMisuse { problem: CredentialMisuse::Ports, .. }]),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -205,10 +253,64 @@ fn explain_says_what_it_is_not_bound_to() {
     );
     assert_eq!(why(&sre, "b.test", tls(), post()), words("credential key is not bound to b.test (8.8.8.8)"));
     assert_eq!(why(&web, "a.test", tls(), post()), words("credential key is not bound to this sandbox"));
+    let source = policy.source(&sre);
+    let other = Facts {
+        name: sni("a.test"),
+        address: address("8.8.8.8"),
+        port: 8443,
+        tls: tls(),
+        http: post(),
+        ..facts(&source)
+    };
+    assert_eq!(
+        policy.explain(&other).tried[0].why,
+        "credential key is not bound to port 8443: `ports` of the rule or of `bind` would name it"
+    );
     let plain = words("credential key is attached only to requests inside TLS");
     assert_eq!(why(&sre, "a.test", Fact::Absent, post()), plain);
     let carried = why(&sre, "a.test", tls(), request("GET", Some("/")));
     assert_eq!(carried, ("the request to a.test (8.8.8.8) matches".to_owned(), Some(key())));
+}
+
+#[test]
+fn a_denial_says_that_a_credential_is_why_no_rule_matches() {
+    let sre = LabelSelector([("team".to_owned(), "sre".to_owned())].into());
+    let bind = Bind { sandboxes: Some(sre), ..bound(&["a.test", "hidden.test"], &["GET", "PUT"], &["/v1/**"]) };
+    let conditions = vec![HttpMatch { methods: vec!["GET".to_owned(), "POST".to_owned()], ..HttpMatch::default() }];
+    let uses = Rule { http: conditions, ..attaching(hosts(&["a.test", "b.test"])) };
+    let policy = compile(spec(credential(bind), vec![uses]), Lists::default());
+    let (sre, web) = (Labels::from_pairs([("team", "sre")]), Labels::default());
+    let reason = |labels: &Labels, host: &str, tls: Fact<TlsFacts>, http: Fact<HttpFacts>| {
+        let source = policy.source(labels);
+        let flow = Facts { name: sni(host), address: address("8.8.8.8"), tls, http, ..facts(&source) };
+        let Step::Decided(decision) = policy.judge(&flow) else { panic!("undecided") };
+        assert_eq!((decision.verdict, decision.rule.as_str()), (Verdict::Denied, "mode-default"));
+        let explained = policy.explain(&flow).conclusion;
+        let Conclusion::Decided { reason, .. } = explained else { panic!("undecided") };
+        assert_eq!(reason, decision.reason);
+        reason
+    };
+    let tls = || Fact::Known(TlsFacts::default());
+    let get = || request("GET", Some("/v1/x"));
+    for (reason, what) in [
+        (reason(&sre, "a.test", tls(), request("POST", Some("/v1/x"))), "not bound to this method"),
+        (reason(&sre, "a.test", tls(), request("GET", Some("/v2"))), "not bound to this path"),
+        (reason(&sre, "a.test", tls(), request("GET", None)), "not bound to this path"),
+        (reason(&sre, "b.test", tls(), get()), "not bound to this host"),
+        (reason(&sre, "b.test", tls(), Fact::Pending), "not bound to this host"),
+        (reason(&web, "a.test", tls(), get()), "not bound to this sandbox"),
+        (reason(&sre, "a.test", Fact::Absent, get()), "attached only to requests inside TLS"),
+    ] {
+        assert_eq!(reason, format!("no rule matches: credential key of rule r is {what}"));
+    }
+    // What the rule does not match anyway is not the credential's doing.
+    for reason in [
+        reason(&sre, "a.test", tls(), request("PUT", Some("/v1/x"))),
+        reason(&web, "a.test", tls(), request("PUT", Some("/v1/x"))),
+        reason(&sre, "hidden.test", tls(), get()),
+    ] {
+        assert_eq!(reason, "no rule matches");
+    }
 }
 
 fn problems(spec: PolicySpec) -> Vec<CompileError> {
@@ -352,6 +454,18 @@ fn covers(bind: &Bind, labels: &Labels, facts: &Facts<'_>) -> bool {
         && bind.sandboxes.as_ref().is_none_or(|selector| selector.matches(labels))
 }
 
+/// Whether the port is that of HTTPS, or the rule, its URLs or the binding name it.
+fn names_port(spec: &PolicySpec, rule: &Rule, bind: &Bind, port: u16) -> bool {
+    let group = match &rule.to {
+        To::Any => None,
+        To::Group(name) => spec.groups.get(name),
+        To::Inline(group) => Some(group),
+    };
+    let urls = group.into_iter().flat_map(|group| &group.urls).map(|url| (url.port, url.port));
+    let listed: Vec<(u16, u16)> = urls.chain(rule.ports.clone()).chain(bind.ports.clone()).collect();
+    port == 443 || listed.iter().any(|(first, last)| (*first..=*last).contains(&port))
+}
+
 fn carried(policy: &CompiledPolicy, labels: &Labels, facts: &support::generate::Flow) -> Option<CredentialName> {
     match policy.judge(&facts.facts(&policy.source(labels))) {
         Step::Needs(_) => None,
@@ -371,7 +485,9 @@ proptest! {
             let own = policy.rule(&decision.rule).and_then(|rule| rule.credential.clone());
             match &decision.credential {
                 Some(name) => {
-                    prop_assert!(covers(&spec.credentials[name].bind, &labels, &facts), "{:?}", decision);
+                    let bind = &spec.credentials[name].bind;
+                    prop_assert!(covers(bind, &labels, &facts), "{:?}", decision);
+                    prop_assert!(names_port(&spec, policy.rule(&decision.rule).unwrap(), bind, facts.port), "{:?}", decision);
                     prop_assert_eq!(own.as_ref(), Some(name));
                     prop_assert!(decision.verdict != Verdict::Denied);
                 }
@@ -391,6 +507,7 @@ proptest! {
             hosts: bind.hosts.iter().filter(|host| narrower.hosts.contains(host)).cloned().collect(),
             methods: if bind.methods.is_empty() { narrower.methods.clone() } else { bind.methods.clone() },
             paths: if bind.paths.is_empty() { narrower.paths.clone() } else { bind.paths.clone() },
+            ports: if bind.ports.is_empty() { Vec::new() } else { vec![bind.ports[0]] },
             sandboxes: bind.sandboxes.clone().or(narrower.sandboxes),
         };
         let mut after = spec.clone();
@@ -400,6 +517,35 @@ proptest! {
         let was = carried(&before, &labels, &flow);
         if carried(&after, &labels, &flow).as_ref() == Some(&other) {
             prop_assert!(was.is_some());
+        }
+    }
+
+    #[test]
+    fn adding_a_credential_to_a_rule_never_widens((spec, lists) in policy(), which in proptest::prelude::any::<proptest::sample::Index>(), labels in labels(), flow in flow(false)) {
+        let bare = |rule: &&Rule| rule.credential.is_none() && rule.action != Action::Deny;
+        let bare: Vec<&Rule> = spec.rules.iter().filter(bare).collect();
+        if bare.is_empty() {
+            return Ok(());
+        }
+        let chosen = bare[which.index(bare.len())].name.clone();
+        let added = |rule: &Rule| match rule.name == chosen {
+            true => support::generate::possible(Rule { credential: CredentialName::new("token").ok(), ..rule.clone() }, &spec),
+            false => rule.clone(),
+        };
+        let after = PolicySpec { rules: spec.rules.iter().map(added).collect(), ..spec.clone() };
+        let (before, after) = (compile(spec, lists.clone()), compile(after, lists));
+        let judged = |policy: &CompiledPolicy| match policy.judge(&flow.facts(&policy.source(&labels))) {
+            Step::Needs(missing) => panic!("{missing:?} is pending"),
+            Step::Decided(decision) => decision,
+        };
+        let (was, is) = (judged(&before), judged(&after));
+        // What the rule decides now it decided before, in the same way; what an allow let go goes to later rules.
+        if is.rule == chosen {
+            prop_assert_eq!((&is.rule, is.verdict), (&was.rule, was.verdict));
+        } else if was.rule != chosen {
+            prop_assert_eq!((&is.rule, is.verdict), (&was.rule, was.verdict));
+        } else {
+            prop_assert!(before.rule(&chosen).unwrap().action == Action::Ask || is.verdict >= was.verdict);
         }
     }
 

@@ -92,6 +92,34 @@ fn what_is_out_of_the_binding_never_carries_it() {
 }
 
 #[test]
+fn another_service_of_the_same_host_never_gets_it() {
+    let tls = Tls::new();
+    let (origin, heads) = tls.http(Shown::Good);
+    let keeping = Keeping::new(&tls, Attach::Bearer);
+    let (mut neither, mut both) = (keeping.spec.clone(), keeping.spec.clone());
+    neither.credentials.get_mut(&support::secrets::name("token")).unwrap().bind.ports.clear();
+    both.credentials.get_mut(&support::secrets::name("token")).unwrap().bind.ports =
+        vec![(origin.port(), origin.port())];
+    // Neither the rule nor the binding names a port: HTTPS's alone is meant.
+    keeping.apply(neither);
+    let mut client = tls.client(&keeping.world, "web.test", origin.port());
+    assert!(exchange(&mut client, &get("/api/1", "")).starts_with("HTTP/1.1 403 "));
+    assert!(exchange(&mut client, &get("/open/1", "")).ends_with("ok"));
+    assert_eq!(values(&told(&heads), "authorization"), [""; 0]);
+    assert!(!keeping.record_tells("credential.used"));
+    // The binding names one of two.
+    keeping.apply(both);
+    let mut client = tls.client(&keeping.world, "web.test", origin.port());
+    assert!(exchange(&mut client, &get("/api/1", "")).ends_with("ok"));
+    assert_eq!(values(&told(&heads), "authorization"), [format!("Bearer {SECRET}")]);
+    let (second, second_heads) = tls.http(Shown::Good);
+    let mut client = tls.client(&keeping.world, "web.test", second.port());
+    assert!(exchange(&mut client, &get("/api/1", "")).starts_with("HTTP/1.1 403 "));
+    assert!(exchange(&mut client, &get("/open/1", "")).ends_with("ok"));
+    assert_eq!(values(&told(&second_heads), "authorization"), [""; 0]);
+}
+
+#[test]
 fn the_server_gets_the_path_that_was_judged() {
     let tls = Tls::new();
     let (origin, heads) = tls.http(Shown::Good);

@@ -103,8 +103,17 @@ impl<'f> Converter<'f> {
         let hosts = self.each(&written.hosts, &place.key("hosts"), parts::host);
         let methods = self.each(&written.methods, &place.key("methods"), parts::method);
         let paths = self.each(&written.paths, &place.key("paths"), parts::path_glob);
+        let ports = match &written.ports {
+            Some(ports) if ports.as_slice().is_empty() => {
+                let what = "no port is named, so that of the rule, or 443, would do".to_owned();
+                self.report(&place.key("ports"), Problem::Contradiction { what, hint: Some("leave out `ports`") });
+                Vec::new()
+            }
+            Some(ports) => self.port_list(ports, &place.key("ports")),
+            None => Vec::new(),
+        };
         let sandboxes = (!written.sandboxes.is_empty()).then(|| LabelSelector(written.sandboxes.clone()));
-        Bind { hosts, methods, paths, sandboxes }
+        Bind { hosts, methods, paths, ports, sandboxes }
     }
 
     fn attach(&mut self, written: &written::Attach, place: &Place<'_>) -> Option<Attach> {

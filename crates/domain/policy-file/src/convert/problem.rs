@@ -186,6 +186,7 @@ fn misuse_hint(misuse: CredentialMisuse) -> Option<&'static str> {
         CredentialMisuse::Passthrough => Some("leave out `tls`"),
         CredentialMisuse::Plain => Some("write `ports: [443]`, or leave out `ports`"),
         CredentialMisuse::Hosts => Some("let `bind.hosts` of the credential and `to` of the rule name the same hosts"),
+        CredentialMisuse::Ports => Some("let `bind.ports` of the credential name those of the rule, or leave them out"),
         CredentialMisuse::Methods => Some("let `bind.methods` of the credential name those of the rule's `http`"),
     }
 }

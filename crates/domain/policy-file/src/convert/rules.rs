@@ -213,13 +213,17 @@ impl<'f> Converter<'f> {
             }
             return Vec::new();
         };
-        let ports = ports.as_slice();
         let place = place.key("ports");
-        self.take(&place, parts::port_count(ports.len()));
         if written.protocol == Some(wire::Protocol::Icmp) {
             let what = "ICMP has no ports".to_owned();
             self.report(&place, Problem::Contradiction { what, hint: None });
         }
+        self.port_list(ports, &place)
+    }
+
+    pub(super) fn port_list(&mut self, ports: &wire::OneOrMany<wire::Port>, place: &Place<'_>) -> Vec<(u16, u16)> {
+        let ports = ports.as_slice();
+        self.take(place, parts::port_count(ports.len()));
         let mut found = Vec::with_capacity(ports.len());
         for (index, port) in ports.iter().enumerate() {
             found.extend(self.take(&place.index(index), parts::port(port)));

@@ -104,6 +104,10 @@ fn labels(selector: &LabelSelector) -> String {
     pairs.join(" and ")
 }
 
+fn ports((low, high): &(u16, u16)) -> String {
+    if low == high { low.to_string() } else { format!("{low}-{high}") }
+}
+
 fn url(url: &UrlPattern) -> String {
     format!("{}://{}:{}{}", if url.tls { "https" } else { "http" }, url.host, url.port, url.path)
 }
@@ -159,8 +163,6 @@ pub(super) fn rule_fields(rule: &Rule) -> Vec<(&'static str, String)> {
         To::Group(name) => (name.to_string(), &nothing),
         To::Inline(inline) => (String::new(), inline),
     };
-    let ports =
-        rule.ports.iter().map(|(low, high)| if low == high { low.to_string() } else { format!("{low}-{high}") });
     let process = rule.process.iter().map(|process| match process {
         ProcessMatch::Executable(path) => path.clone(),
         ProcessMatch::Digest(digest) => format!("sha256:{digest}"),
@@ -175,7 +177,7 @@ pub(super) fn rule_fields(rule: &Rule) -> Vec<(&'static str, String)> {
     fields.extend([
         ("names", list(&rule.names)),
         ("protocol", protocol(rule.protocol).to_owned()),
-        ("ports", list(ports)),
+        ("ports", list(rule.ports.iter().map(ports))),
         ("http", list(rule.http.iter().map(http))),
         ("maxBody", rule.max_body.map(|bytes| bytes.to_string()).unwrap_or_default()),
         ("maxResponse", rule.max_response.map(|bytes| bytes.to_string()).unwrap_or_default()),

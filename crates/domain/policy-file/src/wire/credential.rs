@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{OneOrMany, Port};
+
 pub use source::{
     AppRole, AssumeRole, Aws, Azure, Certificate, ClientCredentials, Endpoint, Gcp, GithubApp, GrantForm, GrantWord,
     Keyring, Kubernetes, ManagedIdentity, Oauth, OauthGrant, Source, Stored, TokenExchange, Vault, VaultAuth,
@@ -42,6 +44,10 @@ pub struct Bind {
     /// Path globs: `*` within a segment, `**` over segments. Any where not written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
+    /// Ports and ranges: `443`, `8000-8100`; at most 64. Where not written, those of the rule; where it has none either, 443
+    /// and the port of the URL by which the rule matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<OneOrMany<Port>>,
     /// The labels that a sandbox must have. Any sandbox where not written.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sandboxes: BTreeMap<String, String>,

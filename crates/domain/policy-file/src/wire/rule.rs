@@ -26,7 +26,8 @@ pub struct Rule {
     /// The protocol. `any` where not written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
-    /// Ports and ranges: `443`, `8000-8100`; at most 64. Any where not written.
+    /// Ports and ranges: `443`, `8000-8100`; at most 64. Any where not written, but with a `credential`: then the ports of
+    /// its `bind`, else 443 and the port of the URL by which the rule matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports: Option<OneOrMany<Port>>,
     /// Conditions on the HTTP request; entries are OR-ed. To see it, TLS is inspected, but on a rule for port 80 alone.

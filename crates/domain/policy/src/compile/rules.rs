@@ -166,6 +166,11 @@ impl CompiledRule {
         }
     }
 
+    /// Whether it names ports.
+    pub(crate) fn lists_ports(&self) -> bool {
+        self.lists_ports
+    }
+
     /// Whether the port is among the rule's.
     pub(crate) fn covers_port(&self, port: u16) -> bool {
         !self.lists_ports || self.ports().iter().any(|(first, last)| (*first..=*last).contains(&port))

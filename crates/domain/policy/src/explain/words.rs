@@ -138,6 +138,12 @@ fn not_bound(rule: &CompiledRule, unbound: Unbound, case: &Case<'_>) -> String {
     let what = match unbound {
         Unbound::Sandbox => "this sandbox".to_owned(),
         Unbound::Host => destination(case),
+        Unbound::Port => {
+            let port = case.facts.port;
+            return format!(
+                "credential {name} is not bound to port {port}: `ports` of the rule or of `bind` would name it"
+            );
+        }
         Unbound::Plain => return format!("credential {name} is attached only to requests inside TLS"),
         Unbound::Request => match case.facts.http.known() {
             Some(request) => request_line(request),

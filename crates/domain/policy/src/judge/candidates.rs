@@ -32,6 +32,10 @@ impl Marks {
     /// Its set holds ranges, and the address is not known yet.
     pub(crate) const ADDRESS_PENDING: Marks = Marks(1 << 11);
 
+    /// A URL of its set may match, by what is known.
+    pub(crate) const MAY_BE_URL: Marks =
+        Marks(Self::URL.0 | Self::URL_PENDING.0 | Self::URL_HIDDEN.0 | Self::NAME_PENDING.0);
+
     /// Whether any bit of the other is here.
     pub(crate) fn has(self, other: Marks) -> bool {
         self.0 & other.0 != 0

@@ -99,6 +99,7 @@ pub(crate) enum WhyNot {
 pub(crate) enum Unbound {
     Sandbox,
     Host,
+    Port,
     /// It is not inside TLS, or nobody could look there.
     Plain,
     Request,
@@ -137,7 +138,8 @@ impl CompiledPolicy {
             Trial::Maybe(Missing::Address) => case.name().is_none(),
             Trial::Maybe(Missing::Http | Missing::Process) | Trial::Yes(_) | Trial::Hidden | Trial::No(_) => false,
         };
-        let unbound = rule.binding().filter(|_| !pending).and_then(|binding| unbound(binding, case));
+        let chosen = rule.lists_ports() || marks.has(Marks::MAY_BE_URL);
+        let unbound = rule.binding().filter(|_| !pending).and_then(|binding| unbound(binding, chosen, case));
         if let Some(unbound) = unbound {
             return Trial::No(WhyNot::Unbound(unbound));
         }
@@ -198,8 +200,8 @@ fn reach(rule: &CompiledRule, marks: Marks, case: &Case<'_>) -> Trial {
     }
 }
 
-/// What is known of the flow already that the credential is not bound to.
-fn unbound(binding: &Binding, case: &Case<'_>) -> Option<Unbound> {
+/// What is known of the flow already that the credential is not bound to; `chosen` says that the rule names its port.
+fn unbound(binding: &Binding, chosen: bool, case: &Case<'_>) -> Option<Unbound> {
     if !binding.covers_sandbox(case.view.labels()) {
         return Some(Unbound::Sandbox);
     }
@@ -211,6 +213,9 @@ fn unbound(binding: &Binding, case: &Case<'_>) -> Option<Unbound> {
     if !host {
         return Some(Unbound::Host);
     }
+    if !binding.covers_port(case.facts.port, chosen) {
+        return Some(Unbound::Port);
+    }
     match (&case.facts.tls, &case.facts.http) {
         (Fact::Absent, _) => Some(Unbound::Plain),
         // A request that was read where TLS is not known to be was not read inside it.
@@ -220,7 +225,7 @@ fn unbound(binding: &Binding, case: &Case<'_>) -> Option<Unbound> {
 }
 
 /// The conditions beyond source and destination. What fails for sure comes before what is missing.
-fn closer_look(rule: &CompiledRule, layer: Layer, case: &Case<'_>) -> Trial {
+pub(super) fn closer_look(rule: &CompiledRule, layer: Layer, case: &Case<'_>) -> Trial {
     let Some(rare) = rule.rare() else { return Trial::Yes(layer) };
     let process = process(&rare.processes, case);
     let request = request(rule, rare, layer, case);

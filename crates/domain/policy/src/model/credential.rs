@@ -15,6 +15,9 @@ pub use source::{
     Vault, VaultAuth,
 };
 
+/// Where requests carry a credential whose rule and binding name no port.
+pub(crate) const HTTPS_PORT: u16 = 443;
+
 /// One credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
@@ -38,6 +41,8 @@ pub struct Bind {
     pub methods: Vec<String>,
     /// Globs on the normalised path.
     pub paths: Vec<String>,
+    /// Port ranges, both ends included. Empty is what the rule says: its own ports, else those of its URLs and 443.
+    pub ports: Vec<(u16, u16)>,
     /// The sandboxes' labels.
     pub sandboxes: Option<LabelSelector>,
 }

@@ -10,7 +10,7 @@ use crate::{
     host_name::HostPattern,
     model::{
         Action, From, PolicySpec, Rule, RuleEnforcement, To,
-        credential::{Attach, Credential},
+        credential::{Attach, Credential, HTTPS_PORT},
     },
 };
 
@@ -71,9 +71,32 @@ impl PolicySpec {
         let opens = |other: &&Rule| {
             let first = other.priority < rule.priority && other.process.is_empty() && other.expires.is_none();
             let source = other.from == From::Any || other.from == rule.from;
-            first && source && covers_ports(other, rule) && self.opens_whole(other, host)
+            first
+                && source
+                && covers_ports(&self.opened_ports(other, host), &rule.ports)
+                && self.opens_whole(other, host)
         };
         self.inspects(rule) || self.inspecting_rules().any(|other| opens(&other))
+    }
+
+    /// The ports on which a rule has TLS to a host opened; empty is any. One that attaches a credential opens none but those
+    /// that the credential is bound to.
+    fn opened_ports(&self, rule: &Rule, host: &HostPattern) -> Vec<(u16, u16)> {
+        let Some(credential) = rule.credential.as_ref().and_then(|name| self.credentials.get(name)) else {
+            return rule.ports.clone();
+        };
+        let bound = &credential.bind.ports;
+        if bound.is_empty() && rule.ports.is_empty() {
+            let urls = self.inspected_urls(rule).filter(|url| url.host.meet(host).as_ref() == Some(host));
+            let urls = urls.map(|url| (url.port, url.port));
+            return urls.chain([(HTTPS_PORT, HTTPS_PORT)]).collect();
+        }
+        if bound.is_empty() || rule.ports.is_empty() {
+            return if bound.is_empty() { rule.ports.clone() } else { bound.clone() };
+        }
+        let shared =
+            |(from, to): (u16, u16)| rule.ports.iter().map(move |(first, last)| (from.max(*first), to.min(*last)));
+        bound.iter().copied().flat_map(shared).filter(|(first, last)| first <= last).collect()
     }
 
     /// Whether a rule has all TLS to these names opened.
@@ -117,8 +140,8 @@ fn meets_plain_http(rule: &Rule) -> bool {
     rule.ports.is_empty() || rule.ports.iter().any(|(first, last)| (*first..=*last).contains(&PLAIN_PORT))
 }
 
-/// Whether one rule's ports cover another's.
-fn covers_ports(one: &Rule, other: &Rule) -> bool {
-    let within = |(first, last): &(u16, u16)| one.ports.iter().any(|(from, to)| from <= first && last <= to);
-    one.ports.is_empty() || (!other.ports.is_empty() && other.ports.iter().all(within))
+/// Whether ports cover others; none is any.
+fn covers_ports(one: &[(u16, u16)], other: &[(u16, u16)]) -> bool {
+    let within = |(first, last): &(u16, u16)| one.iter().any(|(from, to)| from <= first && last <= to);
+    one.is_empty() || (!other.is_empty() && other.iter().all(within))
 }

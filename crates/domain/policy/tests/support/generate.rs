@@ -213,10 +213,12 @@ pub fn bind() -> impl Strategy<Value = Bind> {
     let hosts = vec(pattern(), 1..3);
     let methods = subsequence(vec!["GET", "POST"], 0..=1);
     let paths = subsequence(vec!["/a/**", "/b"], 0..=1);
-    (hosts, methods, paths, weighted(0.3, selector())).prop_map(|(hosts, methods, paths, sandboxes)| Bind {
+    let what = (hosts, methods, paths, weighted(0.3, ports()), weighted(0.3, selector()));
+    what.prop_map(|(hosts, methods, paths, ports, sandboxes)| Bind {
         hosts,
         methods: methods.into_iter().map(str::to_owned).collect(),
         paths: paths.into_iter().map(str::to_owned).collect(),
+        ports: ports.unwrap_or_default(),
         sandboxes,
     })
 }

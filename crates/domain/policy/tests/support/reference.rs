@@ -293,6 +293,16 @@ impl Flow<'_> {
         rule.credential.as_ref().map(|name| &self.spec.credentials[name].bind)
     }
 
+    /// Whether a URL of the rule's, whose port it then is, may be what leads to it.
+    fn may_be_url(&self, rule: &Rule) -> bool {
+        let Some(group) = self.group(rule) else { return false };
+        match &self.facts.name {
+            Fact::Known(host) => group.urls.iter().any(|url| self.url(rule, url, &host.name) != Match::No),
+            Fact::Pending => !group.urls.is_empty() || !self.names_and_ranges(group).0.is_empty(),
+            Fact::Absent => false,
+        }
+    }
+
     /// Whether nothing that is known says that the rule's credential is not bound to the flow.
     fn may_attach(&self, rule: &Rule) -> bool {
         let Some(bind) = self.bind(rule) else { return true };
@@ -306,7 +316,13 @@ impl Flow<'_> {
             Fact::Pending => self.facts.http == Fact::Pending,
             Fact::Absent => false,
         };
-        host && inside && bind.sandboxes.as_ref().is_none_or(|selector| selector.matches(self.labels))
+        let port = self.facts.port;
+        let port = if bind.ports.is_empty() {
+            port == 443 || !rule.ports.is_empty() || self.may_be_url(rule)
+        } else {
+            bind.ports.iter().any(|(first, last)| *first <= port && port <= *last)
+        };
+        host && inside && port && bind.sandboxes.as_ref().is_none_or(|selector| selector.matches(self.labels))
     }
 
     fn from(&self, rule: &Rule) -> bool {

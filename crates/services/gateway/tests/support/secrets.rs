@@ -29,6 +29,8 @@ pub fn credential(source: Source, attach: Attach) -> Credential {
         hosts: vec![HostPattern::parse("web.test").unwrap()],
         methods: vec!["GET".to_owned(), "POST".to_owned()],
         paths: vec!["/api/**".to_owned()],
+        // The servers of tests listen where they can.
+        ports: vec![(1, u16::MAX)],
         sandboxes: None,
     };
     let expose = matches!(attach, Attach::Placeholder { .. })

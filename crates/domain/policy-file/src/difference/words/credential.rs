@@ -2,7 +2,7 @@
 
 use policy::model::credential::{Attach, Credential, Source, Stored};
 
-use super::{labels, list};
+use super::{labels, list, ports};
 
 /// The fields of a credential, the same for every one.
 pub(in crate::difference) fn credential_fields(credential: &Credential) -> Vec<(&'static str, String)> {
@@ -17,6 +17,7 @@ pub(in crate::difference) fn credential_fields(credential: &Credential) -> Vec<(
         ("hosts", list(&bind.hosts)),
         ("methods", list(&bind.methods)),
         ("paths", list(&bind.paths)),
+        ("ports", list(bind.ports.iter().map(ports))),
         ("sandboxes", bind.sandboxes.as_ref().map(labels).unwrap_or_default()),
         ("expose", expose.unwrap_or_default()),
     ]

@@ -88,6 +88,9 @@ pub enum CredentialMisuse {
     /// Its destinations are not those of the credential.
     #[error("the credential is bound to none of the hosts that the rule goes to")]
     Hosts,
+    /// Its ports are not those of the credential.
+    #[error("the credential is bound to none of the ports that the rule lists")]
+    Ports,
     /// Its methods are not those of the credential.
     #[error("the credential is bound to none of the methods that the rule is about")]
     Methods,
@@ -187,6 +190,10 @@ impl PolicySpec {
         // What has no host was said already.
         if !bind.hosts.is_empty() && self.group_of(rule).is_some_and(|group| !meets_group(group, &bind.hosts)) {
             return Some(CredentialMisuse::Hosts);
+        }
+        let shared = |(first, last): &(u16, u16)| bind.ports.iter().any(|(from, to)| first <= to && from <= last);
+        if !bind.ports.is_empty() && !rule.ports.is_empty() && !rule.ports.iter().any(shared) {
+            return Some(CredentialMisuse::Ports);
         }
         let apart = |methods: &[String]| {
             !methods.is_empty() && !bind.methods.is_empty() && !methods.iter().any(|own| bind.methods.contains(own))
