@@ -257,6 +257,10 @@ fn request_head(line: &[u8], lines: &[&[u8]], proxy: bool) -> Result<RequestHead
     let (form, authority) = match_target(method, target, &fields, proxy)?;
     let framing = framing(&fields, version_1_1)?;
     let websocket = upgrade(method, version_1_1, &fields)?;
+    if websocket && !matches!(framing, Framing::Empty | Framing::Length(0)) {
+        // A server that does not agree takes what follows for the body, and we for the next request.
+        return Err("an upgrade with a body");
+    }
     Ok(RequestHead {
         method: method.to_owned(),
         target: target.to_owned(),

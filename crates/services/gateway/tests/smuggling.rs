@@ -133,6 +133,38 @@ fn in_plain_http() {
     }
 }
 
+/// A server that answers as soon as it has a head, and then passes over the body that the head says, as most do.
+fn answer_early(stream: &mut (impl Read + Write), tell: &Sender<String>) {
+    loop {
+        let head = read_head(stream);
+        let Some(line) = head.lines().next().filter(|_| head.ends_with("\r\n\r\n")) else { return };
+        tell.send(line.to_owned()).unwrap();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+        let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno";
+        if stream.write_all(answer).is_err() || stream.read_exact(&mut vec![0; length.unwrap_or(0)]).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_handshake_that_is_not_agreed_to_makes_no_request_of_what_follows() {
+    let (tell, seen) = channel();
+    let origin = Origin::start(move |mut stream| answer_early(&mut stream, &tell));
+    let world = World::new(inspected());
+    let mut client = world.granted(&format!("web.test:{}", origin.port()));
+    let front = "GET /ok/2 HTTP/1.1\r\nhost: web.test\r\nx: ";
+    let sent = format!(
+        "GET /ok/1 HTTP/1.1\r\nhost: web.test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+         content-length: {}\r\n\r\n{front}GET /denied HTTP/1.1\r\n\r\n",
+        front.len()
+    );
+    let _ = client.write_all(sent.as_bytes());
+    let _ = client.read_to_end(&mut Vec::new());
+    let seen: Vec<String> = seen.try_iter().collect();
+    assert!(!seen.iter().any(|line| line.contains("/denied")), "{seen:?}");
+}
+
 /// A head in fields; each character is a byte.
 #[derive(Debug, Deserialize)]
 struct Http2Case {

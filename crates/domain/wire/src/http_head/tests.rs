@@ -107,6 +107,10 @@ fn what_has_no_one_meaning_is_refused() {
         ("GET / HTTP/1.1\r\nHost: a.example\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", "other than WebSocket"),
         ("GET / HTTP/1.1\r\nHost: a.example\r\nHTTP2-Settings: AA\r\n\r\n", "HTTP/2"),
         ("POST / HTTP/1.1\r\nHost: a.example\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", "no HTTP/1.1 GET"),
+        (
+            "GET / HTTP/1.1\r\nHost: a.example\r\nConnection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 5\r\n\r\n",
+            "an upgrade with a body",
+        ),
         ("GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close, host\r\n\r\n", "Connection option"),
         ("GET / HTTP/1.1\r\nHost: a.example\r\n: x\r\n\r\n", "header name"),
         ("GET / HTTP/1.1\r\nHost: a.example\r\nnocolon\r\n\r\n", "colon"),
