@@ -4,14 +4,14 @@ use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
     fmt, fs,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     sync::Arc,
     thread,
     time::{Duration, SystemTime},
 };
 
 /// Who runs Cofferdam, and where.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Surroundings {
     /// The policy file's folder: relative paths start there.
     pub policy_dir: PathBuf,
@@ -84,6 +84,19 @@ impl fmt::Debug for Clock {
     }
 }
 
+impl fmt::Debug for Surroundings {
+    /// Without the environment, in which secrets are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Surroundings")
+            .field("policy_dir", &self.policy_dir)
+            .field("home", &self.home)
+            .field("roots", &self.roots)
+            .field("writable_by_workload", &self.writable_by_workload)
+            .field("patience", &self.patience)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Surroundings {
     /// Those of this process.
     pub fn of_this_process(policy_dir: PathBuf, writable_by_workload: Vec<PathBuf>) -> Self {
@@ -115,12 +128,42 @@ impl Surroundings {
         self.home.join(written.strip_prefix("~/").unwrap_or(written))
     }
 
-    /// Whether the sandbox may write it, by its name or by where its name leads.
+    /// Whether the sandbox may write it, or change where its name leads: each step of the way is looked at, through symbolic links, for
+    /// whoever may write a folder may turn any name in it. `..` out of such a folder passes, because the folder itself stays.
     pub(crate) fn may_be_written(&self, path: &Path) -> bool {
-        let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        self.writable_by_workload.iter().any(|folder| {
-            let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.clone());
-            real.starts_with(&folder) || path.starts_with(&folder)
-        })
+        let real = |folder: &PathBuf| fs::canonicalize(folder).unwrap_or_else(|_| folder.clone());
+        let folders: Vec<PathBuf> = self.writable_by_workload.iter().map(real).collect();
+        let writable = |at: &Path| folders.iter().any(|folder| at.starts_with(folder));
+        let Ok(path) = std::path::absolute(path) else { return true };
+        let (mut at, mut links) = (PathBuf::from("/"), 0);
+        let mut ahead = vec![path];
+        while let Some(rest) = ahead.pop() {
+            let mut steps = rest.components();
+            let Some(step) = steps.next() else { continue };
+            ahead.push(steps.as_path().to_owned());
+            match step {
+                Component::RootDir | Component::Prefix(_) => at = PathBuf::from("/"),
+                Component::CurDir => {}
+                Component::ParentDir => {
+                    at.pop();
+                }
+                Component::Normal(_) if writable(&at) => return true,
+                Component::Normal(name) => match fs::read_link(at.join(name)) {
+                    Ok(_) if links == MOST_LINKS => return true,
+                    Ok(target) => {
+                        links += 1;
+                        ahead.push(target);
+                    }
+                    Err(_) => at.push(name),
+                },
+            }
+        }
+        writable(&at)
     }
 }
+
+/// As many symbolic links on one way as the kernel follows.
+const MOST_LINKS: u32 = 40;
+
+#[cfg(test)]
+mod tests;
