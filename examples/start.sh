@@ -13,6 +13,7 @@ mkfifo "$work/ready"
 python3 "$here/$program" "$work" >"$work/ready" &
 server=$!
 trap 'kill $server 2>/dev/null; rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM   # a shell that a signal ends does not come to its EXIT trap by itself
 read -r port <"$work/ready"
 sed "s/8443/$port/" "$here/policy.yaml" >"$work/policy.yaml"
 
