@@ -136,7 +136,7 @@ impl fmt::Display for Fault {
             Fault::Signature => f.write_str("the signature of the server's certificate is not accepted"),
             Fault::Malformed => f.write_str("the server's certificate can't be read"),
             Fault::ClientCertificateWanted => {
-                f.write_str("the server wants a client certificate: give the rule one, or pass this host through")
+                f.write_str("the server wants a client certificate: give the rule a credential with `attach: clientCertificate`, or pass the host through unopened (`tls: passthrough`)")
             }
             Fault::ClientCertificateRefused => f.write_str("the server refused the client certificate"),
             Fault::NothingInCommon => {

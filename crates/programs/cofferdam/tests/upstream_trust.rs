@@ -62,7 +62,7 @@ const FAULTS: [(&str, &str); 6] = [
     ("wrong-name", "the server's certificate is for other.test"),
     ("self-signed", "the server's certificate"),
     ("stranger", "the server's certificate was issued by nobody that this machine or the rule's bundle trusts"),
-    ("mutual", "the server wants a client certificate: give the rule one, or pass this host through"),
+    ("mutual", "the server wants a client certificate: give the rule a credential with `attach: clientCertificate`"),
 ];
 
 /// The servers; they end with the lab, or when this is dropped.

@@ -12,12 +12,14 @@ use std::{
 
 use gateway::Settings;
 use rustls::pki_types::{CertificateDer, ServerName};
+use serde_json::Value;
 use support::{
     World,
     frames::{self, DATA, END_STREAM, HEADERS, PREFACE, SETTINGS, block, frame, read_frame},
     tls::{Shown, Tls, exchange, inspected, read_head, read_message, told},
 };
 
+const WANTS_CERTIFICATE: &str = "the server wants a client certificate: give the rule a credential";
 const GET_OK: &str = "GET /ok/1 HTTP/1.1\r\nHost: web.test\r\n\r\n";
 
 #[test]
@@ -66,10 +68,21 @@ fn a_server_that_wants_a_certificate_is_told_apart() {
     let world = tls.world(inspected());
     let mut client = tls.client(&world, "web.test", origin.port());
     let answer = exchange(&mut client, GET_OK);
-    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("client certificate"), "{answer}");
-    world
-        .event("flow.ended", |event| event["error"].as_str().is_some_and(|error| error.contains("client certificate")));
+    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains(WANTS_CERTIFICATE), "{answer}");
+    let says = |event: &Value| event["error"].as_str().is_some_and(|error| error.contains(WANTS_CERTIFICATE));
+    world.event("flow.ended", says);
     assert!(heads.try_recv().is_err());
+    // Over HTTP/2 too.
+    let origin = tls.origin_of(Shown::WantsCertificate, "h2", drop);
+    let world = tls.world(inspected());
+    let mut client = tls.client_of(&world, &["h2"], origin.port());
+    client.write_all(&[PREFACE.to_vec(), frame(SETTINGS, 0, 0, b"")].concat()).unwrap();
+    client.write_all(&frames::request(1, END_STREAM, &frames::get("/ok/1"))).unwrap();
+    assert_eq!(frames::outcome(&mut client), frames::Outcome::Answered(502));
+    let body = std::iter::from_fn(|| read_frame(&mut client)).find(|frame| frame.kind == DATA).unwrap();
+    let body = String::from_utf8_lossy(&body.payload).into_owned();
+    assert!(body.contains(WANTS_CERTIFICATE), "{body}");
+    world.event("flow.ended", says);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use certificates::{Protocols, UpstreamRoots};
+use certificates::{Fault, Protocols, UpstreamRoots};
 use credentials::TokenId;
 use hyper::client::conn::{http1, http2};
 use policy::{HostName, model::Route};
@@ -129,6 +129,11 @@ impl Line {
             last: self.last,
             _binding: None,
         })
+    }
+
+    /// What the server has against who we are, where that is why it closed the connection.
+    pub(super) fn unidentified(&self) -> Option<&Fault> {
+        self.carried.unidentified()
     }
 
     /// A request with a body goes out: on HTTP/1.1 nothing follows.

@@ -4,7 +4,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -12,11 +12,13 @@ use std::{
 };
 
 use audit_event::Transfer;
+use certificates::{Fault, Upstream};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncBufRead as _, AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::Instant,
 };
+use tokio_rustls::client::TlsStream;
 
 use super::ahead::Ahead;
 use crate::pump;
@@ -30,22 +32,26 @@ pub(super) struct Link {
     torn: AtomicBool,
     sent: AtomicU64,
     received: AtomicU64,
+    /// Counts what moves on all connections of the worker.
+    moves: Arc<AtomicU64>,
 }
 
 impl Link {
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(moves: &Arc<AtomicU64>) -> Arc<Self> {
         Arc::new(Self {
             since: Instant::now(),
             last: AtomicU64::new(0),
             torn: AtomicBool::new(false),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            moves: Arc::clone(moves),
         })
     }
 
     fn touch(&self) {
         let passed = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last.store(passed, Ordering::Relaxed);
+        self.moves.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The connection ends with a reset, so that nobody takes what came for the whole.
@@ -135,13 +141,17 @@ impl AsyncWrite for ClientStream {
     }
 }
 
-/// For whom a connection to a server counts what moves: one client's connection after the other.
+/// For whom a connection to a server counts what moves, one client's connection after the other; and what TLS said of
+/// our own certificate after the handshake, where TLS 1.3 says it: the HTTP library does not always pass that on.
 #[derive(Debug)]
-pub(super) struct Carried(Mutex<Option<Arc<Link>>>);
+pub(super) struct Carried {
+    link: Mutex<Option<Arc<Link>>>,
+    unidentified: OnceLock<Fault>,
+}
 
 impl Carried {
     pub(super) fn new(link: &Arc<Link>) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Some(Arc::clone(link)))))
+        Arc::new(Self { link: Mutex::new(Some(Arc::clone(link))), unidentified: OnceLock::new() })
     }
 
     pub(super) fn carry_for(&self, link: &Arc<Link>) {
@@ -152,8 +162,13 @@ impl Carried {
         *self.link() = None;
     }
 
+    /// What the server has against the certificate that it was shown, or that it was shown none.
+    pub(super) fn unidentified(&self) -> Option<&Fault> {
+        self.unidentified.get()
+    }
+
     fn link(&self) -> MutexGuard<'_, Option<Arc<Link>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count(&self, sent: usize, received: usize) {
@@ -167,35 +182,77 @@ impl Carried {
 
 /// A stream to a server; what moves is counted.
 #[derive(Debug)]
-pub(super) struct ServerStream<T> {
-    stream: T,
+pub(super) struct ServerStream {
+    // Boxed: some kilobytes, which every future that it passes through would keep room for.
+    stream: Box<TlsStream<Ahead>>,
+    upstream: Upstream,
     carried: Arc<Carried>,
+    /// What writing failed with.
+    broken: Option<io::Error>,
 }
 
-impl<T> ServerStream<T> {
-    pub(super) fn new(stream: T, carried: Arc<Carried>) -> Self {
-        Self { stream, carried }
+impl ServerStream {
+    pub(super) fn new(stream: TlsStream<Ahead>, upstream: Upstream, carried: Arc<Carried>) -> Self {
+        Self { stream: Box::new(stream), upstream, carried, broken: None }
+    }
+
+    fn note(&self, error: &io::Error) {
+        if let Some(fault @ (Fault::ClientCertificateWanted | Fault::ClientCertificateRefused)) =
+            self.upstream.stream_fault(error)
+        {
+            // The first one says it.
+            let _ = self.carried.unidentified.set(fault);
+        }
+    }
+
+    fn written(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match polled {
+            Poll::Ready(Ok(count)) => {
+                self.carried.count(count, 0);
+                Poll::Ready(Ok(count))
+            }
+            Poll::Ready(Err(error)) => self.poll_last_words(cx, error).map(Err),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// What writing failed with, once it is known what the server said before it closed the connection. The socket is
+    /// broken, so reading it ends at once; what was read stays for who reads.
+    fn poll_last_words(&mut self, cx: &mut Context<'_>, error: io::Error) -> Poll<io::Error> {
+        match Pin::new(&mut self.stream).poll_fill_buf(cx) {
+            Poll::Ready(Ok(_)) => Poll::Ready(error),
+            Poll::Ready(Err(last)) => {
+                self.note(&last);
+                Poll::Ready(error)
+            }
+            Poll::Pending => {
+                self.broken = Some(error);
+                Poll::Pending
+            }
+        }
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for ServerStream<T> {
+impl AsyncRead for ServerStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if polled.is_ready() {
-            self.carried.count(0, buf.filled().len() - before);
+        match &polled {
+            Poll::Ready(Ok(())) => self.carried.count(0, buf.filled().len() - before),
+            Poll::Ready(Err(error)) => self.note(error),
+            Poll::Pending => {}
         }
         polled
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for ServerStream<T> {
+impl AsyncWrite for ServerStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if let Poll::Ready(Ok(count)) = polled {
-            self.carried.count(count, 0);
-        }
-        polled
+        let polled = match self.broken.take() {
+            Some(error) => Poll::Ready(Err(error)),
+            None => Pin::new(&mut self.stream).poll_write(cx, bytes),
+        };
+        self.written(cx, polled)
     }
 
     fn poll_write_vectored(
@@ -203,11 +260,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ServerStream<T> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        if let Poll::Ready(Ok(count)) = polled {
-            self.carried.count(count, 0);
-        }
-        polled
+        let polled = match self.broken.take() {
+            Some(error) => Poll::Ready(Err(error)),
+            None => Pin::new(&mut self.stream).poll_write_vectored(cx, slices),
+        };
+        self.written(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -215,7 +272,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ServerStream<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let polled = match self.broken.take() {
+            Some(error) => Poll::Ready(Err(error)),
+            None => Pin::new(&mut self.stream).poll_flush(cx).map_ok(|()| 0),
+        };
+        self.written(cx, polled).map_ok(|_| ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -21,7 +21,6 @@ use super::{
     preparing::{Ready, Refused, has_no_effect, prepare},
     strict::{Heads, Read},
     under_way::{ANSWER_TOO_LONG, Side, UnderWay},
-    upstream::report,
     websocket::{self, Agreed},
 };
 use crate::{
@@ -32,6 +31,7 @@ use crate::{
     in_force::InForce,
     refuse::{self, Status},
     rejudge::{self, Look},
+    report::report,
 };
 
 /// Answers one request.
@@ -129,7 +129,7 @@ async fn forward(
     head: &RequestHead,
     tunnel: Option<(Arc<Heads>, OnUpgrade)>,
 ) -> Result<Response<Answer>, Refused> {
-    let Ready { permit, recorded, open, in_force, line, along, body } = ready;
+    let Ready { permit, recorded, open, in_force, line, along, body, form } = ready;
     let shared = &connection.worker.shared;
     let open = Rc::new(RefCell::new(open));
     let under_way = UnderWay::enter(&connection.worker, Rc::clone(&open), Arc::clone(&connection.link));
@@ -144,7 +144,7 @@ async fn forward(
     }
     let bodyless = body.is_end_stream() && head.framing == Framing::Empty;
     let bare = has_no_effect(head) && bodyless;
-    let body = Upload::new(body, Rc::clone(&under_way));
+    let body = Upload::new(body, Rc::clone(&under_way)).read_along(form);
     let outgoing = match write(head, &line, body, &along) {
         Ok(outgoing) => outgoing,
         Err(error) => return Err(broken(connection, &open, error).await),
@@ -165,7 +165,7 @@ async fn forward(
         sent => sent,
     };
     if !matches!(sent, Sent::Answered(..))
-        && let Some((decision, revision)) = under_way.too_long()
+        && let Some((decision, revision)) = under_way.denied_body()
     {
         return Err(Refusal::Denied(Box::new(decision), revision).into());
     }
@@ -277,7 +277,10 @@ async fn send(under_way: &UnderWay, outgoing: Request<Upload>, line: Line) -> Se
         Some(Err(mut error)) => match error.take_message() {
             Some(unsent) if line.used => Sent::Closed(Some(unsent), line),
             None if line.used && error.error().is_incomplete_message() => Sent::Closed(None, line),
-            Some(_) | None => Sent::Broken(format!("upstream: {}", report(error.error()))),
+            Some(_) | None => Sent::Broken(match line.unidentified() {
+                Some(fault) => format!("upstream: {fault}"),
+                None => format!("upstream: {}", report(error.error())),
+            }),
         },
     }
 }

@@ -12,7 +12,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use policy::HostName;
 use rustls::{client::Resumption, pki_types::ServerName};
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::TlsConnector;
 use values::Revision;
 
 use super::{
@@ -24,6 +24,7 @@ use super::{
 use crate::{
     dial::{self, DialError},
     refuse::Status,
+    report::report,
     settings::Inspection,
 };
 
@@ -121,28 +122,6 @@ impl ReachError {
     }
 }
 
-/// An error and what caused it, in one line.
-pub(crate) fn report(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        match wants_certificate(error) {
-            Some(fault) => text.push_str(&fault.to_string()),
-            None => text.push_str(&error.to_string()),
-        }
-        cause = error.source();
-    }
-    text
-}
-
-/// A server of TLS 1.3 says that it wants a client's certificate when the handshake is over.
-fn wants_certificate(error: &(dyn std::error::Error + 'static)) -> Option<certificates::Fault> {
-    let tls = error.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>()?;
-    let fault = certificates::Fault::of(tls, false, false);
-    matches!(fault, certificates::Fault::ClientCertificateWanted).then_some(fault)
-}
-
 /// A new connection, verified, which counts what moves for `link`.
 pub(super) async fn connect(inspector: &Inspector, to: &Destination<'_>, link: &Arc<Link>) -> Result<Line, ReachError> {
     let Place { host, port, route, .. } = &to.place;
@@ -162,16 +141,17 @@ pub(super) async fn connect(inspector: &Inspector, to: &Destination<'_>, link: &
         }
         Err(_) => return Err(ReachError::Broken("the server did not finish the TLS handshake in time".to_owned())),
     };
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let carried = Carried::new(link);
-    let sender = speak(stream, &carried).await.map_err(|error| ReachError::Broken(report(&error)))?;
+    let sender = speak(ServerStream::new(stream, upstream, Arc::clone(&carried)), is_http2)
+        .await
+        .map_err(|error| ReachError::Broken(report(&error)))?;
     Ok(Line::new(sender, dialled.address, to.place.clone(), to.shown.cloned(), to.roots.cloned(), carried))
 }
 
 /// Starts the protocol that the handshake agreed on.
-async fn speak(stream: TlsStream<Ahead>, carried: &Arc<Carried>) -> hyper::Result<Sender> {
-    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    // Boxed: some kilobytes, which every future that it passes through would keep room for.
-    let stream = TokioIo::new(ServerStream::new(Box::new(stream), Arc::clone(carried)));
+async fn speak(stream: ServerStream, is_http2: bool) -> hyper::Result<Sender> {
+    let stream = TokioIo::new(stream);
     if is_http2 {
         let mut builder = http2::Builder::new(LocalTasks);
         builder
