@@ -28,6 +28,8 @@ pub(crate) mod candidates;
 pub(crate) mod trial;
 /// From the rules that match, or may, to what is decided.
 mod weigh;
+/// The credential that keeps a rule from matching.
+mod unbound;
 
 pub(crate) use trial::{Case, Trial, Unbound, WhyNot};
 use weigh::Finding;
@@ -94,7 +96,13 @@ impl CompiledPolicy {
         match finding.ruling {
             Ruling::Needs(missing) => Step::Needs(missing),
             Ruling::Decided { verdict, by, layer } => {
-                Step::Decided(self.decision(facts, verdict, by, layer, &finding.notes))
+                let mut decision = self.decision(facts, verdict, by, layer, &finding.notes);
+                if matches!((verdict, by), (Verdict::Denied, By::Default | By::Guard(_)))
+                    && let Some(unbound) = self.kept_from(facts, view)
+                {
+                    decision.reason = format!("{}; {unbound}", decision.reason).into();
+                }
+                Step::Decided(decision)
             }
         }
     }

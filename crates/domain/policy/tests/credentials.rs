@@ -301,7 +301,7 @@ fn a_denial_says_that_a_credential_is_why_no_rule_matches() {
         (reason(&web, "a.test", tls(), get()), "not bound to this sandbox"),
         (reason(&sre, "a.test", Fact::Absent, get()), "attached only to requests inside TLS"),
     ] {
-        assert_eq!(reason, format!("no rule matches: credential key of rule r is {what}"));
+        assert_eq!(reason, format!("no rule matches; credential key of rule r is {what}"));
     }
     // What the rule does not match anyway is not the credential's doing.
     for reason in [

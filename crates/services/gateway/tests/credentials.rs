@@ -76,7 +76,14 @@ fn what_is_out_of_the_binding_never_carries_it() {
         get("/api%2f1", ""),
         "DELETE /api/1 HTTP/1.1\r\nHost: web.test\r\n\r\n".to_owned(),
     ] {
-        assert!(exchange(&mut client, &denied).starts_with("HTTP/1.1 403 "), "{denied}");
+        let answer = exchange(&mut client, &denied);
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{denied}");
+        let what = if denied.starts_with("GET") { "path" } else { "method" };
+        let reason =
+            format!("destination is the host's loopback; credential token of rule uses is not bound to this {what}");
+        assert!(answer.contains(&format!("\"detail\":\"{reason}\"")), "{answer}");
+        assert!(!answer.contains("/api/**") && !answer.contains("POST"), "not what else it is bound to: {answer}");
+        keeping.world.event("flow.decided", |event| event["reason"] == reason.as_str());
     }
     assert!(exchange(&mut client, &get("/open/1", "Authorization: Bearer mine\r\n")).ends_with("ok"));
     let head = told(&heads);
