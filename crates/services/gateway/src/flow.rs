@@ -284,6 +284,9 @@ pub(crate) struct OpenFlow {
 impl OpenFlow {
     /// A judged request as it goes on.
     pub(crate) fn as_sent<'h>(&self, head: &'h RequestHead) -> Cow<'h, RequestHead> {
+        if !self.judged_by_request {
+            return Cow::Borrowed(head);
+        }
         // Judged with the request: the changes can be made.
         rewrite::as_sent(head, self.changes.as_deref()).unwrap_or(Cow::Borrowed(head))
     }

@@ -6,6 +6,7 @@ use policy::{
     Decision, Guard, HostName, Layer, Target,
     model::{header_fields::is_same, transform::Transform},
 };
+use secret_swap::attach;
 use smallvec::SmallVec;
 use values::RuleName;
 use wire::http_head::{Form, RequestHead};
@@ -15,11 +16,15 @@ use crate::{decide::Judged, shared::Shared};
 /// The most addresses of the new host that are dialled.
 const ADDRESSES: usize = 8;
 
-/// The request as it goes on. None where its path can be read in two ways.
+/// Why a request is denied whose path can't be changed.
+pub(crate) const TWO_READINGS: &str = "the rule changes the path, and this one can be read in two ways";
+
+/// The request as it goes on, with the path that was judged. None where its path can be read in two ways.
 pub(crate) fn as_sent<'h>(head: &'h RequestHead, changes: Option<&Transform>) -> Option<Cow<'h, RequestHead>> {
-    let Some(changes) = changes else { return Some(Cow::Borrowed(head)) };
-    let mut sent = head.clone();
-    sent.target = changes.target(&head.origin_target())?;
+    let judged = as_judged(head);
+    let Some(changes) = changes else { return Some(judged) };
+    let mut sent = judged.into_owned();
+    sent.target = changes.target(&sent.origin_target())?;
     sent.form = Form::Origin;
     let gone = |name: &str| changes.set.keys().chain(&changes.remove).any(|own| is_same(name, own));
     sent.fields.retain(|(name, _)| !gone(name));
@@ -35,12 +40,22 @@ pub(crate) fn as_sent<'h>(head: &'h RequestHead, changes: Option<&Transform>) ->
     Some(Cow::Owned(sent))
 }
 
+/// With the path that was judged: a server that resolves no dot segments would act on another.
+fn as_judged(head: &RequestHead) -> Cow<'_, RequestHead> {
+    let target = head.origin_target();
+    match attach::as_judged(&target).filter(|judged| *judged != target) {
+        Some(target) => Cow::Owned(RequestHead { target, form: Form::Origin, ..head.clone() }),
+        // Read in two ways it matches no rule that looks at paths and allows.
+        None => Cow::Borrowed(head),
+    }
+}
+
 /// Why a request can't go on as its rule says. Judged with the request, before anything is recorded as allowed.
 pub(crate) fn fault(head: &RequestHead, changes: &Transform, inspected: bool) -> Option<&'static str> {
     if !inspected && (changes.to_tls || changes.host.is_some()) {
         Some("the rule sends requests to another host or into TLS, which is not built for plain HTTP")
     } else if as_sent(head, Some(changes)).is_none() {
-        Some("the rule changes the path, and this one can be read in two ways")
+        Some(TWO_READINGS)
     } else {
         None
     }

@@ -1,6 +1,6 @@
 //! A request inside opened TLS, judged and recorded, and a connection to its server: nothing of it was sent yet.
 
-use std::{net::IpAddr, rc::Rc, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc};
 
 use audit_log::Recorded;
 use policy::{Guard, HostName, Layer, Permit};
@@ -81,13 +81,10 @@ pub(super) async fn prepare(
     connection.keep_process(&flow);
     let going = going?;
     let policy = &going.judged.in_force.policy;
-    let head = match policy.request_changes(&going.judged.decision.rule) {
-        // Judged with the request: the changes can be made.
-        Some(changes) => {
-            let sent = rewrite::as_sent(&head, Some(changes)).map(|sent| Box::new(sent.into_owned()));
-            sent.unwrap_or(head)
-        }
-        None => head,
+    // Judged with the request: the changes can be made.
+    let head = match rewrite::as_sent(&head, policy.request_changes(&going.judged.decision.rule)) {
+        Some(Cow::Owned(sent)) => Box::new(sent),
+        Some(Cow::Borrowed(_)) | None => head,
     };
     Ok((reach(connection, flow, going, &head, body).await?, head))
 }
