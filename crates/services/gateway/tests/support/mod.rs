@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "help for tests")]
 
+/// Requests that are signed with AWS keys.
+pub mod aws;
 /// HTTP/2 by hand.
 pub mod frames;
 /// HTTP/2 by a library.
