@@ -17,8 +17,7 @@ use super::budget::Budget;
 /// The most secrets of one credential that are looked for: the one in use, and those that it replaced. Of more the
 /// oldest is forgotten, and never another credential's.
 const OF_ONE: usize = 5;
-/// The most hosts that are known to have been sent one. Of more no more are learned; those that a credential is bound to
-/// are looked at anyway.
+/// The most hosts that are known to have been sent one. Where they are so many, any host may have been.
 const HOSTS: usize = 4096;
 /// The most bodies that are held whole at a time.
 const BODIES: usize = 32;
@@ -36,8 +35,24 @@ struct Known {
     /// The newest last.
     issued: Vec<Handed>,
     /// Those that were sent any, and those that were sent one that stands in requests.
-    hosts: HashSet<HostName>,
-    told: HashSet<HostName>,
+    hosts: Hosts,
+    told: Hosts,
+}
+
+/// A bounded set of hosts. One that is full holds them all.
+#[derive(Default)]
+struct Hosts(HashSet<HostName>);
+
+impl Hosts {
+    fn note(&mut self, host: &HostName) {
+        if !self.holds(host) {
+            self.0.insert(host.clone());
+        }
+    }
+
+    fn holds(&self, host: &HostName) -> bool {
+        self.0.len() >= HOSTS || self.0.contains(host)
+    }
 }
 
 /// A secret that was handed out.
@@ -63,11 +78,9 @@ impl Known {
     }
 
     fn note_host(&mut self, host: &HostName, is_text: bool) {
-        if self.hosts.len() < HOSTS {
-            self.hosts.insert(host.clone());
-        }
-        if is_text && self.told.len() < HOSTS {
-            self.told.insert(host.clone());
+        self.hosts.note(host);
+        if is_text {
+            self.told.note(host);
         }
     }
 }
@@ -130,12 +143,12 @@ impl Masks {
 
     /// Whether a host was sent a secret before that stands in requests, so that it can tell it.
     pub(super) fn was_told(&self, host: &HostName) -> bool {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).told.contains(host)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).told.holds(host)
     }
 
     /// Whether a host was sent a secret before, under a policy that is gone.
     pub(super) fn was_sent_to(&self, host: &HostName) -> bool {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).hosts.contains(host)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).hosts.holds(host)
     }
 }
 
@@ -147,4 +160,21 @@ fn secrets(material: &Material) -> impl Iterator<Item = &Secret> {
         Material::Certificate { .. } => (None, None),
     };
     first.into_iter().chain(second)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HOSTS, Hosts, HostName};
+
+    #[test]
+    fn a_set_of_hosts_that_is_full_holds_every_host() {
+        let mut hosts = Hosts::default();
+        let host = |number: usize| HostName::parse(&format!("h{number}.test")).unwrap();
+        for number in 0..HOSTS {
+            assert!(!hosts.holds(&host(number)));
+            hosts.note(&host(number));
+        }
+        hosts.note(&host(HOSTS));
+        assert!(hosts.holds(&host(0)) && hosts.holds(&host(HOSTS + 1)) && hosts.0.len() == HOSTS);
+    }
 }

@@ -11,8 +11,8 @@
 //! What comes back from a host that a credential is bound to is looked through for every secret of the run, whether the
 //! request carried one or not: a server may keep what it was sent and tell it later. So that it can be looked through,
 //! such requests ask for codings that can be undone and for whole answers (no `Range`), and their WebSockets have no
-//! extensions; but for AWS signatures and client certificates, whose secrets stay here. Not found is what a server changes otherwise than by the forms of `secret_swap`, and what it passes on to
-//! hosts that no credential is bound to.
+//! extensions; but for AWS signatures and client certificates, whose secrets stay here. Not found is what a server
+//! changes otherwise than by the forms of `secret_swap`, and what it passes on to hosts that no credential is bound to.
 
 /// A secret for one request: obtained, recorded, used up.
 mod carried;
