@@ -10,6 +10,7 @@
 
 use crate::{
     body::{Body, TOO_LONG},
+    form::MethodField,
     http_head::{self, Framing, Head, NextLook, RequestHead},
     response::{self, ResponseHead},
 };
@@ -17,13 +18,15 @@ use crate::{
 /// The most bytes that are handed over at once.
 pub const PIECE_LIMIT: usize = 64 * 1024;
 
-/// The most bytes of a request's body and of its response's; none is no bound.
+/// What holds a request's body and its response's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Bounds {
-    /// Of the request's body.
+    /// The most bytes of the request's body; none is no bound.
     pub body: Option<u64>,
     /// Of the response's.
     pub response: Option<u64>,
+    /// Whether no field of a form may name another method: the request was judged by its own.
+    pub method: bool,
 }
 
 /// The state of one connection.
@@ -44,6 +47,8 @@ pub struct Exchange {
     upgrade: bool,
     /// Of the request that was taken up last.
     bounds: Bounds,
+    /// What its body is read along for, or why it may have none.
+    form: Result<Option<Box<MethodField>>, &'static str>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,9 +104,15 @@ impl Exchange {
             to_head: false,
             upgrade: false,
             bounds,
+            form: Ok(None),
         };
         exchange.pass(head, bounds);
         exchange
+    }
+
+    /// Whether no request follows the one that was passed: it goes on with `Connection: close`.
+    pub fn is_last(&self) -> bool {
+        self.last
     }
 
     /// Whether a request was taken up whose response is not complete.
@@ -114,9 +125,13 @@ impl Exchange {
     /// A body that says to be longer than its bound is not to be passed.
     pub fn pass(&mut self, head: &RequestHead, bounds: Bounds) -> Vec<u8> {
         self.bounds = bounds;
+        self.form = if bounds.method { MethodField::of(head).map(|form| form.map(Box::new)) } else { Ok(None) };
         self.to_head = head.method == "HEAD";
         self.upgrade = head.websocket;
         self.response = Response::Head;
+        // A server that leaves the body unread takes it for the next request, which nobody judged. Behind `Connection:
+        // close` it takes nothing for one (RFC 9112, 9.6).
+        self.last |= bounds.method && !matches!(head.framing, Framing::Empty | Framing::Length(0));
         self.request = match head.framing {
             _ if head.websocket => Request::Upgrading,
             Framing::Empty | Framing::Length(0) => Request::Head,
@@ -134,7 +149,11 @@ impl Exchange {
         match &mut self.request {
             Request::Tunnel => Ok(ClientStep::Forward(bytes.len())),
             Request::Body(body) => {
-                let taken = body.advance(bytes)?;
+                let taken = match &mut self.form {
+                    Ok(None) => body.advance(bytes)?,
+                    Ok(Some(form)) => read_along(body, form, bytes)?,
+                    Err(reason) => return Err(reason),
+                };
                 if body.is_done() {
                     self.request = Request::Head;
                 }
@@ -273,8 +292,8 @@ impl Exchange {
     pub fn unseen_from_client(&self) -> u64 {
         match self.request {
             Request::Tunnel => u64::MAX,
-            Request::Body(body) => body.unseen(),
-            Request::Head | Request::Judging | Request::Upgrading => 0,
+            Request::Body(body) if self.form == Ok(None) => body.unseen(),
+            Request::Body(_) | Request::Head | Request::Judging | Request::Upgrading => 0,
         }
     }
 
@@ -318,6 +337,23 @@ impl Exchange {
         self.held.extend_from_slice(bytes);
         Ok(())
     }
+}
+
+/// Advances the body, and shows what is its data to the form.
+fn read_along(body: &mut Body, form: &mut MethodField, bytes: &[u8]) -> Result<usize, &'static str> {
+    let mut at = 0;
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty() && !body.is_done()) {
+        let data = rest.len().min(usize::try_from(body.unseen()).unwrap_or(usize::MAX));
+        at += match rest.get(..data).filter(|data| !data.is_empty()) {
+            Some(data) => {
+                form.read(data)?;
+                body.skip(data.len() as u64);
+                data.len()
+            }
+            None => body.advance(rest.get(..1).unwrap_or_default())?,
+        };
+    }
+    Ok(at)
 }
 
 #[cfg(test)]

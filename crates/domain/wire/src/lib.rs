@@ -21,6 +21,8 @@ pub mod http_head;
 pub mod hidden_request;
 /// HTTP/1: where a body ends.
 pub mod body;
+/// HTTP: a field of a form that names another method.
+pub mod form;
 /// HTTP/1: the head of a response, as far as its framing.
 pub mod response;
 /// HTTP/1: both directions of one connection, from message to message.

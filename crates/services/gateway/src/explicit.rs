@@ -333,7 +333,7 @@ async fn absolute(worker: &Rc<Worker>, stream: Socket, bytes: Vec<u8>, flow: Flo
     };
     match established {
         Ok(established) => {
-            let exchange = Exchange::new(head, established.open.bounds, true, shared.settings.sniff_limit);
+            let exchange = Exchange::new(head, established.open.held(), true, shared.settings.sniff_limit);
             let start = Start {
                 to_upstream: established.open.as_sent(head).write(true),
                 to_client: Vec::new(),

@@ -282,6 +282,11 @@ pub(crate) struct OpenFlow {
 }
 
 impl OpenFlow {
+    /// What holds the bodies of the request that goes on.
+    pub(crate) fn held(&self) -> Bounds {
+        Bounds { method: self.judged_by_request, ..self.bounds }
+    }
+
     /// A judged request as it goes on.
     pub(crate) fn as_sent<'h>(&self, head: &'h RequestHead) -> Cow<'h, RequestHead> {
         if !self.judged_by_request {

@@ -47,7 +47,11 @@ impl InForce {
     /// The bounds on the bodies of what a rule lets through.
     pub(crate) fn bounds(&self, rule: &RuleName) -> Bounds {
         let rule = self.policy.rule(rule);
-        Bounds { body: rule.and_then(|rule| rule.max_body), response: rule.and_then(|rule| rule.max_response) }
+        Bounds {
+            body: rule.and_then(|rule| rule.max_body),
+            response: rule.and_then(|rule| rule.max_response),
+            method: false,
+        }
     }
 
     /// The same, to be seen as new: time has changed what it says.

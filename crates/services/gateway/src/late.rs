@@ -89,7 +89,7 @@ pub(crate) fn take_up(worker: &Rc<Worker>, key: Key, asked: Asked) {
                 drop(pump);
                 worker.spawn_for(key, judge_request(Rc::clone(worker), key, head));
             } else {
-                let (bounds, sent) = (open.bounds, open.as_sent(&head));
+                let (bounds, sent) = (open.held(), open.as_sent(&head));
                 pump.pass_request(key, &sent, bounds);
             }
         }
@@ -195,9 +195,10 @@ fn pass_first(worker: &Worker, key: Key, intent: &Intent, bytes: Vec<u8>) {
             let mut bytes = bytes;
             let unread = bytes.split_off((*used).min(bytes.len()));
             let Some(open) = pump.flow(key) else { return };
-            let (bounds, sent) = (open.bounds, open.as_sent(head));
-            let gate = Gate::Http(Box::new(Exchange::new(head, bounds, false, limit)));
-            pump.pass_first(key, gate, sent.write(false), unread);
+            let (bounds, sent) = (open.held(), open.as_sent(head));
+            let exchange = Exchange::new(head, bounds, false, limit);
+            let sent = sent.write(exchange.is_last());
+            pump.pass_first(key, Gate::Http(Box::new(exchange)), sent, unread);
         }
         Intent::Raw => {
             let gate = Gate::raw(pump.flow(key).is_some_and(|open| open.facts.host_name().is_some()));
@@ -297,7 +298,7 @@ async fn judge_request(worker: Rc<Worker>, key: Key, head: Box<RequestHead>) {
             if passed.take_over(&worker, key) {
                 let mut pump = worker.pump.borrow_mut();
                 let Some(open) = pump.flow(key) else { return };
-                let (bounds, sent) = (open.bounds, open.as_sent(&head));
+                let (bounds, sent) = (open.held(), open.as_sent(&head));
                 pump.pass_request(key, &sent, bounds);
                 drop(pump);
                 worker.wake_if_due();

@@ -8,6 +8,7 @@ use policy::{
 use smallvec::{SmallVec, smallvec};
 use wire::{
     client_hello::ClientHello,
+    form::MethodField,
     http_head::{Framing, RequestHead},
     intent::Intent,
 };
@@ -70,7 +71,7 @@ pub(crate) fn by_answer(shared: &Shared, address: SocketAddr) -> Readings {
 /// Where the method or path was judged, an origin must not be told to act on another one, and the body holds the rule's
 /// bound, where its length is told.
 pub(crate) fn hold_to_request(shared: &Shared, flow: &Flow, head: &RequestHead, judged: Judged) -> Judged {
-    match head.overrides() {
+    match head.overrides().or_else(|| MethodField::of(head).err()) {
         Some(reason) if flow.judged_by_request && decide::may_go_on(&judged) => {
             decide::denied(shared, Guard::Malformed, Layer::Http, reason)
         }

@@ -107,9 +107,9 @@ pub(crate) fn start(intent: &Intent, bytes: Vec<u8>, limit: usize, established: 
         Intent::Http(head, used) => {
             let mut bytes = bytes;
             let unread = bytes.split_off((*used).min(bytes.len()));
-            let exchange = Exchange::new(head, established.open.bounds, false, limit);
+            let exchange = Exchange::new(head, established.open.held(), false, limit);
             Start {
-                to_upstream: established.open.as_sent(head).write(false),
+                to_upstream: established.open.as_sent(head).write(exchange.is_last()),
                 to_client: Vec::new(),
                 unread,
                 gate: Gate::Http(Box::new(exchange)),

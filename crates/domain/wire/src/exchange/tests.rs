@@ -96,7 +96,7 @@ fn nothing_follows_a_response_without_framing() {
 
 #[test]
 fn bounds_on_bodies_are_held() {
-    let bounds = Bounds { body: Some(3), response: Some(3) };
+    let bounds = Bounds { body: Some(3), response: Some(3), method: false };
     let (first, _) = head("POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n");
     let bounded = || Exchange::new(&first, bounds, false, LIMIT);
     assert!(client(&mut bounded(), b"3\r\nabc\r\n0\r\n\r\n").is_ok());

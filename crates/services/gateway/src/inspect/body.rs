@@ -11,6 +11,7 @@ use bytes::Bytes;
 use credentials::sigv4::Resigner;
 use http::{HeaderName, HeaderValue};
 use hyper::body::{Body, Frame, SizeHint};
+use wire::form::MethodField;
 
 use super::{
     connection::Connection,
@@ -52,11 +53,18 @@ fn held_to_bound(under_way: &UnderWay, side: Side, polled: Polled) -> Polled {
 pub(super) struct Upload {
     inner: RequestBody,
     under_way: Rc<UnderWay>,
+    form: Option<Box<MethodField>>,
 }
 
 impl Upload {
     pub(super) fn new(inner: RequestBody, under_way: Rc<UnderWay>) -> Self {
-        Self { inner, under_way }
+        Self { inner, under_way, form: None }
+    }
+
+    /// The same, read along for a field that names another method.
+    pub(super) fn read_along(mut self, form: Option<Box<MethodField>>) -> Self {
+        self.form = form;
+        self
     }
 
     /// How long it is, where that is another length than was told.
@@ -71,7 +79,7 @@ impl Upload {
 
     /// None.
     pub(super) fn empty(under_way: Rc<UnderWay>) -> Self {
-        Self { inner: RequestBody::Nothing, under_way }
+        Self { inner: RequestBody::Nothing, under_way, form: None }
     }
 }
 
@@ -84,7 +92,14 @@ impl Body for Upload {
             return Poll::Ready(Some(Err(cut())));
         }
         let polled = Pin::new(&mut self.inner).poll_frame(cx).map_ok(clean);
-        held_to_bound(&self.under_way, Side::Up, polled)
+        let upload = &mut *self;
+        if let (Some(form), Poll::Ready(Some(Ok(frame)))) = (&mut upload.form, &polled)
+            && let Some(Err(reason)) = frame.data_ref().map(|data| form.read(data))
+        {
+            upload.under_way.end_body(reason);
+            return Poll::Ready(Some(Err(io::Error::other(reason))));
+        }
+        held_to_bound(&upload.under_way, Side::Up, polled)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -5,7 +5,10 @@ use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc};
 use audit_log::Recorded;
 use policy::{Guard, HostName, Layer, Permit};
 use smallvec::SmallVec;
-use wire::http_head::{Framing, RequestHead};
+use wire::{
+    form::MethodField,
+    http_head::{Framing, RequestHead},
+};
 
 use super::{
     arriving::Arriving,
@@ -35,6 +38,8 @@ pub(super) struct Ready {
     pub(super) line: Line,
     pub(super) along: Along,
     pub(super) body: RequestBody,
+    /// What the body is read along for.
+    pub(super) form: Option<Box<MethodField>>,
 }
 
 /// Why it does not.
@@ -80,13 +85,20 @@ pub(super) async fn prepare(
     let going = judge(connection, &mut flow, &head).await;
     connection.keep_process(&flow);
     let going = going?;
+    // Judged with the request: the form can be read.
+    let form = MethodField::of(&head).ok().flatten().map(Box::new);
     let policy = &going.judged.in_force.policy;
-    // Judged with the request: the changes can be made.
     let head = match rewrite::as_sent(&head, policy.request_changes(&going.judged.decision.rule)) {
         Some(Cow::Owned(sent)) => Box::new(sent),
-        Some(Cow::Borrowed(_)) | None => head,
+        Some(Cow::Borrowed(_)) => head,
+        // Judged with the request. Should it come here all the same, it goes nowhere.
+        None => {
+            let (guard, layer, reason) = (Guard::Malformed, Layer::Http, rewrite::TWO_READINGS);
+            return Err(Box::pin(establish::refuse_by_guard(shared, &mut flow, guard, layer, reason)).await.into());
+        }
     };
-    Ok((reach(connection, flow, going, &head, body).await?, head))
+    let ready = reach(connection, flow, going, &head, body).await?;
+    Ok((Ready { form, ..ready }, head))
 }
 
 async fn judge(connection: &Connection, flow: &mut Flow, head: &RequestHead) -> Result<Going, Refusal> {
@@ -158,7 +170,7 @@ async fn reach(
                     line.note(head);
                     open.facts.address = policy::Fact::Known(line.address);
                     let in_force = judged.in_force;
-                    return Ok(Ready { permit, recorded, open, in_force, line, along, body });
+                    return Ok(Ready { permit, recorded, open, in_force, line, along, body, form: None });
                 }
                 Err(error) => error,
             }

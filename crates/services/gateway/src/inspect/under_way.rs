@@ -90,8 +90,8 @@ pub(super) struct UnderWay {
     link: std::sync::Arc<Link>,
     /// What is left of the bounds on its bodies.
     left: Cell<Bounds>,
-    /// A body was longer than its bound.
-    exceeded: Cell<bool>,
+    /// Why a body was ended, where it was longer than its bound or named another method.
+    ended: Cell<Option<&'static str>>,
     is_cut: Cell<bool>,
     cut: RefCell<Option<(Decision, Revision)>>,
     up: RefCell<Option<Waker>>,
@@ -110,7 +110,7 @@ impl UnderWay {
             open,
             link,
             left,
-            exceeded: Cell::new(false),
+            ended: Cell::default(),
             is_cut: Cell::new(false),
             cut: RefCell::default(),
             up: RefCell::default(),
@@ -153,13 +153,17 @@ impl UnderWay {
                 true
             }
             None => {
-                self.exceeded.set(true);
-                let end =
-                    End { by: EndedBy::Bound, cut: None, bytes: self.link.moved(), error: Some(words.to_owned()) };
-                self.worker.record_later(record::ended(&self.open.borrow(), end));
+                self.end_body(words);
                 false
             }
         }
+    }
+
+    /// A body goes no further, for this reason, which is recorded.
+    pub(super) fn end_body(&self, reason: &'static str) {
+        self.ended.set(Some(reason));
+        let end = End { by: EndedBy::Bound, cut: None, bytes: self.link.moved(), error: Some(reason.to_owned()) };
+        self.worker.record_later(record::ended(&self.open.borrow(), end));
     }
 
     /// How long the answer may be.
@@ -167,11 +171,11 @@ impl UnderWay {
         self.left.get().response
     }
 
-    /// The denial of a request whose body was longer than its bound; none where it was not.
-    pub(super) fn too_long(&self) -> Option<(Decision, Revision)> {
+    /// The denial of a request whose body was ended; none where it was not.
+    pub(super) fn denied_body(&self) -> Option<(Decision, Revision)> {
         let open = self.open.borrow();
-        self.exceeded.get().then(|| {
-            let mut decision = Decision::by_guard(Guard::Malformed, Layer::Http, refuse::TOO_LONG);
+        self.ended.get().map(|reason| {
+            let mut decision = Decision::by_guard(Guard::Malformed, Layer::Http, reason);
             decision.rule = open.rule.clone();
             (decision, open.revision)
         })

@@ -135,8 +135,8 @@ impl<F> Tunnel<F> {
     pub(super) fn pass_request(&mut self, head: &RequestHead, bounds: BodyBounds) {
         self.asked = false;
         if let Gate::Http(exchange) = &mut self.gate {
-            self.up.push(head.write(false));
             self.unread = exchange.pass(head, bounds);
+            self.up.push(head.write(exchange.is_last()));
         }
     }
 
