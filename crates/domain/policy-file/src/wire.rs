@@ -26,10 +26,10 @@ pub use group::{Feed, FeedFormat, Group, Provider, Sandboxes, ServiceTag};
 pub use metadata_service::{AwsIdentity, AzureIdentity, GcpIdentity, MetadataService};
 pub use route::{CodeRepository, ManagedPath, PackageRegistry, Route};
 pub use rule::{
-    Action, Ech, Enforcement, From, HttpMatch, Log, OneOrMany, Port, Protocol, RecordType, Rule, Size, TestCase, Tls,
-    To, Verdict,
+    Action, Ech, Enforcement, From, HttpMatch, Log, OneOrMany, Port, Protocol, RecordType, Rule, Scheme, Size,
+    TestCase, Tls, To, Verdict,
 };
-pub use transform::{PathPrefix, Scheme, Transform};
+pub use transform::{NewScheme, PathPrefix, Transform};
 
 /// An egress policy: what may leave a sandbox, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -75,7 +75,7 @@ fn every_field_of_a_rule() {
       names: [db.internal]
       protocol: tcp
       ports: [5432, 8000-8100]
-      http: [{ methods: [GET], paths: ["/api/**"], headers: { X-Team: SRE }, query: { page: 1 } }]
+      http: [{ methods: [GET], paths: ["/api/**"], headers: { X-Team: SRE }, query: { page: 1 }, scheme: https }]
       maxBody: 10MiB
       maxResponse: 1000
       process: /usr/bin/psql
@@ -99,6 +99,7 @@ fn every_field_of_a_rule() {
     assert_eq!(rule.ports, [(5432, 5432), (8000, 8100)]);
     assert_eq!(rule.http[0].headers.get("x-team").map(String::as_str), Some("SRE"));
     assert_eq!(rule.http[0].query.get("page").map(String::as_str), Some("1"));
+    assert_eq!(rule.http[0].scheme, Some(policy::model::Scheme::Https));
     assert_eq!((rule.max_body, rule.max_response), (Some(10 << 20), Some(1000)));
     assert_eq!((rule.ech, rule.tls), (EchMode::Allow, TlsMode::Inspect));
     assert_eq!(rule.record_types, [RecordType::Mx, RecordType::Txt, RecordType::Srv]);

@@ -190,6 +190,7 @@ fn rule() -> impl Strategy<Value = Rule> {
                 http: http
                     .into_iter()
                     .map(|(methods, paths, headers, query)| HttpMatch {
+                        scheme: (!query.is_empty()).then_some(policy_file::wire::Scheme::Https),
                         methods: methods.into_iter().map(str::to_owned).collect(),
                         paths: paths.into_iter().map(str::to_owned).collect(),
                         headers,

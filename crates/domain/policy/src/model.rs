@@ -84,9 +84,20 @@ pub enum To {
     Inline(Group),
 }
 
+/// How a request was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// Plain.
+    Http,
+    /// Inside opened TLS.
+    Https,
+}
+
 /// Conditions on a request. Conditions of one match are AND-ed, entries of one list OR-ed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HttpMatch {
+    /// How it was sent; none is either way.
+    pub scheme: Option<Scheme>,
     /// Methods, case-sensitive; empty is any.
     pub methods: Vec<String>,
     /// Globs on the normalised path: `*` within a segment, `**` over segments; empty is any.

@@ -4,7 +4,8 @@
 use policy::{
     EchState, Fact, Facts, HostPattern, HttpFacts, Missing, NameSource, NamedHost, Protocol, Step, TlsFacts, Verdict,
     model::{
-        Action, Group, HttpMatch, Lists, Mode, PolicySpec, ProcessMatch, Rule, RuleEnforcement, TlsMode, To, UrlPattern,
+        Action, Group, HttpMatch, Lists, Mode, PolicySpec, ProcessMatch, Rule, RuleEnforcement, Scheme, TlsMode, To,
+        UrlPattern,
     },
 };
 use proptest::{option::of, prelude::ProptestConfig, prop_assert, prop_assert_eq, proptest};
@@ -74,6 +75,41 @@ fn a_request_inside_is_asked_for_where_a_rule_needs_it() {
     ];
     for (rule, expected) in cases {
         assert_eq!(steps(&limited(vec![rule.clone()]), "/x/y"), expected, "{rule:?}");
+    }
+}
+
+#[test]
+fn a_condition_on_the_scheme_is_met_inside_tls_or_outside_alone() {
+    let over = |scheme| vec![HttpMatch { scheme: Some(scheme), ..methods("GET").remove(0) }];
+    let allow = |http| Rule { http, ..rule("r", 1, Action::Allow, hosts(&["a.test"])) };
+    let deny = |http| Rule { action: Action::Deny, ..allow(http) };
+    let both = || [over(Scheme::Http), over(Scheme::Https)].concat();
+    let (yes, no, denied) = ("allowed by r", "denied by mode-default", "denied by r");
+    let free = "allowed by mode-default";
+    // Inside TLS: not read yet, unreadable, a GET; then a plain GET.
+    for (spec, expected) in [
+        (limited(vec![allow(over(Scheme::Https))]), ["needs Http", no, yes, no]),
+        (limited(vec![allow(over(Scheme::Http))]), [no, no, no, yes]),
+        (limited(vec![allow(both())]), ["needs Http", no, yes, yes]),
+        (open(vec![deny(over(Scheme::Https))]), ["needs Http", denied, denied, free]),
+        // What can't be read inside TLS is no plain request.
+        (open(vec![deny(over(Scheme::Http))]), [free, free, free, denied]),
+        (open(vec![deny(both())]), ["needs Http", denied, denied, denied]),
+    ] {
+        let policy = compile(spec.clone(), Lists::default());
+        let source = anybody(&policy);
+        let plain = Facts {
+            name: sni("a.test"),
+            address: address("8.8.8.8"),
+            tls: Fact::Absent,
+            http: get("/"),
+            ..facts(&source)
+        };
+        let [pending, absent, read] = steps(&spec, "/");
+        assert_eq!([pending, absent, read, shown(&policy.judge(&plain))], expected, "{:?}", spec.rules);
+        // TLS is opened for no condition on plain requests.
+        let opens = spec.rules[0].http.iter().any(|entry| entry.scheme == Some(Scheme::Https));
+        assert_eq!(policy.inspects().next().is_some(), opens);
     }
 }
 

@@ -174,7 +174,9 @@ fn requests(
     }
     let covers = |entry: &&wire::HttpMatch| {
         let glob = |text: &String| PathGlob::parse(text).is_ok_and(|glob| glob.matches(path));
-        (entry.methods.is_empty() || entry.methods.contains(&request.method))
+        let sent = if asked.inside_tls { wire::Scheme::Https } else { wire::Scheme::Http };
+        entry.scheme.is_none_or(|scheme| scheme == sent)
+            && (entry.methods.is_empty() || entry.methods.contains(&request.method))
             && (entry.paths.is_empty() || entry.paths.iter().any(glob))
     };
     let entries: Vec<_> = written.http.iter().filter(covers).cloned().map(exactly).collect();

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 use policy::{
     HostPattern,
     http_path::PathGlob,
-    model::{DnsServer, HttpMatch, ProcessMatch, ProxyAddress, UrlPattern},
+    model::{DnsServer, HttpMatch, ProcessMatch, ProxyAddress, Scheme, UrlPattern},
 };
 use values::NameError;
 
@@ -157,7 +157,11 @@ pub(super) fn header(name: &str, value: &str) -> Result<(String, String), Proble
 
 /// One entry of `http`, each part with the field it stands in.
 pub(super) fn http(http: &wire::HttpMatch, mut report: impl FnMut(&'static str, usize, Problem)) -> HttpMatch {
-    let mut found = HttpMatch::default();
+    let scheme = http.scheme.map(|scheme| match scheme {
+        wire::Scheme::Http => Scheme::Http,
+        wire::Scheme::Https => Scheme::Https,
+    });
+    let mut found = HttpMatch { scheme, ..HttpMatch::default() };
     for (index, text) in http.methods.iter().enumerate() {
         match method(text) {
             Ok(method) => found.methods.push(method),

@@ -25,7 +25,7 @@ impl<'f> Converter<'f> {
         let path = written.path.as_ref();
         let path = path.map(|path| PathPrefix { from: path.prefix.clone(), to: path.with.clone() });
         let whole = remove.len() == written.remove.len();
-        let to_tls = written.scheme == Some(wire::Scheme::Https);
+        let to_tls = written.scheme == Some(wire::NewScheme::Https);
         Some(Transform { set: set?, insert: insert?, remove, to_tls, host: host?, path }).filter(|_| whole)
     }
 

@@ -9,7 +9,7 @@ use policy::{
     Protocol,
     model::{
         Action, DnsServer, EchMode, From, Group, Hop, HttpMatch, LogMode, Mode, PolicySpec, ProcessMatch, Provider,
-        RecordType, Route, Rule, RuleEnforcement, StrictBinding, TlsMode, To, UrlPattern,
+        RecordType, Route, Rule, RuleEnforcement, Scheme, StrictBinding, TlsMode, To, UrlPattern,
         metadata_service::MetadataService, transform::Transform,
     },
 };
@@ -147,7 +147,12 @@ fn http(entry: &HttpMatch) -> String {
     let paths = if entry.paths.is_empty() { "any path".to_owned() } else { entry.paths.join(" or ") };
     let headers: String = entry.headers.iter().map(|(name, value)| format!(" with {name}: {value}")).collect();
     let query: String = entry.query.iter().map(|(name, value)| format!(" with ?{name}={value}")).collect();
-    format!("{methods} {paths}{headers}{query}")
+    let scheme = match entry.scheme {
+        Some(Scheme::Http) => " over http",
+        Some(Scheme::Https) => " over https",
+        None => "",
+    };
+    format!("{methods} {paths}{headers}{query}{scheme}")
 }
 
 /// The fields of a rule but for its name and priority, the same fields for every rule.

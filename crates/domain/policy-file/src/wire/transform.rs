@@ -20,7 +20,7 @@ pub struct Transform {
     pub remove: Vec<String>,
     /// `https`: a plain request goes on inside TLS, to port 443. On a rule with `ports: [80]` alone; never the other way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scheme: Option<Scheme>,
+    pub scheme: Option<NewScheme>,
     /// The host that it goes to in place of its own. The rule answers for it: no other rule is asked, the guards hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
@@ -32,7 +32,7 @@ pub struct Transform {
 /// A scheme that a request may be changed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Scheme {
+pub enum NewScheme {
     /// Inside TLS.
     Https,
 }

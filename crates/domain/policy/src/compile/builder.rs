@@ -277,7 +277,7 @@ impl<'a> Builder<'a> {
         }
         let headers = request.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
         let query = request.query.clone().into_iter().collect();
-        RequestMatch { methods: request.methods.clone(), paths, headers, query }
+        RequestMatch { scheme: request.scheme, methods: request.methods.clone(), paths, headers, query }
     }
 
     /// One pseudo-rule for each toggle, after the written rules; they leave the direct way.

@@ -7,11 +7,11 @@ use values::{Labels, RouteName, RuleName};
 
 use crate::{
     compile::binding::Binding,
-    facts::{HttpFacts, Protocol},
+    facts::{Fact, HttpFacts, Protocol, TlsFacts},
     host_name::HostName,
     http_path::PathGlob,
     http_query::{self, Parameter},
-    model::{Action, EchMode, ProcessMatch, Rule, RuleEnforcement, header_fields::is_same},
+    model::{Action, EchMode, ProcessMatch, Rule, RuleEnforcement, Scheme, header_fields::is_same},
 };
 
 /// The source class of `from: any`.
@@ -222,6 +222,7 @@ fn span(ports: &[(u16, u16)]) -> (u16, u16) {
 /// Conditions on a request, with the globs read.
 #[derive(Debug)]
 pub(crate) struct RequestMatch {
+    pub(crate) scheme: Option<Scheme>,
     pub(crate) methods: Vec<String>,
     pub(crate) paths: Vec<PathGlob>,
     pub(crate) headers: Vec<(String, String)>,
@@ -231,10 +232,19 @@ pub(crate) struct RequestMatch {
 impl RequestMatch {
     /// What any request fulfils.
     pub(crate) fn any() -> Self {
-        Self { methods: Vec::new(), paths: Vec::new(), headers: Vec::new(), query: Vec::new() }
+        Self { scheme: None, methods: Vec::new(), paths: Vec::new(), headers: Vec::new(), query: Vec::new() }
     }
 
-    /// Whether the request meets every condition. Where a request can be read in two ways (an ambiguous
+    /// Whether a request of this flow, where one is read, may have been sent so.
+    pub(crate) fn may_be_sent(&self, tls: &Fact<TlsFacts>) -> bool {
+        match (self.scheme, tls) {
+            (None, _) | (Some(_), Fact::Pending) => true,
+            (Some(Scheme::Https), Fact::Known(_)) | (Some(Scheme::Http), Fact::Absent) => true,
+            (Some(Scheme::Https), Fact::Absent) | (Some(Scheme::Http), Fact::Known(_)) => false,
+        }
+    }
+
+    /// Whether the request meets every condition but on how it was sent. Where a request can be read in two ways (an ambiguous
     /// path, a header sent twice with different values or with `_` for `-` in its name, a parameter of the query sent
     /// twice) a rule that denies matches and another does not.
     pub(crate) fn matches(&self, request: &HttpFacts, action: Action) -> bool {

@@ -268,16 +268,23 @@ fn request(rule: &CompiledRule, rare: &Rare, layer: Layer, case: &Case<'_>) -> T
     if rare.requests.is_empty() {
         return Trial::Yes(layer);
     }
+    // A request that was read where TLS is not known to be was not read inside it.
+    let tls = match (&case.facts.tls, &case.facts.http) {
+        (Fact::Pending, Fact::Known(_)) => &Fact::Absent,
+        (tls, _) => tls,
+    };
+    let mut fitting = rare.requests.iter().filter(|condition| condition.may_be_sent(tls)).peekable();
+    if fitting.peek().is_none() {
+        return Trial::No(WhyNot::Request);
+    }
     let unread = if rule.action == Action::Deny { Trial::Yes(layer) } else { Trial::No(WhyNot::Request) };
     match &case.facts.http {
         _ if case.is_tls() && !rare.opens_tls => unread,
         Fact::Known(http) if rare.rewrites_path && http.path.is_none() => Trial::No(WhyNot::Request),
-        Fact::Known(http) if rare.requests.iter().any(|condition| condition.matches(http, rule.action)) => {
-            match &rare.binding {
-                Some(binding) if !binding.covers_request(http) => Trial::No(WhyNot::Unbound(Unbound::Request)),
-                Some(_) | None => Trial::Yes(Layer::Http),
-            }
-        }
+        Fact::Known(http) if fitting.any(|condition| condition.matches(http, rule.action)) => match &rare.binding {
+            Some(binding) if !binding.covers_request(http) => Trial::No(WhyNot::Unbound(Unbound::Request)),
+            Some(_) | None => Trial::Yes(Layer::Http),
+        },
         Fact::Known(_) => Trial::No(WhyNot::Request),
         Fact::Pending | Fact::Absent if case.is_tls() && rule.watch => Trial::Hidden,
         Fact::Pending => Trial::Maybe(Missing::Http),

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use crate::{
     facts::Protocol,
-    model::{Action, Group, PolicySpec, Rule, RuleEnforcement, TlsMode, To, UrlPattern},
+    model::{Action, Group, PolicySpec, Rule, RuleEnforcement, Scheme, TlsMode, To, UrlPattern},
 };
 
 /// The port where TLS is not expected.
@@ -46,8 +46,11 @@ impl Rule {
         self.action != Action::Deny && tcp && (opens || to_tls)
     }
 
-    /// Whether flows on the rule's ports may be TLS: port 80 alone is plain HTTP.
+    /// Whether the rule may be about TLS: port 80 alone is plain HTTP, and so are conditions on plain requests alone.
     pub fn may_meet_tls(&self) -> bool {
+        if !self.http.is_empty() && self.http.iter().all(|entry| entry.scheme == Some(Scheme::Http)) {
+            return false;
+        }
         let plain = |(first, last): &(u16, u16)| (*first, *last) == (PLAIN_PORT, PLAIN_PORT);
         self.ports.is_empty() || !self.ports.iter().all(plain)
     }

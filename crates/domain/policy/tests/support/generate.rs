@@ -6,7 +6,7 @@ use policy::{
     EchState, Fact, HostPattern, HttpFacts, NameSource, NamedHost, ProcessFacts, Protocol, TlsFacts,
     model::{
         Action, EchMode, Feed, FeedFormat, From, Group, HttpMatch, ListContent, Lists, ManagedHosts, ManagedPath, Mode,
-        PolicySpec, ProcessMatch, RecordType, Route, Rule, RuleEnforcement, TlsMode, To, UrlPattern,
+        PolicySpec, ProcessMatch, RecordType, Route, Rule, RuleEnforcement, Scheme, TlsMode, To, UrlPattern,
         credential::{Attach, Bind, Credential, Source, Stored},
     },
 };
@@ -124,8 +124,10 @@ fn to() -> impl Strategy<Value = To> {
 
 fn http() -> impl Strategy<Value = HttpMatch> {
     let paths = subsequence(vec!["/a/**", "/b"], 0..=2);
-    (subsequence(vec!["GET", "POST"], 0..=1), paths, any::<bool>(), weighted(0.3, Just(()))).prop_map(
-        |(methods, paths, header, query)| HttpMatch {
+    let scheme = weighted(0.3, select(&[Scheme::Http, Scheme::Https][..]));
+    (subsequence(vec!["GET", "POST"], 0..=1), paths, any::<bool>(), weighted(0.3, Just(())), scheme).prop_map(
+        |(methods, paths, header, query, scheme)| HttpMatch {
+            scheme,
             methods: methods.into_iter().map(str::to_owned).collect(),
             paths: paths.into_iter().map(str::to_owned).collect(),
             headers: header.then(|| ("x-key".to_owned(), "1".to_owned())).into_iter().collect(),

@@ -9,8 +9,8 @@ use policy::{
     http_path::PathGlob,
     http_query::{self, Parameter},
     model::{
-        Action, EchMode, From, Group, HttpMatch, Lists, Mode, PolicySpec, ProcessMatch, Rule, RuleEnforcement, TlsMode,
-        To, UrlPattern, credential::Bind,
+        Action, EchMode, From, Group, HttpMatch, Lists, Mode, PolicySpec, ProcessMatch, Rule, RuleEnforcement, Scheme,
+        TlsMode, To, UrlPattern, credential::Bind,
     },
 };
 use values::Labels;
@@ -440,7 +440,15 @@ impl Flow<'_> {
             || rule.max_body.is_some()
             || rule.max_response.is_some()
             || (rule.tls == TlsMode::Inspect && !denies);
-        let plain_alone = !rule.ports.is_empty() && rule.ports.iter().all(|range| *range == (80, 80));
+        let plain_ports = !rule.ports.is_empty() && rule.ports.iter().all(|range| *range == (80, 80));
+        let plain_alone =
+            plain_ports || (!rule.http.is_empty() && rule.http.iter().all(|one| one.scheme == Some(Scheme::Http)));
+        let fits = |one: &&HttpMatch| match (one.scheme, &self.facts.tls, &self.facts.http) {
+            (None, _, _) | (Some(_), Fact::Pending, Fact::Pending | Fact::Absent) => true,
+            (Some(scheme), Fact::Pending | Fact::Absent, _) => scheme == Scheme::Http,
+            (Some(scheme), Fact::Known(_), _) => scheme == Scheme::Https,
+        };
+        let fitting: Vec<&HttpMatch> = rule.http.iter().filter(fits).collect();
         let looks_inside = match rule.tls {
             TlsMode::Inspect => true,
             TlsMode::AsNeeded => !plain_alone,
@@ -448,6 +456,7 @@ impl Flow<'_> {
         };
         let request = match (&self.facts.http, self.is_tls()) {
             _ if !needs => Match::Yes,
+            _ if !rule.http.is_empty() && fitting.is_empty() => Match::No,
             (_, true) if !looks_inside => yes(denies),
             (Fact::Known(http), _) => {
                 let bound = self.bind(rule).is_none_or(|bind| {
@@ -455,7 +464,7 @@ impl Flow<'_> {
                         HttpMatch { methods: bind.methods.clone(), paths: bind.paths.clone(), ..HttpMatch::default() };
                     request_matches(&entry, http, Action::Allow)
                 });
-                let own = rule.http.is_empty() || rule.http.iter().any(|one| request_matches(one, http, rule.action));
+                let own = rule.http.is_empty() || fitting.iter().any(|one| request_matches(one, http, rule.action));
                 yes(bound && own)
             }
             (Fact::Pending | Fact::Absent, true) if rule.enforcement == RuleEnforcement::Watch => Match::Hidden,
