@@ -1,7 +1,7 @@
 //! All credentials of one run.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, PoisonError, RwLock, mpsc},
     thread,
@@ -14,8 +14,8 @@ use values::CredentialName;
 use crate::{
     fault::{Fault, ObtainError, OpenError},
     issued::{Issued, TokenId, TokenKey},
-    slot::{Shared, Slot, bounded},
-    source::Source,
+    slot::{Closed, Shared, Slot},
+    source::{Children, Source},
     surroundings::Surroundings,
 };
 
@@ -56,7 +56,8 @@ impl Credentials {
     /// Checks what the policy says of each credential. Nothing is fetched.
     pub fn open(specs: &BTreeMap<CredentialName, Credential>, surroundings: Surroundings) -> Result<Self, OpenError> {
         let ids = TokenKey::random().map_err(|_| OpenError::Randomness)?;
-        let credentials = Self { shared: Arc::new(Shared { surroundings, ids }), slots: RwLock::new(Slots::default()) };
+        let shared = Shared { surroundings, ids, fetching: Children::default(), revoking: Children::default() };
+        let credentials = Self { shared: Arc::new(shared), slots: RwLock::new(Slots::default()) };
         credentials.apply(specs)?;
         Ok(credentials)
     }
@@ -91,9 +92,9 @@ impl Credentials {
             .collect();
         slots.open = after;
         drop(slots);
-        let surroundings = &self.shared.surroundings;
         for slot in gone {
-            end_in_thread(slot, surroundings.clone(), |_, _| {});
+            let closed = slot.close();
+            self.end_in_thread(slot, closed, None, |_, _| {});
         }
         Ok(())
     }
@@ -112,8 +113,8 @@ impl Credentials {
         outcome.map_err(|error| self.ended_by(error))
     }
 
-    /// Ends it all: nothing is obtained any more, and what can be revoked is. Blocks to the deadline at most, so it is not for
-    /// a runtime's thread. What is given back could not be revoked and lives to its own end.
+    /// Ends it all: nothing is obtained any more, what can be revoked is, and no command is left running. Blocks to the deadline
+    /// at most, so it is not for a runtime's thread. What is given back could not be revoked and lives to its own end.
     pub fn revoke_all(&self, deadline: Duration) -> Vec<Unrevoked> {
         let until = Instant::now() + deadline;
         let open = {
@@ -122,14 +123,14 @@ impl Credentials {
             std::mem::take(&mut slots.open)
         };
         let (ended, all_ended) = mpsc::channel();
-        let mut waiting: BTreeMap<CredentialName, ()> = open.keys().map(|name| (name.clone(), ())).collect();
-        let surroundings = Surroundings {
-            patience: bounded(self.shared.surroundings.patience, deadline),
-            ..self.shared.surroundings.clone()
-        };
-        for (_, slot) in open.into_values() {
+        let mut waiting: BTreeSet<CredentialName> = open.keys().cloned().collect();
+        let closed: Vec<(Arc<Slot>, Closed)> =
+            open.into_values().map(|(_, slot)| (slot.clone(), slot.close())).collect();
+        // What a command would say now is of no use.
+        self.shared.fetching.end();
+        for (slot, closed) in closed {
             let ended = ended.clone();
-            end_in_thread(slot, surroundings.clone(), move |name, faults| {
+            self.end_in_thread(slot, closed, Some(until), move |name, faults| {
                 // Nobody listens after the deadline, and that is no matter.
                 let _ = ended.send((name, faults));
             });
@@ -140,8 +141,25 @@ impl Credentials {
             waiting.remove(&name);
             unrevoked.extend(faults.into_iter().map(|fault| Unrevoked { name: name.clone(), fault: Some(fault) }));
         }
-        unrevoked.extend(waiting.into_keys().map(|name| Unrevoked { name, fault: None }));
+        self.shared.revoking.end();
+        unrevoked.extend(waiting.into_iter().map(|name| Unrevoked { name, fault: None }));
         unrevoked
+    }
+
+    /// Ends one credential on a thread of its own; where none can be started its tokens live to their own end.
+    fn end_in_thread(
+        &self,
+        slot: Arc<Slot>,
+        closed: Closed,
+        deadline: Option<Instant>,
+        then: impl FnOnce(CredentialName, Vec<Fault>) + Send + 'static,
+    ) {
+        let shared = self.shared.clone();
+        let run = move || {
+            let faults = slot.revoke(closed, &shared, deadline);
+            then(slot.name.clone(), faults);
+        };
+        let _ = thread::Builder::new().name("revocation".to_owned()).spawn(run);
     }
 
     fn slot(&self, name: &CredentialName) -> Result<Arc<Slot>, ObtainError> {
@@ -176,19 +194,4 @@ impl fmt::Debug for Credentials {
         let names: Vec<String> = self.read(|slots| slots.open.keys().map(ToString::to_string).collect());
         f.debug_tuple("Credentials").field(&names).finish()
     }
-}
-
-/// Ends one credential on a thread of its own; where none can be started its tokens live to their own end.
-fn end_in_thread(
-    slot: Arc<Slot>,
-    surroundings: Surroundings,
-    then: impl FnOnce(CredentialName, Vec<Fault>) + Send + 'static,
-) {
-    let mut closed = slot.close();
-    let run = move || {
-        closed.let_land();
-        let faults = slot.revoke(closed, &surroundings);
-        then(slot.name.clone(), faults);
-    };
-    let _ = thread::Builder::new().name("revocation".to_owned()).spawn(run);
 }

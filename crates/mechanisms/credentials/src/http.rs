@@ -3,7 +3,7 @@
 //! Plain HTTP is for this machine and for link-local metadata services alone, and never goes through a proxy. The caller's own
 //! proxy variables count for the rest, as the caller's `NO_PROXY` does.
 
-use std::{io::Read as _, net::IpAddr, path::Path, sync::Arc, time::Duration};
+use std::{io::Read as _, path::Path, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use ureq::{
@@ -11,7 +11,7 @@ use ureq::{
     http::{HeaderValue, Request, Response},
     tls::{RootCerts, TlsConfig, TlsProvider},
 };
-use url::{Host, Url};
+use url::Url;
 use values::Secret;
 use zeroize::Zeroizing;
 
@@ -21,10 +21,15 @@ use crate::{
     surroundings::Surroundings,
 };
 
+/// To which addresses a secret may go.
+mod address;
 /// Through which proxy, and under which roots.
 mod reach;
 /// What a provider says of its refusal.
 mod words;
+
+use address::is_loopback;
+pub(crate) use address::{metadata_url, place, provider_url};
 
 /// The largest answer that is read.
 const ANSWER_LIMIT: u64 = 256 << 10;
@@ -94,49 +99,6 @@ impl<'de> Deserialize<'de> for SecretText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer).map(|text| Self(Secret::from(text)))
     }
-}
-
-/// A place that a secret may be sent to: `https`, or `http` to this machine. What is wrong otherwise.
-pub(crate) fn provider_url(text: &str, what: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("{what} `{text}` is no URL ({error})"))?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(format!("{what} holds a user or a password; name a source for it instead"));
-    }
-    if url.fragment().is_some() || url.host().is_none() {
-        return Err(format!("{what} `{text}` must be `https://host/…`"));
-    }
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if is_loopback(&url) => Ok(url),
-        _ => Err(format!("{what} `{text}` must be https, so that no secret is sent in the clear")),
-    }
-}
-
-/// As [`provider_url`]; but a metadata service may also be at a link-local or private address, or at its well-known name.
-pub(crate) fn metadata_url(text: &str, what: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("{what} `{text}` is no URL ({error})"))?;
-    let near = match url.host() {
-        Some(Host::Ipv4(address)) => address.is_link_local() || address.is_private(),
-        Some(Host::Ipv6(address)) => address.is_unicast_link_local() || address.is_unique_local(),
-        Some(Host::Domain(name)) => name == "metadata.google.internal",
-        None => false,
-    };
-    if url.scheme() == "http" && near && url.username().is_empty() { Ok(url) } else { provider_url(text, what) }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
-        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
-}
-
-/// `host:port`, for errors; never a whole URL.
-pub(crate) fn place(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 impl Client {

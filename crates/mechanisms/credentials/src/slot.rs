@@ -13,7 +13,7 @@ use std::{
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
-    time::{Duration, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use tokio::sync::watch;
@@ -23,7 +23,7 @@ use crate::{
     fault::{Fault, ObtainError, Problem},
     issued::{Issued, TokenId, TokenKey},
     schedule::{Rest, Window},
-    source::{Attempt, Fetched, Source, Stamp},
+    source::{Attempt, Children, Fetched, Source, Stamp},
     surroundings::Surroundings,
 };
 
@@ -37,6 +37,16 @@ type Flight = watch::Receiver<Option<Outcome>>;
 pub(crate) struct Shared {
     pub(crate) surroundings: Surroundings,
     pub(crate) ids: TokenKey,
+    /// The commands of fetches.
+    pub(crate) fetching: Children,
+    /// The commands of revocations, which go on when nothing is fetched any more.
+    pub(crate) revoking: Children,
+}
+
+impl Shared {
+    fn attempt<'a>(&'a self, children: &'a Children) -> Attempt<'a> {
+        Attempt { surroundings: &self.surroundings, children, until: Instant::now() + self.surroundings.patience.fetch }
+    }
 }
 
 /// One credential.
@@ -112,7 +122,7 @@ impl Slot {
         let stamp = self.source.stamp();
         let mut state = self.lock();
         if state.closed {
-            return Step::Done(Err(ObtainError::Ended { name: self.name.clone() }));
+            return Step::Done(Err(self.ended()));
         }
         if let Some(held) = &state.held
             && held.window.may_be_used(now)
@@ -134,7 +144,7 @@ impl Slot {
         let now = shared.surroundings.clock.now();
         let mut state = self.lock();
         if state.closed {
-            return Step::Done(Err(ObtainError::Ended { name: self.name.clone() }));
+            return Step::Done(Err(self.ended()));
         }
         if let Some(held) = &state.held
             && held.window.may_be_used(now)
@@ -173,10 +183,13 @@ impl Slot {
         let (slot, shared) = (Arc::clone(self), Arc::clone(shared));
         let run = move || {
             let landed = Landed { slot: &slot, landing };
-            let attempt = Attempt::begin(&shared.surroundings);
-            let fetched = slot.source.fetch(&attempt);
-            let outcome = slot.keep(&shared, fetched, why);
+            let fetched = slot.source.fetch(&shared.attempt(&shared.fetching));
+            let (outcome, surplus) = slot.keep(&shared, fetched, why);
             landed.with(outcome);
+            if let Some(surplus) = surplus {
+                // Nobody waits for this any more, and the token is gone at its own end at the latest.
+                let _ = slot.source.revoke(&surplus, &shared.attempt(&shared.revoking));
+            }
         };
         if let Err(error) = thread::Builder::new().name("credential".to_owned()).spawn(run) {
             // The closure is gone, and with it the sender: those who wait see an interruption, the next one tries again.
@@ -186,8 +199,8 @@ impl Slot {
         flight
     }
 
-    /// Takes in what a fetch gave.
-    fn keep(&self, shared: &Shared, fetched: Result<Fetched, Fault>, why: Why) -> Outcome {
+    /// Takes in what a fetch gave. Beside the outcome, a token that is used no more and that nobody else will revoke.
+    fn keep(&self, shared: &Shared, fetched: Result<Fetched, Fault>, why: Why) -> (Outcome, Option<Arc<Issued>>) {
         let now = shared.surroundings.clock.now();
         let failed_stamp = fetched.is_err().then(|| self.source.stamp()).flatten();
         let mut jitter = [0];
@@ -199,62 +212,64 @@ impl Slot {
         }
         let fetched = match fetched {
             Ok(fetched) => fetched,
+            Err(_) if state.closed => return (Err(self.ended()), None),
             Err(fault) => {
-                let fault = Arc::new(fault);
-                state.rest.after_failure(now);
-                state.failure = Some(fault.clone());
                 state.failed_stamp = failed_stamp;
-                return Err(ObtainError::Failed { name: self.name.clone(), fault });
+                return (Err(self.failed(&mut state, fault, now)), None);
             }
         };
         let id = shared.ids.id(&fetched.material);
         let issued = Arc::new(Issued { material: fetched.material, id, expires: fetched.life.end() });
-        let held = Held {
-            issued: issued.clone(),
-            window: Window::of(fetched.life, now, jitter[0]),
-            stamp: fetched.stamp,
-            revocable: fetched.revocable,
-        };
+        let revocable = fetched.revocable;
         if state.closed {
-            drop(state);
-            if held.revocable {
-                let _ = self.source.revoke(&issued, &Attempt::begin(&shared.surroundings));
-            }
-            return Err(ObtainError::Ended { name: self.name.clone() });
+            // Who closed it waits for this fetch, and then revokes all that is here.
+            state.replaced.extend(revocable.then_some(issued));
+            return (Err(self.ended()), None);
         }
-        if !held.window.may_be_used(now) {
-            let fault = Arc::new(self.source.fault_of_a_dead_token());
-            state.rest.after_failure(now);
-            state.failure = Some(fault.clone());
-            return Err(ObtainError::Failed { name: self.name.clone(), fault });
+        let window = Window::of(fetched.life, now, jitter[0]);
+        if !window.may_be_used(now) {
+            // Over by our clock; by the provider's it may live on.
+            let error = self.failed(&mut state, self.source.fault_of_a_dead_token(), now);
+            return (Err(error), revocable.then_some(issued));
         }
         state.rest = Rest::default();
         state.failure = None;
-        let oldest = state.replace(held, now);
-        drop(state);
-        if let Some(oldest) = oldest {
-            // It is gone at its own end at the latest, and no request waits for this one.
-            let _ = self.source.revoke(&oldest, &Attempt::begin(&shared.surroundings));
-        }
-        Ok(issued)
+        let held = Held { issued: issued.clone(), window, stamp: fetched.stamp, revocable };
+        (Ok(issued), state.replace(held, now))
     }
 
-    /// Ends it: nothing is obtained any more. Gives what is to be revoked, and the fetch under way.
+    fn failed(&self, state: &mut State, fault: Fault, now: SystemTime) -> ObtainError {
+        let fault = Arc::new(fault);
+        state.rest.after_failure(now);
+        state.failure = Some(fault.clone());
+        ObtainError::Failed { name: self.name.clone(), fault }
+    }
+
+    fn ended(&self) -> ObtainError {
+        ObtainError::Ended { name: self.name.clone() }
+    }
+
+    /// Ends it: nothing is obtained any more. Gives the fetch under way.
     pub(crate) fn close(&self) -> Closed {
         let mut state = self.lock();
         state.closed = true;
-        let held = state.held.take();
-        let mut live: Vec<Arc<Issued>> = mem::take(&mut state.replaced).into();
-        live.extend(held.filter(|held| held.revocable).map(|held| held.issued));
-        Closed { live, flight: state.flight.clone() }
+        Closed(state.flight.clone())
     }
 
-    /// Revokes all that it gave; the faults of those that could not be.
-    pub(crate) fn revoke(&self, closed: Closed, surroundings: &Surroundings) -> Vec<Fault> {
-        let now = surroundings.clock.now();
-        let attempt = Attempt::begin(surroundings);
-        let mut faults: Vec<Fault> = closed
-            .live
+    /// Revokes all that it gave, once the fetch under way has landed; the faults of those that could not be.
+    pub(crate) fn revoke(&self, closed: Closed, shared: &Shared, deadline: Option<Instant>) -> Vec<Fault> {
+        closed.let_land();
+        let live = {
+            let mut state = self.lock();
+            let mut live: Vec<Arc<Issued>> = mem::take(&mut state.replaced).into();
+            live.extend(state.held.take().filter(|held| held.revocable).map(|held| held.issued));
+            live
+        };
+        let now = shared.surroundings.clock.now();
+        let attempt = shared.attempt(&shared.revoking);
+        let until = deadline.map_or(attempt.until, |deadline| attempt.until.min(deadline));
+        let attempt = Attempt { until, ..attempt };
+        let mut faults: Vec<Fault> = live
             .iter()
             .filter(|issued| issued.expires.is_none_or(|end| end > now))
             .filter_map(|issued| self.source.revoke(issued, &attempt).err())
@@ -288,16 +303,12 @@ impl State {
     }
 }
 
-/// What a credential leaves behind at its end.
-pub(crate) struct Closed {
-    live: Vec<Arc<Issued>>,
-    flight: Option<Flight>,
-}
+/// A credential that gives nothing any more, and the fetch that was under way then.
+pub(crate) struct Closed(Option<Flight>);
 
 impl Closed {
-    /// Waits for the fetch under way, which revokes by itself what it gets.
-    pub(crate) fn let_land(&mut self) {
-        if let Some(mut flight) = self.flight.take() {
+    fn let_land(self) {
+        if let Some(mut flight) = self.0 {
             // A runtime of one thread and no drivers: all this waits for is the channel.
             if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() {
                 let _ = runtime.block_on(flight.wait_for(Option::is_some));
@@ -338,9 +349,4 @@ fn fault_here(problem: Problem) -> Fault {
         problem,
         hint: "look for limits on threads and memory",
     }
-}
-
-/// How long revocation may take for one credential.
-pub(crate) fn bounded(patience: crate::Patience, deadline: Duration) -> crate::Patience {
-    crate::Patience { call: patience.call.min(deadline), fetch: patience.fetch.min(deadline) }
 }

@@ -15,6 +15,8 @@ use policy::model::credential as model;
 use url::Url;
 use values::{CredentialName, Secret};
 
+pub(crate) use children::Children;
+
 use crate::{
     fault::{Fault, OpenError, Problem},
     http::Client,
@@ -27,6 +29,8 @@ use crate::{
 pub(crate) mod stored;
 /// Running a program of the operator's.
 mod program;
+/// Which of them run now.
+mod children;
 /// The operating system's keyring.
 mod keyring;
 /// A client certificate and its key.
@@ -86,14 +90,11 @@ pub(crate) type FileStamp = (u64, u64, u64, i128, i128);
 /// One fetch's surroundings and time.
 pub(crate) struct Attempt<'a> {
     pub(crate) surroundings: &'a Surroundings,
-    until: Instant,
+    pub(crate) children: &'a Children,
+    pub(crate) until: Instant,
 }
 
-impl<'a> Attempt<'a> {
-    pub(crate) fn begin(surroundings: &'a Surroundings) -> Self {
-        Self { surroundings, until: Instant::now() + surroundings.patience.fetch }
-    }
-
+impl Attempt<'_> {
     /// How much time is left.
     pub(crate) fn left(&self) -> Duration {
         self.until.saturating_duration_since(Instant::now())

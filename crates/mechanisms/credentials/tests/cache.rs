@@ -38,6 +38,18 @@ fn world() -> Result<World> {
     Ok(world)
 }
 
+/// Gives a token that nobody gets before the gate is open.
+fn late(gate: &Gate) -> Result<StandIn> {
+    let held = gate.clone();
+    StandIn::start(move |asked| match asked.target.as_str() {
+        "/token" => {
+            held.pass();
+            json(r#"{"access_token":"late","expires_in":3600}"#)
+        }
+        _ => json("{}"),
+    })
+}
+
 /// Gives token-1, token-2, … for an hour each.
 fn counting() -> Result<StandIn> {
     let count = AtomicUsize::new(0);
@@ -242,14 +254,7 @@ fn the_end_revokes_all_that_still_lives() -> Result<()> {
 #[test]
 fn the_end_waits_for_a_fetch_under_way_and_revokes_what_it_brings() -> Result<()> {
     let gate = Gate::default();
-    let held = gate.clone();
-    let stand_in = StandIn::start(move |asked| match asked.target.as_str() {
-        "/token" => {
-            held.pass();
-            json(r#"{"access_token":"late","expires_in":3600}"#)
-        }
-        _ => json("{}"),
-    })?;
+    let stand_in = late(&gate)?;
     let world = world()?;
     let credentials = world.open(oauth(&stand_in))?;
     thread::scope(|scope| {
@@ -271,14 +276,7 @@ fn the_end_waits_for_a_fetch_under_way_and_revokes_what_it_brings() -> Result<()
 #[test]
 fn who_waits_while_a_new_policy_changes_it_is_told_so() -> Result<()> {
     let gate = Gate::default();
-    let held = gate.clone();
-    let stand_in = StandIn::start(move |asked| match asked.target.as_str() {
-        "/token" => {
-            held.pass();
-            json(r#"{"access_token":"late","expires_in":3600}"#)
-        }
-        _ => json("{}"),
-    })?;
+    let stand_in = late(&gate)?;
     let world = world()?;
     let credentials = world.open(oauth(&stand_in))?;
     let Source::Oauth(mut other) = oauth(&stand_in) else { anyhow::bail!("oauth") };
@@ -293,6 +291,21 @@ fn who_waits_while_a_new_policy_changes_it_is_told_so() -> Result<()> {
         assert!(!error.for_sandbox().contains("ending"), "{error}");
         Ok(())
     })
+}
+
+#[test]
+fn a_token_that_is_over_when_it_comes_is_revoked_as_well() -> Result<()> {
+    // A provider whose clock is behind, or ours ahead: the token may well live on there.
+    let stand_in = StandIn::start(|asked| match asked.target.as_str() {
+        "/token" => json(r#"{"access_token":"over","expires_in":0}"#),
+        _ => json("{}"),
+    })?;
+    let world = world()?;
+    let error = obtained(&world.open(oauth(&stand_in))?);
+    assert!(error.contains("what it gave has ended already"), "{error}");
+    let last = stand_in.wait_for(2).pop().unwrap();
+    assert_eq!((last.target.as_str(), last.parameter("token").as_deref()), ("/revoke", Some("over")));
+    Ok(())
 }
 
 #[test]
@@ -334,7 +347,7 @@ fn nothing_printed_holds_a_value() -> Result<()> {
     let (world, stand_in) = (world()?, counting()?);
     let credentials: Credentials = world.open(oauth(&stand_in))?;
     let issued = obtain(&credentials)?;
-    let printed = format!("{credentials:?} {issued:?} {:?} {}", issued.id, issued.id);
+    let printed = format!("{credentials:?} {issued:?} {:?} {} {:?}", issued.id, issued.id, world.surroundings);
     assert!(!printed.contains("token-1") && !printed.contains("canary"), "{printed}");
     Ok(())
 }

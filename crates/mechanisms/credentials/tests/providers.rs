@@ -126,7 +126,37 @@ fn vault_by_app_role_through_a_long_run() -> Result<()> {
     let login = "POST /v1/auth/approle/login";
     let renew = "POST /v1/auth/token/renew-self";
     let revoke = "POST /v1/auth/token/revoke-self";
-    assert_eq!(stand_in.lines(), [login, read, read, renew, read, read, login, read, login, read, revoke]);
+    let expected = [login, read, read, renew, read, read, revoke, login, read, login, read, revoke];
+    assert_eq!(stand_in.lines(), expected);
+    Ok(())
+}
+
+#[test]
+fn a_login_of_vault_is_neither_lost_nor_left_where_it_can_not_be_renewed() -> Result<()> {
+    let trouble = Arc::new(AtomicUsize::new(0));
+    let seen = trouble.clone();
+    let logins = AtomicUsize::new(0);
+    let stand_in = StandIn::start(move |asked| match (asked.line().as_str(), seen.load(Ordering::SeqCst)) {
+        ("POST /v1/auth/approle/login", 0) => {
+            let number = logins.fetch_add(1, Ordering::SeqCst);
+            let token = format!(r#""client_token":"hvs.{number}","lease_duration":3600,"renewable":true"#);
+            json(format!(r#"{{"auth":{{{token}}}}}"#))
+        }
+        ("POST /v1/auth/approle/login" | "POST /v1/auth/token/renew-self", _) => Reply::Body(503, String::new()),
+        ("POST /v1/auth/token/revoke-self", _) => Reply::Body(204, String::new()),
+        _ => json(r#"{"data":{"data":{"token":"secret"}}}"#),
+    })?;
+    let mut world = World::new()?;
+    world.variable("SECRET_ID", "canary-secret-id");
+    let credentials = world.open(vault(&stand_in, app_role()))?;
+    assert_eq!(obtained(&credentials), "secret");
+    // Most of its life is over, and Vault is in trouble: it is used to its end.
+    trouble.store(1, Ordering::SeqCst);
+    world.hand.forward(3200);
+    assert_eq!(obtained(&credentials), "secret");
+    assert!(credentials.revoke_all(Duration::from_secs(60)).is_empty());
+    let last = stand_in.log().pop().unwrap();
+    assert_eq!((last.target.as_str(), last.header("x-vault-token")), ("/v1/auth/token/revoke-self", "hvs.0"));
     Ok(())
 }
 

@@ -4,11 +4,21 @@
 
 mod support;
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
 use anyhow::Result;
-use credentials::{Material, OpenError};
+use credentials::{Material, ObtainError, OpenError};
 use policy::model::credential::{Source, Stored};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
 use support::{World, block_on, env, name, obtain, obtained};
 
 fn script(world: &World, file: &str, text: &str) -> Result<PathBuf> {
@@ -19,6 +29,29 @@ fn script(world: &World, file: &str, text: &str) -> Result<PathBuf> {
 
 fn command(words: &[&str]) -> Source {
     Source::Stored(Stored::Command(words.iter().map(|word| (*word).to_owned()).collect()))
+}
+
+/// A pipe in which a command tells a process's number; the number.
+fn told(pipe: &Path) -> Result<Pid> {
+    Ok(Pid::from_raw(fs::read_to_string(pipe)?.trim().parse()?).unwrap())
+}
+
+/// Whether the process ends within a minute.
+fn ends(process: Pid) -> Result<bool> {
+    let ended = match pidfd_open(process, PidfdFlags::empty()) {
+        Ok(ended) => ended,
+        Err(rustix::io::Errno::SRCH) => return Ok(true),
+        Err(other) => return Err(other.into()),
+    };
+    let minute = Timespec { tv_sec: 60, tv_nsec: 0 };
+    Ok(poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&minute))? == 1)
+}
+
+fn pipe(world: &World) -> Result<PathBuf> {
+    let path = world.folder.path().join("pipe");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0)?;
+    Ok(path)
 }
 
 #[test]
@@ -56,13 +89,7 @@ fn what_is_no_secrets_file_is_refused_at_once() -> Result<()> {
     world.file("empty", "\n")?;
     world.file("large", &"x".repeat(70_000))?;
     fs::create_dir(world.folder.path().join("folder"))?;
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        world.folder.path().join("pipe"),
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::RUSR,
-        0,
-    )?;
+    pipe(&world)?;
     let cases = [
         ("empty", "it is empty"),
         ("large", "larger than 65536 bytes"),
@@ -123,6 +150,41 @@ fn a_command_that_fails_is_an_error_without_its_words() -> Result<()> {
     let missing = obtained(&world.open(command(&["cofferdam-no-such-tool"]))?);
     assert!(missing.contains("it is not on PATH"), "{missing}");
     Ok(())
+}
+
+#[test]
+fn what_a_command_started_goes_with_it() -> Result<()> {
+    let world = World::new()?;
+    let pipe = pipe(&world)?;
+    // Its standard output closed, the rest of it would keep nobody waiting.
+    let tool = script(&world, "tool", "sleep 1000 >/dev/null 2>&1 & echo $! > \"$1\"; echo secret")?;
+    let credentials = world.open(command(&[tool.to_str().unwrap(), pipe.to_str().unwrap()]))?;
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| obtained(&credentials));
+        let left = told(&pipe)?;
+        assert_eq!(asking.join().unwrap(), "secret");
+        assert!(ends(left)?, "it is still there");
+        Ok(())
+    })
+}
+
+#[test]
+fn the_end_does_not_wait_for_a_command_and_leaves_none_behind() -> Result<()> {
+    let mut world = World::new()?;
+    let pipe = pipe(&world)?;
+    world.surroundings.patience.fetch = Duration::from_secs(1000);
+    let tool = script(&world, "tool", "echo $$ > \"$1\"; exec sleep 1000")?;
+    let credentials = world.open(command(&[tool.to_str().unwrap(), pipe.to_str().unwrap()]))?;
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| obtain(&credentials));
+        let running = told(&pipe)?;
+        let unrevoked = credentials.revoke_all(Duration::from_secs(30));
+        assert!(unrevoked.is_empty(), "{unrevoked:?}");
+        assert!(ends(running)?, "it is still there");
+        let error = asking.join().unwrap().unwrap_err();
+        assert!(matches!(error, ObtainError::Ended { .. }), "{error}");
+        Ok(())
+    })
 }
 
 #[test]

@@ -230,6 +230,13 @@ fn secrets_are_not_sent_in_the_clear() -> Result<()> {
     for (provider, source) in sources("http://provider.example.com") {
         assert!(world.open(source).is_err(), "{provider}");
     }
+    // Nor is a secret told that somebody wrote into an address.
+    for url in ["https://user:canary@example.com", "https://user:canary@example.com:99999", "http://:canary@10.0.0.1"] {
+        for (provider, source) in sources(url) {
+            let refused = world.open(source).unwrap_err().to_string();
+            assert!(!refused.contains("canary"), "{provider}: {refused}");
+        }
+    }
     Ok(())
 }
 

@@ -6,7 +6,7 @@
 use std::{
     fs,
     io::Read as _,
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc,
@@ -16,7 +16,7 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open},
+    process::{Pid, PidfdFlags, pidfd_open},
 };
 use zeroize::Zeroizing;
 
@@ -59,25 +59,19 @@ impl Program {
         let (program, arguments) = self.words.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
         let fault = |problem| RUNNING.fault(program.to_owned(), problem);
         let path = find(program, attempt.surroundings).map_err(|what| fault(Problem::Unfit(what)))?;
-        let mut child = Command::new(path)
+        let mut command = Command::new(path);
+        command
             .args(arguments)
             .env_clear()
             .envs(&attempt.surroundings.environment)
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .map_err(|error| fault(Problem::Io(error)))?;
-        let output = read_to_end(&mut child, attempt.left());
-        let ended = output.is_some() && wait(&child, attempt.left());
-        if !ended {
-            // It leads a process group of its own: what it started goes with it.
-            let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-            let _ = group.map(|group| kill_process_group(group, Signal::KILL));
-        }
-        let status = child.wait().map_err(|error| fault(Problem::Io(error)))?;
+            .stderr(Stdio::null());
+        let mut running = attempt.children.start(&mut command).map_err(|error| fault(Problem::Io(error)))?;
+        let output = read_to_end(&mut running.child, attempt.left());
+        let ended = output.is_some() && has_ended(&running.child, attempt.left());
+        let status = running.finish().map_err(|error| fault(Problem::Io(error)))?;
         let Some(output) = output.filter(|_| ended) else {
             return Err(fault(Problem::Slow(attempt.surroundings.patience.fetch)));
         };
@@ -108,9 +102,9 @@ fn read_to_end(child: &mut Child, time: Duration) -> Option<Zeroizing<Vec<u8>>> 
     output.recv_timeout(time).ok()?.ok()
 }
 
-fn wait(child: &Child, time: Duration) -> bool {
-    let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else { return false };
-    let Ok(ended) = pidfd_open(pid, PidfdFlags::empty()) else { return false };
+/// Whether it ends by itself within this time.
+fn has_ended(child: &Child, time: Duration) -> bool {
+    let Ok(ended) = pidfd_open(Pid::from_child(child), PidfdFlags::empty()) else { return false };
     let Ok(time) = Timespec::try_from(time) else { return false };
     matches!(poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&time)), Ok(ready) if ready > 0)
 }

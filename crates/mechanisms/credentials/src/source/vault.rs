@@ -1,7 +1,7 @@
 //! HashiCorp Vault, KV version 2; signed in with a token or by AppRole.
 //!
-//! A login is kept between fetches and renewed ahead of its end where Vault lets it be; what AppRole gave is revoked at the end.
-//! A token that the operator gave is renewed, and never revoked.
+//! A login is kept between fetches, and renewed ahead of its end where Vault lets it be. What AppRole gave is revoked when it is used
+//! no more; a token that the operator gave is renewed, and never revoked.
 
 use std::{
     borrow::Cow,
@@ -11,8 +11,8 @@ use std::{
 };
 
 use policy::model::credential as model;
-use serde::Deserialize;
-use serde_json::{json, value::RawValue};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use url::Url;
 use values::Secret;
 use zeroize::Zeroizing;
@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use super::{Attempt, Fetched, Opening, segments, stored::Kept, with_segments};
 use crate::{
     fault::{Fault, OpenError, Problem},
-    http::{Asked, Call, Client, SecretText, provider_url},
+    http::{Asked, Call, Client, SecretText, place, provider_url},
     schedule::{Life, Window},
 };
 
@@ -53,6 +53,12 @@ struct Login {
     token: Secret,
     window: Window,
     renewable: bool,
+}
+
+#[derive(Serialize)]
+struct AppRoleLogin<'a> {
+    role_id: &'a str,
+    secret_id: &'a str,
 }
 
 #[derive(Deserialize)]
@@ -129,32 +135,28 @@ impl Vault {
     pub(crate) fn fetch(&self, attempt: &Attempt<'_>) -> Result<Fetched, Fault> {
         // Nobody waits for it: there is one fetch at a time.
         let mut kept = self.login.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = kept.take().filter(|login| login.window.may_be_used(attempt.now()));
-        let was_kept = before.is_some();
-        let login = self.login(before, attempt)?;
-        let read = self.read(&login.token, attempt);
-        let is_refused = matches!(&read, Err(Fault { problem: Problem::Refused { status: 403, .. }, .. }));
-        if was_kept && is_refused {
-            // The login may have been revoked there: once more with a new one.
-            let login = self.login(None, attempt)?;
+        if let Some(before) = kept.take().filter(|login| login.window.may_be_used(attempt.now())) {
+            let login = self.renewed(before, attempt);
             let read = self.read(&login.token, attempt);
-            *kept = Some(login);
-            return read;
+            if !matches!(&read, Err(Fault { problem: Problem::Refused { status: 403, .. }, .. })) {
+                *kept = Some(login);
+                return read;
+            }
+            // It may have been revoked there: once more with a new one. Where it was not, it is left to nobody.
+            let _ = self.revoke(&login, attempt);
         }
+        let login = self.sign_in(attempt)?;
+        let read = self.read(&login.token, attempt);
         *kept = Some(login);
         read
     }
 
-    /// The login before, renewed where it is due, or else a new one.
-    fn login(&self, before: Option<Login>, attempt: &Attempt<'_>) -> Result<Login, Fault> {
-        let Some(before) = before else { return self.sign_in(attempt) };
-        if !before.window.is_due(attempt.now()) {
-            return Ok(before);
-        }
-        match (before.renewable, &self.auth) {
-            (true, _) => self.renew(&before.token, attempt).or_else(|_| self.sign_in(attempt)),
-            (false, Auth::AppRole { .. }) => self.sign_in(attempt),
-            (false, Auth::Token(_)) => Ok(before),
+    /// The login before, renewed where that is due and Vault lets it be; otherwise it is used to its end.
+    fn renewed(&self, before: Login, attempt: &Attempt<'_>) -> Login {
+        if before.renewable && before.window.is_due(attempt.now()) {
+            self.renew(&before.token, attempt).unwrap_or(before)
+        } else {
+            before
         }
     }
 
@@ -177,10 +179,13 @@ impl Vault {
             Auth::AppRole { login, role_id, secret_id } => {
                 let secret_id = secret_id.read(attempt)?;
                 let Some(text) = secret_id.expose_str() else {
-                    return Err(SIGNING_IN
-                        .fault(login.path().to_owned(), Problem::Unfit("the secret id is no text".to_owned())));
+                    return Err(SIGNING_IN.fault(place(login), Problem::Unfit("the secret id is no text".to_owned())));
                 };
-                let body = Zeroizing::new(json!({"role_id": role_id, "secret_id": text}).to_string().into_bytes());
+                // Room for all of it at once, escaped, so that no half of it is left behind by a growing buffer.
+                let mut body = Zeroizing::new(Vec::with_capacity(64 + 6 * (role_id.len() + text.len())));
+                serde_json::to_writer(&mut *body, &AppRoleLogin { role_id, secret_id: text }).map_err(|_| {
+                    SIGNING_IN.fault(place(login), Problem::Unfit("the login can't be written".to_owned()))
+                })?;
                 let call =
                     self.call(SIGNING_IN, "POST", login, None).body("application/json", body).sending(&secret_id);
                 self.login_from(&call, attempt)
@@ -228,15 +233,22 @@ impl Vault {
         }
     }
 
-    /// What AppRole gave is nobody else's.
     pub(crate) fn sign_out(&self, attempt: &Attempt<'_>) -> Result<(), Fault> {
         let login = self.login.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (Some(login), Auth::AppRole { .. }) = (login, &self.auth) else { return Ok(()) };
-        if !login.window.may_be_used(attempt.now()) {
-            return Ok(());
+        login
+            .filter(|login| login.window.may_be_used(attempt.now()))
+            .map_or(Ok(()), |login| self.revoke(&login, attempt))
+    }
+
+    /// What AppRole gave is nobody else's; the operator's token stays.
+    fn revoke(&self, login: &Login, attempt: &Attempt<'_>) -> Result<(), Fault> {
+        match self.auth {
+            Auth::Token(_) => Ok(()),
+            Auth::AppRole { .. } => {
+                let url = with_segments(&self.address, &["v1", "auth", "token", "revoke-self"]);
+                self.client.call(&self.call(REVOKING, "POST", &url, Some(&login.token)), attempt).map(drop)
+            }
         }
-        let url = with_segments(&self.address, &["v1", "auth", "token", "revoke-self"]);
-        self.client.call(&self.call(REVOKING, "POST", &url, Some(&login.token)), attempt).map(drop)
     }
 }
 
