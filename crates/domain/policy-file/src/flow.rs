@@ -31,6 +31,9 @@ use crate::convert::parts;
 /// The address that a name is taken to resolve to where none is given: TEST-NET-1 (RFC 5737), which no guard covers.
 pub const NEUTRAL_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
+/// The name of the host's own loopback, which the gateway answers itself.
+const HOST: &str = "host.cofferdam.internal";
+
 /// Why a text is no destination.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DestinationError {
@@ -166,7 +169,7 @@ pub struct SupposedFlow {
 
 /// Makes the facts of a supposed flow.
 ///
-/// `address` is what the name resolves to ([`NEUTRAL_ADDRESS`] where `None`); it means nothing for a
+/// `address` is what the name resolves to ([`NEUTRAL_ADDRESS`] where `None`, loopback for the host's own); it means nothing for a
 /// destination that is an address. `method` makes an HTTP request of what would be bytes. A request inside TLS is shown
 /// to a policy that looks into the flow, and to no other.
 pub fn facts_from(
@@ -187,7 +190,10 @@ pub fn facts_from(
                 Form::Tls => NameSource::Sni,
                 Form::Bytes => NameSource::DnsBinding,
             };
-            (Fact::Known(NamedHost { name: name.clone(), source }), address.unwrap_or(NEUTRAL_ADDRESS))
+            (
+                Fact::Known(NamedHost { name: name.clone(), source }),
+                address.unwrap_or(if name.as_str() == HOST { Ipv4Addr::LOCALHOST.into() } else { NEUTRAL_ADDRESS }),
+            )
         }
         Target::Address(address) => (Fact::Absent, *address),
     };

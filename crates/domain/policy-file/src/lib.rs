@@ -44,7 +44,7 @@ pub mod wire;
 pub use append::{AppendError, Asked, NewRule, NotFaithful, append_rule};
 pub use diagnostics::{Diagnostic, Diagnostics, Related, Severity};
 pub use difference::{Difference, diff};
-pub use flow::{Destination, SupposedFlow, facts_from};
+pub use flow::{Destination, NEUTRAL_ADDRESS, SupposedFlow, facts_from};
 pub use learn::{Learned, learn};
 pub use parse::{NeededList, NeededLists, PolicyFile, Position, parse};
 pub use print::{PrintError, print};

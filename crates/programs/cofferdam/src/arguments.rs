@@ -28,8 +28,9 @@ Exit codes:
   0 done   1 failed, differs, or denied   2 wrong use
   3 no such run or event   7 invalid policy or failed policy test
   9 the run can't be reached
-  run: the command's own, else 125 (cofferdam failed, or --timeout was reached),
-       126 (can't be run), 127 (not found), 128+N (ended by signal N)
+  run: the command's own, else 125 (cofferdam failed, or ended the command:
+       --timeout, `stop`), 126 (can't be run), 127 (not found), 128+N (ended
+       by signal N)
 
 Settings: flag, then COFFERDAM_POLICY, COFFERDAM_DURABILITY, COFFERDAM_QUIET,
 COFFERDAM_STATE, then ~/.config/cofferdam/config.toml, then
@@ -39,8 +40,17 @@ COFFERDAM_STATE, then ~/.config/cofferdam/config.toml, then
 #[derive(Debug, Parser)]
 #[command(name = "cofferdam", version, before_help = EXAMPLES, after_help = EXIT_CODES, max_term_width = 110)]
 struct CommandLine {
-    /// Colours: on a terminal (`auto`, the default), `always` or `never`.
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_default_value = true)]
+    /// Colours: `always`, `never`, or `auto`, the default: on a terminal, unless NO_COLOR is set or TERM is `dumb`; with
+    /// FORCE_COLOR everywhere.
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_default_value = true,
+        hide_possible_values = true,
+        display_order = 900
+    )]
     color: ColourChoice,
 
     #[command(subcommand)]

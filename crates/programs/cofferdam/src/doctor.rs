@@ -72,7 +72,7 @@ fn for_people(config: &Config, capabilities: &Capabilities) -> String {
         let padded = style.paint(&format!("{state:<8}"), colour);
         text.push_str(&format!("{:<width$}  {padded}  {}\n", found.name, found.reason));
         if let Some(remedy) = &found.remedy {
-            text.push_str(&format!("{:<width$}            {} {remedy}\n", "", style.paint("→", Colour::Cyan)));
+            text.push_str(&format!("    {} {remedy}\n", style.paint("→", Colour::Cyan)));
         }
     }
     let rows = config.rows().into_iter().map(Vec::from);

@@ -53,6 +53,9 @@ pub(crate) struct Style {
 }
 
 impl Style {
+    /// Without colours.
+    pub(crate) const PLAIN: Style = Style { coloured: false };
+
     pub(crate) fn of_stdout() -> Self {
         Self::of(io::stdout().is_terminal())
     }

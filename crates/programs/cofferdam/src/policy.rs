@@ -135,8 +135,11 @@ fn validate(arguments: &FileArguments) -> Result<ExitCode> {
     let source = source::read_or_fail(&arguments.file)?;
     eprint!("{}", source::draw(&source.file.warnings, &source.text));
     let missing = source.check().map_err(|refusal| refusal.into_failure(&source.name, code::INVALID))?;
-    for list in &missing {
-        note(list);
+    for file in &missing {
+        note(file);
+    }
+    for doubt in source.doubts() {
+        note(&doubt);
     }
     let spec = &source.file.spec;
     let parts =
@@ -146,10 +149,10 @@ fn validate(arguments: &FileArguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     print_line(&format!("{}: well-formed: {}", source.name, parts.join(", ")))?;
-    let what = format!("{} can't be used here: {} can't be read", source.name, count(missing.len(), "list"));
+    let what = format!("{} can't be used here: {} can't be read", source.name, count(missing.len(), "file"));
     Err(Failure::new(code::INVALID, what)
         .hint(
-            "put the files there (paths are relative to the policy's folder), or define groups of these names yourself",
+            "put the files there (paths are relative to the policy's folder); in place of a list, a group may have hosts and cidrs",
         )
         .into())
 }
@@ -158,12 +161,16 @@ fn validate(arguments: &FileArguments) -> Result<ExitCode> {
 fn validate_as_json(arguments: &FileArguments) -> Result<ExitCode> {
     let name = arguments.file.display().to_string();
     let bytes = source::read_bytes(&arguments.file)?;
+    let mut doubts = Vec::new();
     let (valid, findings, compile, missing) = match policy_file::parse(&name, &bytes) {
         Err(found) => (false, found, None, Vec::new()),
         Ok(file) => {
             let folder = std::path::absolute(&arguments.file)?.parent().map(Path::to_path_buf).unwrap_or_default();
             let found = file.warnings;
-            let compiled = source::parse(&name, &bytes, folder).and_then(|source| source.check());
+            let compiled = source::parse(&name, &bytes, folder).and_then(|source| {
+                doubts = source.doubts();
+                source.check()
+            });
             match compiled {
                 Ok(missing) => (missing.is_empty(), found, None, missing),
                 Err(refusal) => (false, found, Some(refusal.drawing), Vec::new()),
@@ -172,6 +179,7 @@ fn validate_as_json(arguments: &FileArguments) -> Result<ExitCode> {
     };
     print_json(&json!({
         "file": name, "valid": valid, "findings": findings.items, "compile": compile, "missing": missing,
+        "doubts": doubts,
     }))?;
     Ok(if valid { ExitCode::SUCCESS } else { ExitCode::from(code::INVALID) })
 }

@@ -59,6 +59,8 @@ mod mounts;
 mod opening;
 /// What TLS is opened with.
 mod inspection;
+/// What a policy says that does not do what it seems to.
+mod doubts;
 /// What changed by the end that would act on the host.
 mod found;
 /// Flags as a policy file.
@@ -80,6 +82,7 @@ mod waiting;
 
 pub(crate) use arguments::Arguments;
 pub(crate) use bundles::Bundles;
+pub(crate) use doubts::doubts;
 pub(crate) use found::{Found, not_compared};
 pub(crate) use held::{Guard, Replaced};
 use prepared::Prepared;

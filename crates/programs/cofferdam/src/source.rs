@@ -4,7 +4,7 @@
 //! read once stays as it was when it can't be read again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::Read as _,
     net::IpAddr,
@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use certificates::UpstreamRoots;
 use jiff::Timestamp;
 use policy::{
     CompileError, CompiledPolicy, OwnAddresses,
@@ -25,8 +26,8 @@ use values::Revision;
 use crate::{
     failure::{Failure, code},
     files,
-    output::Style,
-    run::{Bundles, Guard},
+    output::{Colour, Style},
+    run::{self, Bundles, Guard},
 };
 
 /// The largest policy file that is read.
@@ -48,13 +49,21 @@ pub(crate) struct Source {
 /// A policy that failed, drawn for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
+    /// Without colours: for records, and for who asks from another terminal.
     pub(crate) drawing: String,
+    /// With the colours of this process's standard error.
+    coloured: String,
 }
 
 impl Refusal {
+    /// A drawing for each style.
+    pub(crate) fn new(draw: impl Fn(Style) -> String) -> Self {
+        Self { drawing: draw(Style::PLAIN), coloured: draw(Style::of_stderr()) }
+    }
+
     /// As an error of a command: the drawing goes before, the code is 7 (or `otherwise` where the caller has its own).
     pub(crate) fn into_failure(self, name: &str, code: u8) -> Failure {
-        eprint!("{}", self.drawing);
+        eprint!("{}", self.coloured);
         Failure::new(code, format!("{name} can't be used as a policy"))
     }
 }
@@ -89,7 +98,7 @@ pub(crate) fn parse(name: &str, bytes: &[u8], folder: PathBuf) -> Result<Source,
         Ok(file) => {
             Ok(Source { name: name.to_owned(), text: String::from_utf8_lossy(bytes).into_owned(), folder, file })
         }
-        Err(found) => Err(Refusal { drawing: draw(&found, &String::from_utf8_lossy(bytes)) }),
+        Err(found) => Err(Refusal::new(|style| found.render(&String::from_utf8_lossy(bytes), style.coloured))),
     }
 }
 
@@ -125,9 +134,14 @@ impl Source {
         Ok(compiled)
     }
 
-    /// Checked as a file alone: a list that can't be read here counts as empty, and is told.
+    /// What is no error and does not do what it seems to.
+    pub(crate) fn doubts(&self) -> Vec<String> {
+        run::doubts(&self.file.spec, &self.folder, Timestamp::now())
+    }
+
+    /// Checked as a file alone: a list that can't be read here counts as empty, and is told, as is a bundle of roots.
     pub(crate) fn check(&self) -> Result<Vec<String>, Refusal> {
-        let (mut lists, missing) = ListReader::new(self.folder.clone()).read_again(&self.file.spec);
+        let (mut lists, mut missing) = ListReader::new(self.folder.clone()).read_again(&self.file.spec);
         let needed = NeededLists::of(&self.file.spec);
         for feed in needed.feeds {
             lists.feeds.entry(feed.list.path).or_default();
@@ -135,7 +149,16 @@ impl Source {
         for tag in needed.service_tags {
             lists.service_tags.entry(tag.list).or_default();
         }
-        self.compile_with(lists, OwnAddresses::default(), Revision(1)).map(|_| missing)
+        let compiled = self.compile_with(lists, OwnAddresses::default(), Revision(1))?;
+        let bundles: BTreeSet<&Path> =
+            compiled.demanding_rules().filter_map(|rule| rule.upstream_ca.as_deref()).collect();
+        for bundle in bundles {
+            let path = self.folder.join(bundle);
+            let read = files::open(&path).map_err(anyhow::Error::from);
+            let read = read.and_then(|_| Ok(UpstreamRoots::from_bundle(&path)?));
+            missing.extend(read.err().map(|error| format!("upstreamCa {}: {error:#}", bundle.display())));
+        }
+        Ok(missing)
     }
 
     /// A failing test refuses the policy.
@@ -177,12 +200,11 @@ impl Source {
     }
 
     pub(crate) fn refusal(&self, errors: &[String]) -> Refusal {
-        let word = Style::of_stderr().paint("error:", crate::output::Colour::Red);
-        let drawing = errors.iter().map(|error| {
+        let line = |error: &String, style: Style| {
             let separator = if error.starts_with(|c: char| c.is_ascii_digit()) { ":" } else { ": " };
-            format!("{word} {}{separator}{error}\n", self.name)
-        });
-        Refusal { drawing: drawing.collect() }
+            format!("{} {}{separator}{error}\n", style.paint("error:", Colour::Red), self.name)
+        };
+        Refusal::new(|style| errors.iter().map(|error| line(error, style)).collect())
     }
 
     /// The shortest refresh that its lists ask for.

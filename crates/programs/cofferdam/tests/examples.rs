@@ -36,6 +36,23 @@ fn check(world: &World, name: &str) -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn policies_to_start_from_pass_their_own_tests() -> Result<()> {
+    let world = World::new()?;
+    let folder = script("none").ancestors().nth(2).unwrap_or(Path::new(".")).to_owned();
+    let mut checked = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let done = world.run(&["policy", "test", &path.to_string_lossy()])?.expect(0);
+            assert!(!done.out.contains(": 0 passed"), "{}", done.out);
+            checked += 1;
+        }
+    }
+    assert_eq!(checked, 3);
+    Ok(())
+}
+
 /// What a line of the story says, behind its title.
 #[track_caller]
 fn line<'out>(out: &'out str, title: &str) -> &'out str {

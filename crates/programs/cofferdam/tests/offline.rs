@@ -75,7 +75,7 @@ fn every_preset_is_valid_and_passes_its_tests() -> Result<()> {
         // The pack needs a feed and a provider's file, which are not there: validate and test say what a run says.
         let code = if preset == "agent-containment" { 7 } else { 0 };
         let done = world.run(&["policy", "validate", text(&file)])?.expect(code);
-        assert_eq!(done.err.contains("2 lists can't be read"), code == 7, "{}", done.err);
+        assert_eq!(done.err.contains("2 files can't be read"), code == 7, "{}", done.err);
         world.run(&["policy", "validate", "--json", text(&file)])?.expect(code);
         world.run(&["policy", "test", text(&file)])?.expect(code);
         if preset == "balanced" {
@@ -87,6 +87,25 @@ fn every_preset_is_valid_and_passes_its_tests() -> Result<()> {
     }
     let unknown = world.run(&["policy", "init", "--preset", "none"])?.expect(2);
     assert!(unknown.err.contains("hint: known: open"), "{}", unknown.err);
+    Ok(())
+}
+
+#[test]
+fn a_bundle_that_a_run_would_refuse_is_refused_before() -> Result<()> {
+    let world = World::new()?;
+    let file = world.write(
+        "policy.yaml",
+        "apiVersion: cofferdam/v1\nkind: EgressPolicy\nspec:\n  rules:\n    - { name: a, priority: 1, to: { hosts: [a.test] }, \
+         ports: [443], action: allow, upstreamCa: roots.pem }\n",
+    )?;
+    for (held, words) in [(None, "upstreamCa roots.pem: No such file"), (Some("x"), "roots.pem holds no certificate")] {
+        held.map(|held| world.write("roots.pem", held)).transpose()?;
+        let done = world.run(&["policy", "validate", text(&file)])?.expect(7);
+        assert!(done.err.contains(words) && done.err.contains("1 file can't be read"), "{}", done.err);
+        let json = world.run(&["policy", "validate", "--json", text(&file)])?.expect(7);
+        assert!(json.out.contains(words), "{}", json.out);
+        world.run(&["run", "--policy", text(&file), "--", "true"])?.expect(125);
+    }
     Ok(())
 }
 

@@ -140,7 +140,8 @@ fn a_policy_is_applied_to_a_live_run() -> Result<()> {
     // The connection is open, and gave its first line, before the change.
     let script = "curl -sN --max-time 50 'http://allowed.test/events/1000?every=100' | (read line; echo ready; cat >/dev/null; echo cut); \
                   curl -s http://second.test/bytes/3";
-    let (child, mut out) = fixture.start(&["run", "--policy", "first.yaml", "--", "sh", "-c", script])?;
+    let (child, mut out) =
+        fixture.start(&["run", "--color", "always", "--policy", "first.yaml", "--", "sh", "-c", script])?;
     let ps = fixture.world.run(&["ps"])?.expect(0);
     assert!(ps.out.contains(" live "), "{}", ps.out);
     let refused = fixture.run(&["policy", "apply", "../broken.yaml"])?;
@@ -164,6 +165,8 @@ fn a_policy_is_applied_to_a_live_run() -> Result<()> {
     let kinds: Vec<&str> =
         events.out.lines().map(|line| if line.contains("policy.refused") { "refused" } else { "applied" }).collect();
     assert_eq!(kinds, ["applied", "refused", "applied"]);
+    // The colours of the run's own terminal are neither recorded nor sent to who applied.
+    assert!(!events.out.contains("1b[") && !refused.stderr.contains('\u{1b}'), "{}{}", events.out, refused.stderr);
     fixture.world.run(&["audit", "verify"])?.expect(0);
     Ok(())
 }

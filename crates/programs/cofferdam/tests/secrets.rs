@@ -109,6 +109,9 @@ fn a_file_of_a_secret_is_refused_where_it_can_be_written_and_named_where_it_can_
     ensure!(output.stderr.contains("lies where the sandbox may write"), "{}", output.stderr);
     std::fs::create_dir(fixture.world.path().join("settings"))?;
     let beside = fixture.world.write("../settings/token", SECRET)?;
+    let dotted = fixture.world.work().join("../settings/token");
+    let output = run(&fixture, &from(&dotted), &[], "true")?;
+    ensure!(output.status.is_some_and(|status| status.success()), "out of the folder by `..`: {}", output.stderr);
     let beside = std::fs::canonicalize(beside)?;
     let folder = beside.parent().context("a folder")?.display();
     let output = run(&fixture, &from(&beside), &["--mount", &format!("{folder}:/settings:ro")], "true")?;

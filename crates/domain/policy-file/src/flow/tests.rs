@@ -88,6 +88,9 @@ fn a_flow_has_the_facts_that_the_wire_would_show() {
         Some("PUT")
     );
     assert_eq!(flow("a.example:8080", None).facts().http, Fact::Absent);
+    // The gateway answers this name itself.
+    let host = flow("http://host.cofferdam.internal:8080/", None);
+    assert_eq!(host.facts().address.known().copied(), "127.0.0.1".parse().ok());
     let bare = flow("192.0.2.9:443", None);
     assert_eq!((bare.facts().name, bare.facts().address.known().copied()), (Fact::Absent, "192.0.2.9".parse().ok()));
 }

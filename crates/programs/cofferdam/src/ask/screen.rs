@@ -89,7 +89,7 @@ impl Screen {
         // Once more: what another program of a pipeline still had to show is shown by now.
         screen.write(&format!("{CLEAR}{text}"))?;
         tcflush(screen.terminal.get_ref().as_fd(), QueueSelector::IFlush)?;
-        screen.write("> ")?;
+        screen.write("a letter, then Enter > ")?;
         Ok(screen)
     }
 

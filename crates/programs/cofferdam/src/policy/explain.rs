@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::{ArgGroup, Args, ValueHint};
 use jiff::Timestamp;
 use policy::{Conclusion, Explanation, Outcome, model::ProcessMatch};
-use policy_file::Destination;
+use policy_file::{Destination, NEUTRAL_ADDRESS};
 use values::Labels;
 
 use super::records::RecordArguments;
@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
     /// A label of the sandbox. `source=run` where none is given.
     #[arg(long, value_name = "KEY=VALUE")]
     from: Vec<String>,
-    /// The method of a plain HTTP request.
+    /// The method of the request, where the policy looks at it: plain HTTP, or in opened TLS. GET where not given.
     #[arg(long, value_name = "METHOD", conflicts_with = "event")]
     method: Option<String>,
     /// The executable that opens the flow.
@@ -132,6 +132,11 @@ fn for_people(what: &str, explanation: &Explanation) -> String {
             }
         }
         Conclusion::Needs { needs } => text.push_str(&format!("\n{what}: not decided without the fact {needs:?}\n")),
+    }
+    if text.contains(&format!("({NEUTRAL_ADDRESS})")) {
+        text.push_str(&format!(
+            "  nothing was resolved: {NEUTRAL_ADDRESS} stands for a public address; --address IP says another\n"
+        ));
     }
     text
 }

@@ -59,13 +59,33 @@ impl RecordArguments {
         Ok(found)
     }
 
+    /// What is no event (a line cut off by a crash) says nothing about a flow. Where nothing is one, it is no record.
     fn each(&self, take: &mut dyn FnMut(Entry)) -> Result<()> {
+        let (mut events, mut others) = (0_u64, 0_u64);
+        self.each_line(&mut |line| match audit_event::parse(line) {
+            Ok(entry) => {
+                events += 1;
+                take(entry);
+            }
+            Err(_) => others += 1,
+        })?;
+        if events == 0 {
+            let record = self.input_file.as_ref().map_or("the record".to_owned(), |path| path.display().to_string());
+            return Err(Failure::new(code::FAILED, format!("{record} holds no events")).into());
+        }
+        if others > 0 {
+            note(&format!(
+                "left out, for they are no events: {}; `cofferdam audit verify` says where",
+                count(others, "line")
+            ));
+        }
+        Ok(())
+    }
+
+    fn each_line(&self, take: &mut dyn FnMut(&str)) -> Result<()> {
         let mut read = |reader: &mut dyn std::io::BufRead| -> Result<()> {
             for line in reader.lines() {
-                // What is no event (a line cut off by a crash) says nothing about a flow.
-                if let Ok(entry) = audit_event::parse(&line?) {
-                    take(entry);
-                }
+                take(&line?);
             }
             Ok(())
         };

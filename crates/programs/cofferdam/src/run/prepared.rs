@@ -7,9 +7,10 @@ use std::{
 };
 
 use anyhow::Result;
+use jiff::Timestamp;
 use sandbox::Mount;
 
-use super::{Arguments, ask_file, choose_policy, environment, guarded, mounts, secrets};
+use super::{Arguments, ask_file, choose_policy, doubts, environment, guarded, mounts, secrets};
 use crate::{
     config::{self, Config},
     presets::{self, Preset},
@@ -43,6 +44,7 @@ impl Prepared {
         secrets::withhold(spec, &mut environment, &arguments.env)?;
         let secret_files = secrets::files(spec, &choice.source.folder, &config::home());
         guarded.add_credentials(&secret_files)?;
+        guarded.notes.extend(doubts(spec, &choice.source.folder, Timestamp::now()));
         let program = arguments
             .command
             .first()

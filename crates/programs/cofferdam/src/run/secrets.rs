@@ -199,6 +199,14 @@ fn held(spec: &PolicySpec, variables: &Environment) -> Vec<Held> {
     all
 }
 
+/// The files that the policy names for its credentials, each as it stands there; not those that a provider's tools have of
+/// their own.
+pub(super) fn written(spec: &PolicySpec) -> impl Iterator<Item = (&CredentialName, PathBuf)> {
+    let all = spec.credentials.iter();
+    all.flat_map(|(name, credential)| origins(credential).files.into_iter().map(move |path| (name, path)))
+        .filter(|(_, path)| !path.starts_with("~"))
+}
+
 /// The files on this machine that credentials are read from.
 pub(super) fn files(spec: &PolicySpec, folder: &Path, home: &Path) -> Vec<PathBuf> {
     let written = spec.credentials.values().flat_map(|credential| origins(credential).files);

@@ -52,7 +52,7 @@ impl Session {
 
     pub(super) fn record_refusal(&self, reason: &str) {
         let revision = self.policy.revision().to_string();
-        self.record(Event::PolicyRefused(PolicyRefused { revision, reason: bounded(reason, 2000) }));
+        self.record(Event::PolicyRefused(PolicyRefused { revision, reason: bounded(reason.trim_end(), 2000) }));
     }
 
     /// What is recorded about the run itself lets nothing leave: where it can't be written, that is said.

@@ -38,7 +38,7 @@ impl Session {
         let mut fresh = parse_beside(&path.display().to_string(), text, folder)?;
         let parsed = Instant::now();
         managed_path::fill(Arc::make_mut(&mut fresh.file.spec), &self.config, self.guard.windows())
-            .map_err(|error| source::Refusal { drawing: format!("{error:#}\n") })?;
+            .map_err(|error| source::Refusal::new(|_| format!("{error:#}\n")))?;
         if self.watch {
             choose_policy::watch(Arc::make_mut(&mut fresh.file.spec));
         }
@@ -119,7 +119,7 @@ impl Session {
 fn parse_beside(name: &str, text: &str, folder: PathBuf) -> Result<Source, source::Refusal> {
     thread::scope(|scope| {
         let parsing = scope.spawn(|| source::parse(name, text.as_bytes(), folder));
-        let panicked = |_| Err(source::Refusal { drawing: format!("{name}: the parser failed\n") });
+        let panicked = |_| Err(source::Refusal::new(|_| format!("{name}: the parser failed\n")));
         parsing.join().unwrap_or_else(panicked)
     })
 }
