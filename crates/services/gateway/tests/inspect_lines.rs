@@ -63,6 +63,31 @@ fn one_that_signs_its_client_in_carries_no_other() {
 }
 
 #[test]
+fn one_that_signs_its_client_in_in_place_of_a_closed_one_carries_no_other() {
+    let tls = Tls::new();
+    // Closes on a request that signs in where it has answered another.
+    let origin = tls.origin(Shown::Good, |mut stream| {
+        for at in 0.. {
+            let head = read_head(&mut stream);
+            if head.is_empty() || (at > 0 && head.contains("Negotiate")) {
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+                return;
+            }
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    let world = world(&tls, rules());
+    let signing = "GET /ok/1 HTTP/1.1\r\nHost: web.test\r\nAuthorization: Negotiate abc\r\n\r\n";
+    let mut client = tls.client(&world, "web.test", origin.port());
+    exchange(&mut client, GET);
+    assert!(exchange(&mut client, signing).starts_with("HTTP/1.1 200 "));
+    assert_eq!(origin.connections(), 2);
+    once(&tls, &world, &origin, GET);
+    assert_eq!(origin.connections(), 3);
+}
+
+#[test]
 fn a_new_policy_begins_with_new_ones() {
     let tls = Tls::new();
     let (origin, _heads) = tls.http(Shown::Good);

@@ -298,9 +298,10 @@ impl Lines {
             timeout,
             repeatable: true,
         };
-        let mut line = Box::pin(connect(inspector, &to, &self.carried_for)).await?;
-        line._binding = hold(line.address);
-        Ok(line)
+        let mut new = Box::pin(connect(inspector, &to, &self.carried_for)).await?;
+        // The same request goes on it.
+        (new.signed_in, new._binding) = (line.signed_in, hold(new.address));
+        Ok(new)
     }
 
     /// The answer is through: the connection is free.
