@@ -28,7 +28,7 @@ struct Case {
     /// How the last answer refuses: a status, or the reason of a 400; `null` for a 400 of any.
     #[serde(default, deserialize_with = "present")]
     refused: Option<Option<String>>,
-    /// `reset` where plain HTTP has no answer.
+    /// Plain HTTP: `reset` where it has no answer, `left` where what comes last is not taken up.
     #[serde(default)]
     plain: Option<String>,
 }
@@ -126,6 +126,10 @@ fn in_plain_http() {
             assert!(support::is_refused(&mut client), "{}", case.name);
             continue;
         }
+        let case = match case.plain.as_deref() {
+            Some("left") => Case { refused: None, ..case },
+            Some(_) | None => case,
+        };
         let origin = Origin::start(move |mut stream| serve(&mut stream, &tell));
         let world = World::new(inspected());
         let mut client = world.granted(&format!("web.test:{}", origin.port()));
@@ -163,6 +167,43 @@ fn a_handshake_that_is_not_agreed_to_makes_no_request_of_what_follows() {
     let _ = client.read_to_end(&mut Vec::new());
     let seen: Vec<String> = seen.try_iter().collect();
     assert!(!seen.iter().any(|line| line.contains("/denied")), "{seen:?}");
+}
+
+#[test]
+fn in_plain_http_a_body_that_the_server_leaves_unread_is_no_request() {
+    let hidden = "DELETE /denied HTTP/1.1\r\nhost: web.test\r\n\r\n";
+    let length = hidden.len();
+    let sized = format!("PUT /put/1 HTTP/1.1\r\nhost: web.test\r\ncontent-length: {length}\r\n\r\n{hidden}");
+    let chunked = format!(
+        "PUT /put/1 HTTP/1.1\r\nhost: web.test\r\ntransfer-encoding: chunked\r\n\r\n{length:x}\r\n{hidden}\r\n0\r\n\r\n"
+    );
+    let get = "GET /ok/1 HTTP/1.1\r\nhost: web.test\r\n\r\n";
+    for (sent, due) in [(sized.clone(), 1), (chunked, 1), (format!("{get}{sized}"), 2), (format!("{sized}{get}"), 1)] {
+        let (tell, seen) = channel();
+        // Answers each head that it finds, and looks for the next right behind.
+        let origin = Origin::start(move |mut stream| {
+            loop {
+                let head = read_head(&mut stream);
+                let last = head.to_ascii_lowercase().contains("\r\nconnection: close\r\n");
+                let Some(line) = head.lines().next() else { return };
+                tell.send(line.to_owned()).unwrap();
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                if stream.write_all(answer).is_err() || last {
+                    return;
+                }
+            }
+        });
+        let world = World::new(inspected());
+        let mut client = world.granted(&format!("web.test:{}", origin.port()));
+        client.write_all(sent.as_bytes()).unwrap();
+        for _ in 0..due {
+            assert!(answer(&mut client).starts_with("HTTP/1.1 200 "), "{sent}");
+        }
+        let _ = client.shutdown(std::net::Shutdown::Write);
+        let _ = client.read_to_end(&mut Vec::new());
+        let seen: Vec<String> = seen.try_iter().collect();
+        assert_eq!(seen.len(), due, "{sent}: {seen:?}");
+    }
 }
 
 /// A head in fields; each character is a byte.
