@@ -5,6 +5,8 @@ use policy::model::credential::Format;
 
 const BASE62: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 const BASE64URL: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+/// What 32 bytes in base64url end with: two bits of the last character are none of theirs, and zero (RFC 4648, 3.5).
+const LAST_OF_32: &[u8] = b"AEIMQUYcgkosw048";
 const BASE32: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 const DIGITS: &[u8] = b"0123456789";
 
@@ -42,7 +44,11 @@ impl Placeholder {
                 key_id = Some(of("AKIA", BASE32, 16));
                 of("", BASE62, 40)
             }
-            Format::Jwt => jwt(&of("", BASE62, 24), &of("", BASE64URL, 43)),
+            Format::Jwt => {
+                let id = of("", BASE62, 24);
+                let third = of("", BASE64URL, 42);
+                jwt(&id, &of(&third, LAST_OF_32, 1))
+            }
             Format::Google => of("ya29.", BASE64URL, 160),
         };
         Self { text, key_id }
@@ -59,11 +65,12 @@ impl Placeholder {
     }
 }
 
-/// An unsigned token (`alg` is `none`) that expires in the year 2100. Its third part is there for clients that count.
+/// An unsigned token (`alg` is `none`) of no tenant (`tid`, which the command of Azure looks for) that expires in the year
+/// 2100. Its third part is there for clients that count.
 fn jwt(id: &str, third: &str) -> String {
     let header = BASE64URL_NOPAD.encode(br#"{"alg":"none","typ":"JWT"}"#);
     let claims = format!(
-        r#"{{"iss":"https://cofferdam.invalid","sub":"placeholder","aud":"placeholder","iat":1577836800,"exp":4102444800,"jti":"{id}"}}"#
+        r#"{{"iss":"https://cofferdam.invalid","sub":"placeholder","aud":"placeholder","iat":1577836800,"exp":4102444800,"tid":"00000000-0000-0000-0000-000000000000","jti":"{id}"}}"#
     );
     let claims = BASE64URL_NOPAD.encode(claims.as_bytes());
     format!("{header}.{claims}.{third}")
@@ -152,6 +159,12 @@ mod tests {
         assert_eq!(claims["exp"], 4_102_444_800_u64);
         let header = BASE64URL_NOPAD.decode(parts[0].as_bytes()).unwrap();
         assert_eq!(header, br#"{"alg":"none","typ":"JWT"}"#);
+        let mut fill = counter();
+        for _ in 0..100 {
+            let made = Placeholder::make(Format::Jwt, &mut fill);
+            let third = made.text().rsplit('.').next().unwrap();
+            assert_eq!(BASE64URL_NOPAD.decode(third.as_bytes()).unwrap().len(), 32, "clients decode it: {third}");
+        }
     }
 
     #[test]

@@ -7,19 +7,23 @@
 
 mod support;
 
-use std::{io::Write, process::Command, sync::mpsc::Receiver};
+use std::{
+    io::Write,
+    process::Command,
+    sync::mpsc::{Receiver, channel},
+};
 
 use data_encoding::{BASE64, HEXLOWER};
 use policy::model::{
     PolicySpec,
-    credential::{Attach, Aws, AwsKeys, Source, Stored},
+    credential::{Attach, Aws, AwsKeys, Credential, Expose, Format, Source, Stored},
     metadata_service::{AwsIdentity, AzureIdentity, GcpIdentity, MetadataService},
 };
 use serde_json::Value;
 use support::{
-    read_response,
+    Origin, read_response,
     secrets::{Keeping, SECRET, credential, name},
-    tls::{Shown, Tls, exchange, told},
+    tls::{Shown, Tls, exchange, read_message, told},
 };
 
 const KEY_ID: &str = "AKIAREALREALREALREAL";
@@ -183,15 +187,61 @@ credentials, _ = google.auth.default()
 print(AuthorizedSession(credentials).get('https://web.test:' + port + '/api/1').text)
 ";
 
+/// The command that people have: it signs in, asks the resource manager for subscriptions, and then for something.
+const AZ: &str = "
+import subprocess, tempfile
+os.environ['AZURE_CONFIG_DIR'] = tempfile.mkdtemp()
+os.environ['AZURE_CORE_COLLECT_TELEMETRY'] = 'no'
+def az(*words):
+    done = subprocess.run([sys.executable, '-m', 'azure.cli', *words], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, (words, done.stdout, done.stderr)
+    return done.stdout
+manager = 'https://web.test:' + port + '/api'
+az('cloud', 'register', '--name', 'lab', '--endpoint-resource-manager', manager,
+   '--endpoint-active-directory', 'https://login.test', '--endpoint-active-directory-resource-id', 'https://management.azure.com',
+   '--endpoint-active-directory-graph-resource-id', 'https://graph.test', '--skip-endpoint-discovery')
+az('cloud', 'set', '--name', 'lab')
+az('login', '--identity', '--allow-no-subscriptions')
+assert 'value' in az('rest', '--method', 'get', '--url', manager + '/1', '--resource', 'https://management.azure.com')
+print('ok')
+";
+
+/// Answers every request with an empty list, as a resource manager has it.
+fn lists(tls: &Tls) -> (Origin, Receiver<String>) {
+    let (tell, heads) = channel();
+    let origin = tls.origin(Shown::Good, move |mut stream| {
+        while let Some(request) = read_message(&mut stream) {
+            let _ = tell.send(request);
+            let answer =
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 12\r\n\r\n{\"value\":[]}";
+            if stream.write_all(answer).is_err() {
+                return;
+            }
+        }
+    });
+    (origin, heads)
+}
+
 /// The head that a server got of a library; nothing where the library is not installed.
 fn sent_by(module: &str, script: &str, tls: &Tls, keeping: impl FnOnce() -> Keeping) -> Option<(Keeping, String)> {
+    let (keeping, heads) = all_sent_by(module, script, tls.http(Shown::Good), tls, keeping)?;
+    Some((keeping, told(&heads)))
+}
+
+/// All that a server gets of a library.
+fn all_sent_by(
+    module: &str,
+    script: &str,
+    (origin, heads): (Origin, Receiver<String>),
+    tls: &Tls,
+    keeping: impl FnOnce() -> Keeping,
+) -> Option<(Keeping, Receiver<String>)> {
     let python = std::env::var("COFFERDAM_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let found = Command::new(&python).args(["-c", &format!("import {module}")]).output().unwrap();
     if !found.status.success() {
         eprintln!("skipped: {module} is not installed for this Python");
         return None;
     }
-    let (origin, heads): (_, Receiver<String>) = tls.http(Shown::Good);
     let keeping = keeping();
     let bundle = tls.folder().join("run.pem");
     std::fs::write(&bundle, tls.anchors_pem()).unwrap();
@@ -205,7 +255,7 @@ fn sent_by(module: &str, script: &str, tls: &Tls, keeping: impl FnOnce() -> Keep
     let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(out, "ok\n", "{errors}\n{:#?}", keeping.world.events());
     assert!(!tells(&errors) && !keeping.record_tells(SECRET));
-    Some((keeping, told(&heads)))
+    Some((keeping, heads))
 }
 
 #[test]
@@ -226,6 +276,25 @@ fn requests_of_azure_carry_the_real_token() {
     let Some((keeping, head)) = sent_by("azure.identity", AZURE, &tls, || bearer(&tls, azure())) else { return };
     assert!(head.contains(&format!("Bearer {SECRET}")) && !head.contains("eyJ"), "{head}");
     keeping.world.event("flow.decided", |event| event["rule"] == "metadata-service:azure");
+}
+
+/// With the token that the service makes, and with the one that the sandbox holds besides.
+#[test]
+fn the_azure_command_signs_in_with_a_placeholder_and_its_requests_carry_the_real_token() {
+    for expose in [None, Some(Expose { env: Some("TOKEN".to_owned()), format: Format::Jwt })] {
+        let tls = Tls::new();
+        let (module, server) = ("azure.cli.core", lists(&tls));
+        let file = tls.folder().join("token");
+        std::fs::write(&file, SECRET).unwrap();
+        let token = Credential { expose, ..credential(Source::Stored(Stored::File(file.clone())), Attach::Bearer) };
+        let keeping = || serving(Keeping::of(&tls, token, file), azure());
+        let Some((keeping, heads)) = all_sent_by(module, AZ, server, &tls, keeping) else { return };
+        let all: Vec<String> = heads.try_iter().collect();
+        assert!(all.iter().any(|head| head.starts_with("GET /api/subscriptions")), "{all:?}");
+        assert!(all.iter().any(|head| head.starts_with("GET /api/1 ")), "{all:?}");
+        assert!(all.iter().all(|head| head.contains(&format!("Bearer {SECRET}")) && !head.contains("eyJ")), "{all:?}");
+        keeping.world.event("flow.decided", |event| event["rule"] == "metadata-service:azure");
+    }
 }
 
 #[test]

@@ -70,7 +70,9 @@ impl Keeping {
         let specs = BTreeMap::from([(name("token"), credential)]);
         let credentials = Arc::new(Credentials::open(&specs, surroundings).unwrap());
         let placeholder = Placeholder::make(format, |bytes| bytes.fill(7));
-        let placeholders = Arc::new(BTreeMap::from([(name("token"), placeholder.clone())]));
+        let exposed = specs.values().any(|credential| credential.expose.is_some());
+        let held = exposed.then(|| (name("token"), placeholder.clone()));
+        let placeholders = Arc::new(BTreeMap::from_iter(held));
         let secrets = Secrets { credentials: Some(credentials), placeholders };
         let world = World::with(Vec::new(), None, |settings| gateway::Settings { secrets, ..tls.settings(settings) });
         let uses = Rule { credential: Some(name("token")), ..loopback("uses", 10, Action::Allow, &["web.test"]) };
