@@ -9,7 +9,7 @@
 //!                                                            UpstreamRoots ──▶ ClientConfig ──▶ upstream
 //! ```
 //!
-//! Which of the two issuers a program uses, and why: `docs/decisions/who-signs-for-inspection.md`. Nothing here
+//! Which of the two issuers is for what, and which one `cofferdam run` uses: `docs/decisions/who-signs-for-inspection.md`. Nothing here
 //! speaks on a network or decides what is inspected. Private keys are never printed, and are wiped when dropped as
 //! far as the libraries let them be.
 
@@ -37,4 +37,4 @@ pub use fault::{Fault, distrusts_us};
 pub use issuer::{IssueError, Issuer, MOST_NAMES, Scope};
 pub use leaves::{Counts, Leaves, MintError};
 pub use protocols::Protocols;
-pub use upstream::{ClientCertificate, ClientCertificateError, ClientPemError, RootsError, Upstream, UpstreamRoots};
+pub use upstream::{ClientCertificate, ClientPemError, RootsError, Upstream, UpstreamRoots};

@@ -20,7 +20,7 @@ mod java;
 mod variables;
 
 pub use java::{PASSWORD as JAVA_PASSWORD, store as java_store};
-pub use variables::{Effect, VARIABLES, Value, Variable};
+pub use variables::{VARIABLES, Value, Variable};
 
 /// Certificates as PEM, one after the other.
 pub fn pem<'a>(certificates: impl IntoIterator<Item = &'a CertificateDer<'static>>) -> String {

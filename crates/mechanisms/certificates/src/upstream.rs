@@ -65,29 +65,6 @@ pub enum RootsError {
 
 /// Why a client certificate can't be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientCertificateError {
-    /// A file can't be read, or is no PEM of its kind.
-    #[error("{path} holds no {kind} in PEM", path = path.display())]
-    Pem {
-        /// The file.
-        path: PathBuf,
-        /// What it should hold.
-        kind: &'static str,
-        /// Why.
-        source: pem::Error,
-    },
-    /// The key can't be used, or is not the certificate's.
-    #[error("the key in {path} can't be used with its certificate", path = path.display())]
-    Key {
-        /// The key's file.
-        path: PathBuf,
-        /// Why.
-        source: rustls::Error,
-    },
-}
-
-/// Why a client certificate that was read before can't be used.
-#[derive(Debug, thiserror::Error)]
 pub enum ClientPemError {
     /// The chain is no PEM of certificates.
     #[error("the client certificate's chain is no PEM of certificates")]
@@ -211,27 +188,7 @@ impl Upstream {
 pub struct ClientCertificate(Arc<CertifiedKey>);
 
 impl ClientCertificate {
-    /// Reads a chain, own certificate first, and its key, both PEM (they may stand in one file).
-    pub fn from_files(chain: &Path, key: &Path) -> Result<Self, ClientCertificateError> {
-        let in_chain = |source| ClientCertificateError::Pem { path: chain.to_owned(), kind: "certificate", source };
-        let certificates: Vec<_> =
-            CertificateDer::pem_file_iter(chain).and_then(Iterator::collect).map_err(in_chain)?;
-        if certificates.is_empty() {
-            return Err(in_chain(pem::Error::NoItemsFound));
-        }
-        let secret = PrivateKeyDer::from_pem_file(key).map_err(|source| ClientCertificateError::Pem {
-            path: key.to_owned(),
-            kind: "private key",
-            source,
-        })?;
-        CertifiedKey::from_der(certificates, secret, &aws_lc_rs::default_provider())
-            .map(|certified| Self(Arc::new(certified)))
-            .map_err(|source| ClientCertificateError::Key { path: key.to_owned(), source })
-    }
-}
-
-impl ClientCertificate {
-    /// The same from what was read before.
+    /// A chain, own certificate first, and its key, both PEM.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, ClientPemError> {
         let certificates: Vec<_> =
             CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>().map_err(ClientPemError::Chain)?;

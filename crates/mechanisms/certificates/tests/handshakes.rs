@@ -6,8 +6,8 @@ use std::{fs, sync::Arc, time::SystemTime};
 
 use anyhow::{Context as _, Result};
 use certificates::{
-    Authority, ClientCertificate, ClientCertificateError, Fault, Issuer, Leaves, Protocols, Scope, Upstream,
-    UpstreamRoots, distrusts_us, trust,
+    Authority, ClientCertificate, ClientPemError, Fault, Issuer, Leaves, Protocols, Scope, Upstream, UpstreamRoots,
+    distrusts_us, trust,
 };
 use policy::{HostPattern, Target};
 use rcgen::{CertificateParams, KeyPair};
@@ -146,9 +146,6 @@ fn a_server_that_wants_a_client_certificate_is_told_apart_and_gets_one_where_the
         let path = |name: &str| folder.path().join(name);
         let Demanding { config, anchor, certificate, key } = demanding(version)?;
         fs::write(path("roots.pem"), anchor)?;
-        fs::write(path("client.pem"), certificate)?;
-        fs::write(path("client.key"), key)?;
-        fs::write(path("other.key"), KeyPair::generate()?.serialize_pem())?;
         let Served { at, .. } = serve(config)?;
         let roots = UpstreamRoots::from_bundle(&path("roots.pem"))?;
         let bare = roots.client_config(Protocols::Http1, None, Resumption::disabled())?;
@@ -156,14 +153,15 @@ fn a_server_that_wants_a_client_certificate_is_told_apart_and_gets_one_where_the
         let error = ask(at, HOST, bare.config()).err().context("it was taken without a certificate")?;
         assert!(bare.asked());
         assert_eq!(fault(&bare, &error), Some(Fault::ClientCertificateWanted), "{version:?}: {error:?}");
-        let shown = ClientCertificate::from_files(&path("client.pem"), &path("client.key"))?;
+        let (certificate, key) = (certificate.as_bytes(), key.as_bytes());
+        let shown = ClientCertificate::from_pem(certificate, key)?;
         assert_eq!(format!("{shown:?}"), "ClientCertificate(..)");
         let mutual = roots.client_config(Protocols::Http1, Some(&shown), Resumption::disabled())?;
         ask(at, HOST, mutual.config())?;
-        let mismatched = ClientCertificate::from_files(&path("client.pem"), &path("other.key"));
-        assert!(matches!(mismatched, Err(ClientCertificateError::Key { .. })));
-        let swapped = ClientCertificate::from_files(&path("client.key"), &path("client.pem"));
-        assert!(matches!(swapped, Err(ClientCertificateError::Pem { .. })));
+        let mismatched = ClientCertificate::from_pem(certificate, KeyPair::generate()?.serialize_pem().as_bytes());
+        assert!(matches!(mismatched, Err(ClientPemError::Pair(_))));
+        assert!(matches!(ClientCertificate::from_pem(key, certificate), Err(ClientPemError::Chain(_))));
+        assert!(matches!(ClientCertificate::from_pem(certificate, certificate), Err(ClientPemError::Key(_))));
     }
     Ok(())
 }

@@ -1,7 +1,5 @@
 //! Which rules look into TLS, and at which names.
 
-use std::{collections::BTreeSet, path::Path};
-
 use crate::{
     facts::Protocol,
     model::{Action, Group, PolicySpec, Rule, RuleEnforcement, Scheme, TlsMode, To, UrlPattern},
@@ -92,11 +90,6 @@ impl PolicySpec {
     fn has_more_than_urls(&self, rule: &Rule) -> bool {
         let lists = |group: &Group| group.feed.is_some() || group.service_tag.is_some();
         self.group_of(rule).is_none_or(|group| lists(group) || !group.hosts.is_empty() || !group.cidrs.is_empty())
-    }
-
-    /// The bundles of roots that rules name, each once.
-    pub fn upstream_bundles(&self) -> BTreeSet<&Path> {
-        self.rules.iter().filter_map(|rule| rule.upstream_ca.as_deref()).collect()
     }
 
     /// The enforced rules that look into TLS.
