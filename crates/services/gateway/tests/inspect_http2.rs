@@ -4,12 +4,13 @@
 
 mod support;
 
-use std::{net::SocketAddr, sync::mpsc::Receiver};
+use std::{io::Write as _, net::SocketAddr, sync::mpsc::Receiver};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use policy::model::{Action, Rule};
 use support::{
+    frames::{self, END_HEADERS, END_STREAM, HEADERS, Outcome, PREFACE, SETTINGS, block, frame, read_frame},
     http2::{self, Seen, client, get, request, seen},
     loopback, methods,
     tls::{Shown, Tls, inspected, told},
@@ -92,4 +93,44 @@ async fn a_new_policy_cuts_a_stream_and_leaves_the_connection() {
         get(&sender, request(Method::GET, "web.test", "/ok/1")),
     );
     assert_eq!((other.0, ok.0), (StatusCode::OK, StatusCode::FORBIDDEN));
+}
+
+#[test]
+fn what_the_library_rejects_by_itself_is_recorded() {
+    let tls = Tls::new();
+    let (origin, heads) = tls.http(Shown::Good);
+    let with = |name: &'static str, value: &'static str| {
+        let fields: Vec<_> = frames::get("/ok/1").into_iter().chain([(name, value)]).collect();
+        block(&fields)
+    };
+    for (block, expected) in [
+        (with("transfer-encoding", "chunked"), Outcome::Reset(1)),
+        (with("a", "b\r\nHost: evil.test"), Outcome::GoAway(1)),
+    ] {
+        let bad = |stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &block);
+        // Alone: nothing was sent on, so it is a flow that was denied.
+        let world = tls.world(inspected());
+        let mut client = tls.client_of(&world, &["h2"], origin.port());
+        client.write_all(&[PREFACE.to_vec(), frame(SETTINGS, 0, 0, b""), bad(1)].concat()).unwrap();
+        assert_eq!(frames::outcome(&mut client), expected);
+        drop(client);
+        let denied = world.event("flow.decided", |_| true);
+        assert_eq!((&denied["verdict"], &denied["rule"]), (&"denied".into(), &"guard:malformed".into()));
+        assert!(denied["error"].as_str().unwrap().contains("rejected as malformed HTTP/2, times: 1"), "{denied}");
+        // Behind a request: told with the connection's end.
+        let world = tls.world(inspected());
+        let mut client = tls.client_of(&world, &["h2"], origin.port());
+        let good = frames::request(1, END_STREAM, &frames::get("/ok/1"));
+        client.write_all(&[PREFACE.to_vec(), frame(SETTINGS, 0, 0, b""), good].concat()).unwrap();
+        assert_eq!(frames::outcome(&mut client), Outcome::Answered(200));
+        client.write_all(&bad(3)).unwrap();
+        while read_frame(&mut client)
+            .is_some_and(|frame| frame.kind != frames::RST_STREAM && frame.kind != frames::GOAWAY)
+        {}
+        drop(client);
+        let ended = world.event("flow.ended", |_| true);
+        assert!(ended["error"].as_str().unwrap().contains("rejected as malformed HTTP/2, times: 1"), "{ended}");
+        told(&heads);
+        assert!(heads.try_recv().is_err());
+    }
 }

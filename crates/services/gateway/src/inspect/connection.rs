@@ -17,6 +17,7 @@ use wire::http_head::RequestHead;
 use super::{
     lines::{Line, Lines},
     link::Link,
+    rejections::Rejections,
 };
 use crate::{
     flow::{Counted, Ends, Flow, OpenFlow, Seen, cut_query},
@@ -79,6 +80,8 @@ pub(super) struct Connection {
     cut: Cell<bool>,
     fault: Cell<Option<&'static str>>,
     taken_back: RefCell<TakenBack>,
+    /// What came that is no HTTP/2.
+    pub(super) rejections: Rejections,
     is_http1: bool,
     id: u64,
     ends: Ends,
@@ -113,6 +116,7 @@ impl Connection {
             cut: Cell::new(false),
             fault: Cell::default(),
             taken_back: RefCell::default(),
+            rejections: Rejections::default(),
             is_http1,
             id: flow.id,
             ends: Ends { client: flow.client, server: flow.server },
@@ -223,6 +227,12 @@ impl Connection {
     /// Why it was cut, where it was for a fault.
     pub(super) fn fault(&self) -> Option<String> {
         self.fault.get().map(str::to_owned)
+    }
+
+    /// What its client sent that never became a request, in words; none where there was nothing of the kind.
+    pub(super) fn rejected(&self) -> Option<String> {
+        let times = self.rejections.get();
+        (times > 0).then(|| format!("rejected as malformed HTTP/2, times: {times}"))
     }
 
     /// Whether a response was cut.

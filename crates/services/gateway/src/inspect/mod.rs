@@ -30,6 +30,8 @@ mod opening;
 mod preparing;
 /// One request, sent on and answered.
 mod request;
+/// What the library of HTTP/2 rejects by itself.
+mod rejections;
 /// HTTP/1.1 of the client, read strictly before the library sees it.
 mod strict;
 /// Requests under way, and what a new policy makes of them.

@@ -19,6 +19,7 @@ use super::{
     connection::{Connection, LocalTasks},
     head,
     link::{ClientStream, Link},
+    rejections::Counting,
     request,
     strict::{Heads, Strict},
 };
@@ -71,7 +72,10 @@ pub(crate) fn serve(
         flow.seen.inspected = true;
         match Box::pin(open(&worker.shared, stream, bytes, &hello, &link)).await {
             Ok(opened) => live_until_end(&worker, opened, flow, readings, hello, link).await,
-            Err(error) => Box::pin(refused(&worker.shared, &flow, error)).await,
+            Err(error) => {
+                let decision = Decision::by_guard(Guard::Malformed, Layer::Tls, "its TLS could not be opened");
+                Box::pin(refused(&worker.shared, &flow, decision, error)).await;
+            }
         }
     });
 }
@@ -91,8 +95,16 @@ async fn live_until_end(
     let number = worker.inspected.add(&connection);
     let (by, error) = live(&connection, opened, is_http1).await;
     worker.inspected.remove(number);
-    if let Some(event) = connection.end(by, error) {
-        worker.record_now(event).await;
+    let rejected = connection.rejected();
+    let all: Vec<String> = error.into_iter().chain(rejected.clone()).collect();
+    let error = (!all.is_empty()).then(|| all.join("; "));
+    match (connection.end(by, error.clone()), rejected, error) {
+        (Some(event), _, _) => worker.record_now(event).await,
+        (None, Some(_), Some(error)) => {
+            let decision = Decision::by_guard(Guard::Malformed, Layer::Http, "no HTTP/2 inside its TLS");
+            Box::pin(refused(&worker.shared, &connection.flow(), decision, error)).await;
+        }
+        (None, None, _) | (None, _, None) => {}
     }
 }
 
@@ -131,9 +143,8 @@ async fn open(
     }
 }
 
-/// Records a flow whose TLS could not be opened.
-async fn refused(shared: &Shared, flow: &Flow, error: String) {
-    let decision = Decision::by_guard(Guard::Malformed, Layer::Tls, "its TLS could not be opened");
+/// Records a flow of which nothing was sent on, because it could not be read.
+async fn refused(shared: &Shared, flow: &Flow, decision: Decision, error: String) {
     let said = Said { verdict: Some(Verdict::Denied.as_str()), reason: None, error: Some(error) };
     let revision = shared.in_force().policy.revision();
     if let Err(error) = record::decided(shared, flow, &decision, revision, said).await {
@@ -222,6 +233,6 @@ async fn serve_http2(connection: &Rc<Connection>, opened: Opened) -> hyper::Resu
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(BUFFER)
         .auto_date_header(false)
-        .serve_connection(TokioIo::new(opened), service)
+        .serve_connection(TokioIo::new(Counting::new(opened, &connection.rejections)), service)
         .await
 }
