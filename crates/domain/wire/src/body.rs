@@ -2,12 +2,14 @@
 //!
 //! A state machine of a few words: it keeps no byte of the body.
 
+use policy::model::header_fields::is_same;
+
 use crate::http_head::{is_override, is_token};
 
 /// The most bytes of a chunk's size line or of one trailer line.
 const LINE_LIMIT: u32 = 8 * 1024;
 /// Trailers that would change what a request is, where a recipient adds them to its head (RFC 9110, 6.5.1).
-const HEAD_ONLY: [&[u8]; 10] = [
+const HEAD_ONLY: [&[u8]; 11] = [
     b"host",
     b"content-length",
     b"transfer-encoding",
@@ -17,6 +19,7 @@ const HEAD_ONLY: [&[u8]; 10] = [
     b"trailer",
     b"expect",
     b"authorization",
+    b"cookie",
     b"proxy-authorization",
 ];
 /// Longer than any of them.
@@ -26,8 +29,7 @@ const TRAILER_LIMIT: u32 = 64 * 1024;
 
 /// Whether a field of this name may stand behind a body: not one that a recipient would read as a part of the head.
 pub fn may_trail(name: &[u8]) -> bool {
-    let name = name.to_ascii_lowercase();
-    !HEAD_ONLY.contains(&name.as_slice()) && !is_override(&name)
+    !HEAD_ONLY.iter().any(|known| is_same(name, known)) && !is_override(name)
 }
 
 /// Why a body ends that has more bytes than it may.
@@ -292,8 +294,7 @@ impl TrailerName {
         if byte == b':' {
             self.whole = true;
             let name = self.bytes.get(..usize::from(self.length)).unwrap_or_default();
-            let belongs_into_head = HEAD_ONLY.contains(&name) || is_override(name);
-            return if belongs_into_head { Err("a trailer that belongs into the head") } else { Ok(()) };
+            return if may_trail(name) { Ok(()) } else { Err("a trailer that belongs into the head") };
         }
         if !is_token(byte) {
             return Err("a trailer name that is no token");

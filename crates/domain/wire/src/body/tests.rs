@@ -40,6 +40,8 @@ fn chunked_bodies_end_where_they_say() {
         (b"0\r\nA: b\n\r\n", true, Err("a broken trailer line")),
         (b"0\r\nx-amz-checksum-crc32: AA==\r\nB:\r\n\r\nGET", true, Ok((37, true))),
         (b"0\r\nHost: b.example\r\n\r\n", true, Err("a trailer that belongs into the head")),
+        (b"0\r\nCookie: a=b\r\n\r\n", true, Err("a trailer that belongs into the head")),
+        (b"0\r\nTransfer_Encoding: chunked\r\n\r\n", true, Err("a trailer that belongs into the head")),
         (b"0\r\nA: b\r\nCONTENT-LENGTH: 3\r\n\r\n", true, Err("a trailer that belongs into the head")),
         (b"0\r\ntransfer-encoding:chunked\r\n\r\n", true, Err("a trailer that belongs into the head")),
         (b"0\r\nX-HTTP-Method-Override: PUT\r\n\r\n", true, Err("a trailer that belongs into the head")),

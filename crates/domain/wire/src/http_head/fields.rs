@@ -97,6 +97,13 @@ fn canonical_port(text: &str) -> Option<u16> {
 
 /// How the body is framed; two ways at once have no one meaning.
 pub(super) fn framing(fields: &[(String, Vec<u8>)], version_1_1: bool) -> Result<Framing, &'static str> {
+    let is_folded = |name: &String| {
+        ["content-length", "transfer-encoding"].iter().any(|own| is_same(name, own) && !name.eq_ignore_ascii_case(own))
+    };
+    if fields.iter().any(|(name, _)| is_folded(name)) {
+        // Some servers take it for one that frames the body.
+        return Err("a field of the framing with an underscore");
+    }
     let mut lengths = values(fields, "content-length");
     let mut codings = values(fields, "transfer-encoding");
     match (lengths.next(), lengths.next(), codings.next(), codings.next()) {

@@ -82,6 +82,8 @@ pub(crate) enum RequestBody {
     Nothing,
     /// As it comes.
     Streamed(Arriving),
+    /// As it comes, without trailers: a server could add them to the head, beside a secret or in its place.
+    Untrailed(Arriving),
     /// In chunks that an AWS signature covers, signed anew.
     Resigned(Box<Signing>),
     /// All here.
@@ -100,7 +102,9 @@ impl RequestBody {
     pub(crate) fn new_length(&self) -> Option<usize> {
         match self {
             RequestBody::Whole(whole) => Some(whole.bytes.len()),
-            RequestBody::Nothing | RequestBody::Streamed(_) | RequestBody::Resigned(_) => None,
+            RequestBody::Nothing | RequestBody::Streamed(_) | RequestBody::Untrailed(_) | RequestBody::Resigned(_) => {
+                None
+            }
         }
     }
 }
@@ -113,6 +117,10 @@ impl Body for RequestBody {
         match self.get_mut() {
             RequestBody::Nothing => Poll::Ready(None),
             RequestBody::Streamed(inner) => Pin::new(inner).poll_frame(cx),
+            RequestBody::Untrailed(inner) => {
+                let next = ready!(Pin::new(inner).poll_frame(cx));
+                Poll::Ready(next.filter(|frame| !frame.as_ref().is_ok_and(Frame::is_trailers)))
+            }
             RequestBody::Resigned(signing) => signing.poll(cx),
             RequestBody::Whole(whole) => {
                 let bytes = std::mem::take(&mut whole.bytes);
@@ -124,7 +132,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             RequestBody::Nothing => true,
-            RequestBody::Streamed(inner) => inner.is_end_stream(),
+            RequestBody::Streamed(inner) | RequestBody::Untrailed(inner) => inner.is_end_stream(),
             RequestBody::Resigned(signing) => {
                 signing.resigner.is_none() && signing.out.is_empty() && signing.inner.is_end_stream()
             }
@@ -136,7 +144,7 @@ impl Body for RequestBody {
         match self {
             RequestBody::Nothing => SizeHint::with_exact(0),
             // Of the same length as before.
-            RequestBody::Streamed(inner) => inner.size_hint(),
+            RequestBody::Streamed(inner) | RequestBody::Untrailed(inner) => inner.size_hint(),
             RequestBody::Resigned(signing) => signing.inner.size_hint(),
             RequestBody::Whole(whole) => SizeHint::with_exact(whole.bytes.len() as u64),
         }

@@ -113,7 +113,7 @@ pub(crate) async fn obtain(
                 (payload, sent) = said_of_body(keeper, name, service, wanted.head, body).await?;
                 (sent, true)
             }
-            attach => (RequestBody::Streamed(body), !matches!(attach, Attach::Placeholder { .. })),
+            attach => (RequestBody::Untrailed(body), !matches!(attach, Attach::Placeholder { .. })),
         },
         Some(swap) => look(keeper, swap, wanted.head, body).await?,
     };
@@ -168,7 +168,7 @@ async fn said_of_body(
             Ok((Some(payload), RequestBody::Resigned(Signing::of(body, &keeper.masks).await?)))
         }
         Some(payload @ (Payload::Sha256(_) | Payload::Unsigned | Payload::StreamingUnsignedTrailer)) => {
-            Ok((Some(payload), RequestBody::Streamed(body)))
+            Ok((Some(payload), RequestBody::Untrailed(body)))
         }
         None => {
             let whole = Whole::read(body, &keeper.masks).await?;
@@ -189,7 +189,7 @@ async fn look(
     let itself = swap.placeholder.text().as_bytes();
     let in_head = swap.head(request, itself).found();
     if !swap.looks_at_body(request) {
-        return Ok((RequestBody::Streamed(body), in_head));
+        return Ok((RequestBody::Untrailed(body), in_head));
     }
     let whole = Whole::read(body, &keeper.masks).await?;
     let in_body = swap.body(request, whole.bytes(), itself).is_some();
