@@ -2,8 +2,8 @@
 //!
 //! Frameworks act on a form's field `_method` as if the request had been sent with that method (Rails, Laravel, Symfony,
 //! Express by `method-override`). Where a request was judged by its method the body is read along, and ends where such a
-//! field begins to name another one. No byte that is not the same for all frameworks has to be judged: a name that some
-//! framework takes for `_method` is taken for it here. At most [`PART_LIMIT`] bytes are kept.
+//! field begins to name another one. A name that some framework takes for `_method` is taken for it here. At most
+//! [`PART_LIMIT`] bytes are kept.
 //!
 //! ```
 //! # use wire::http_head::{Head, read};

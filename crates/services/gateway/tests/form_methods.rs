@@ -68,7 +68,9 @@ fn inside_tls_the_request_is_refused_and_its_field_not_sent() {
         let answer = exchange(&mut client, &request);
         assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("another method"), "{request}: {answer}");
     }
-    world.event("flow.ended", |event| event["error"] == "a form field that names another method");
+    let reason = "a form field that names another method";
+    world.event("flow.ended", |event| event["error"] == reason);
+    world.event("flow.decided", |event| event["verdict"] == "denied" && event["reason"] == reason);
     let (origin, _heads) = tls.http(Shown::Good);
     let mut client = tls.client(&world, "web.test", origin.port());
     for fine in [form("a=b&_method=post&last=1"), form("payment_method=card")] {

@@ -167,7 +167,14 @@ async fn forward(
     if !matches!(sent, Sent::Answered(..))
         && let Some((decision, revision)) = under_way.denied_body()
     {
-        return Err(Refusal::Denied(Box::new(decision), revision).into());
+        if decision.reason == refuse::TOO_LONG {
+            return Err(Refusal::Denied(Box::new(decision), revision).into());
+        }
+        // What the body says is another request than the one that was allowed: its denial is recorded, too.
+        let mut flow = connection.flow();
+        connection.see(&mut flow, head);
+        let judged = decide::Judged { decision, addresses: decide::nowhere(), in_force, failed: None };
+        return Err(establish::refuse(shared, &mut flow, judged).await.into());
     }
     let (response, line) = match sent {
         Sent::Answered(response, line) => (response, line),
