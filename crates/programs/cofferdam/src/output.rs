@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context as _;
 use clap::ValueEnum;
 use comfy_table::{Table, presets::NOTHING};
+use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
 /// `--color`.
@@ -200,9 +201,34 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
     table.lines().map(|line| line.trim_end().trim_start_matches(' ').to_owned() + "\n").collect()
 }
 
+/// Where standard output is a terminal, each line cut to fit its width.
+pub(crate) fn cut_to_terminal(text: &str) -> String {
+    let stdout = io::stdout();
+    let size = stdout.is_terminal().then(|| tcgetwinsize(&stdout).ok()).flatten();
+    match size.map(|size| usize::from(size.ws_col)) {
+        // Some terminals do not know their size.
+        None | Some(0) => text.to_owned(),
+        Some(columns) => cut(text, columns),
+    }
+}
+
+fn cut(text: &str, columns: usize) -> String {
+    let cut_line = |line: &str| match line.char_indices().nth(columns) {
+        // What is no ASCII may be twice as wide, and then takes a second row.
+        Some(_) => line.chars().take(columns.saturating_sub(1)).chain(['…', '\n']).collect(),
+        None => format!("{line}\n"),
+    };
+    text.lines().map(cut_line).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{coloured_only, count, harmless, json_for_terminal};
+    use super::{coloured_only, count, cut, harmless, json_for_terminal};
+
+    #[test]
+    fn a_line_that_is_too_long_says_so() {
+        assert_eq!(cut("12345\n123456\né2345\n\n", 5), "12345\n1234…\né2345\n\n");
+    }
 
     #[test]
     fn a_terminal_gets_no_character_that_acts() {

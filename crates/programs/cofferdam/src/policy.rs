@@ -208,7 +208,10 @@ fn test(arguments: &FileArguments) -> Result<ExitCode> {
                 false => print_line(&format!("{} {}", style.paint("FAIL", Colour::Red), source.describe(outcome)))?,
             }
         }
-        print_line(&format!("{}: {} passed, {failed} failed", source.name, outcomes.len() - failed))?;
+        print_line(&match outcomes.len() {
+            0 => format!("{}: no tests; they stand under `tests:`, and `policy learn` proposes some", source.name),
+            all => format!("{}: {} passed, {failed} failed", source.name, all - failed),
+        })?;
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(code::INVALID) })
 }

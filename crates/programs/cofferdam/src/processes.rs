@@ -11,7 +11,7 @@ use crate::{
     completions,
     config::Config,
     control::{self, Request, Response},
-    output::{print, print_json, table},
+    output::{cut_to_terminal, print, print_json, table},
     runs::{RunRecord, Runs},
 };
 
@@ -65,7 +65,8 @@ pub(crate) fn list(arguments: &ListArguments) -> Result<ExitCode> {
     if arguments.json {
         print_json(&rows)?;
     } else {
-        print(&table(&["RUN", "STATE", "STARTED", "FOR", "POLICY", "COMMAND"], rows.iter().map(columns)))?;
+        let rows = table(&["RUN", "STATE", "STARTED", "FOR", "POLICY", "COMMAND"], rows.iter().map(columns));
+        print(&cut_to_terminal(&rows))?;
     }
     Ok(ExitCode::SUCCESS)
 }

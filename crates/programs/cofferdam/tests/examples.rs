@@ -19,14 +19,15 @@ fn script(name: &str) -> PathBuf {
 }
 
 /// Runs a story to its end, which a bound keeps near; its policy's own tests first.
-fn told(name: &str) -> Result<Done> {
+fn told(name: &str) -> Result<(World, Done)> {
     let world = World::new()?;
     check(&world, name)?;
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", "100", "sh"]).arg(script(name)).current_dir(world.work());
     world.settle(&mut command);
     command.env("COFFERDAM", env!("CARGO_BIN_EXE_cofferdam"));
-    Ok(Done::of(&command.output()?))
+    let done = Done::of(&command.output()?);
+    Ok((world, done))
 }
 
 /// The tests that a story's policy brings along.
@@ -45,7 +46,7 @@ fn policies_to_start_from_pass_their_own_tests() -> Result<()> {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "yaml") {
             let done = world.run(&["policy", "test", &path.to_string_lossy()])?.expect(0);
-            assert!(!done.out.contains(": 0 passed"), "{}", done.out);
+            assert!(done.out.contains(" passed, 0 failed"), "{}", done.out);
             checked += 1;
         }
     }
@@ -62,7 +63,8 @@ fn line<'out>(out: &'out str, title: &str) -> &'out str {
 
 #[test]
 fn a_github_like_api_is_used_with_a_placeholder() -> Result<()> {
-    let done = told("github-token")?.expect(0);
+    let (world, done) = told("github-token")?;
+    let done = done.expect(0);
     let held = line(&done.out, "the agent holds:");
     assert!(held.starts_with("ghp_") && held.len() == 40, "{held}");
     assert_eq!(line(&done.out, "its repository:"), "{\"full_name\": \"acme/app\", \"private\": true}  <- 200");
@@ -76,12 +78,20 @@ fn a_github_like_api_is_used_with_a_placeholder() -> Result<()> {
     let expected =
         ["  GET /repos/acme/app -> 200", "  POST /repos/acme/app/issues -> 201", "  GET /repos/acme/app/debug -> 200"];
     assert_eq!(seen, expected, "{}", done.err);
+    // Why, and at the address that the rule names.
+    let denied = world.run(&["observe", "--verdict", "denied"])?.expect(0).out;
+    for (flow, kept_from) in
+        [("(127.0.0.1) GET /repos/acme/other", "path"), ("(127.0.0.1) DELETE /repos/acme/app", "method")]
+    {
+        let why = format!("credential github of rule one-repository is not bound to this {kept_from}");
+        assert!(denied.lines().any(|line| line.contains(flow) && line.contains(&why)), "{flow}: {denied}");
+    }
     Ok(())
 }
 
 #[test]
 fn an_s3_like_store_takes_what_the_gateway_signs() -> Result<()> {
-    let done = told("object-store")?.expect(0);
+    let done = told("object-store")?.1.expect(0);
     assert_eq!(line(&done.out, "keys the agent holds:"), "0");
     assert_eq!(line(&done.out, "writes a report:"), "<- 200", "{}\n{}", done.out, done.err);
     assert_eq!(line(&done.out, "reads it again:"), "checkout is slow since 3 am  <- 200");

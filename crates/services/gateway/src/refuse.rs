@@ -29,6 +29,11 @@ pub(crate) struct Problem {
 /// The refusal of a request that was denied: 403, or 421 where it went to the wrong connection.
 pub(crate) fn denied(decision: &Decision, revision: Revision, status: Status, what: &str) -> Problem {
     let rule = decision.rule.as_str();
+    let how_to_ask = if Guard::ALL.iter().any(|guard| guard.as_str() == rule) {
+        "A built-in guard denied this, and no rule by name opens it. Ask whoever runs this sandbox."
+    } else {
+        "Ask whoever runs this sandbox to allow the destination: a rule in the policy, or `--allow HOST`. `cofferdam policy learn` proposes one from the record."
+    };
     let body = serde_json::json!({
         "type": "about:blank",
         "title": "Denied by the network policy",
@@ -38,7 +43,7 @@ pub(crate) fn denied(decision: &Decision, revision: Revision, status: Status, wh
         "rule": rule,
         "revision": revision.to_string(),
         "layer": decision.layer.as_str(),
-        "how_to_ask": "Ask whoever runs this sandbox to allow the destination: a rule in the policy, or `--allow HOST`. `cofferdam policy learn` proposes one from the record.",
+        "how_to_ask": how_to_ask,
     });
     let verdict = format!("denied; rule=\"{rule}\"; revision={revision}");
     Problem { status, verdict, body: body.to_string() }

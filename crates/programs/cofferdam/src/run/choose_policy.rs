@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use policy::model::{Action, PolicySpec, RuleEnforcement};
 
 use super::{
@@ -57,7 +57,12 @@ pub(crate) fn choose(
         Some(path) => {
             let refused =
                 |refusal: source::Refusal| refusal.into_failure(&path.display().to_string(), code::RUN_FAILED);
-            let source = source::read(&path)?.map_err(refused)?;
+            let read = source::read(&path);
+            let read = match arguments.policy {
+                Some(_) => read,
+                None => read.with_context(|| format!("the policy of runs that name none ({})", config.policy.origin)),
+            };
+            let source = read?.map_err(refused)?;
             let (origin, by) = (path.display().to_string(), ChosenBy::Policy);
             Choice { source, origin, by, said: Vec::new(), files: Vec::new() }
         }

@@ -79,8 +79,8 @@ fn about(guard: Guard, what: &str, chosen_by: ChosenBy) -> String {
         Guard::Loopback => (
             "this machine's own services, many of which trust whoever reaches them from here",
             format!(
-                "run what the command needs inside the sandbox, where 127.0.0.1 is the command's own; only a rule of the \
-                 one address and port opens it: {}",
+                "run what the command needs inside the sandbox, where 127.0.0.1 is the command's own; a rule of the one \
+                 address and port opens it, to what that rule allows: {}",
                 Narrow::host_itself().written(chosen_by)
             ),
         ),

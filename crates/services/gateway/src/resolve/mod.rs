@@ -155,7 +155,8 @@ impl Names {
     ) -> Result<Arc<Resolved>, ResolveError> {
         let now = Instant::now();
         if is_host(name) {
-            let addresses = smallvec![IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST)];
+            // Of two denials the first is told, and rules and servers name this one.
+            let addresses = smallvec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
             return Ok(Arc::new(Resolved { addresses, canonical: None, expires: now }));
         }
         let known = |record| self.cached(&in_force.policy, route, name, record, now);

@@ -85,7 +85,7 @@ async fn an_asked_name_resolves_after_the_yes_and_the_host_needs_no_query() {
     let world = World::new(spec(), &[server.address]);
     assert_eq!(addresses(&world, "asked.example").await.unwrap(), "2001:db8::1 192.0.2.1");
     let seen = server.seen().len();
-    assert_eq!(addresses(&world, "host.cofferdam.internal").await.unwrap(), "::1 127.0.0.1");
+    assert_eq!(addresses(&world, "host.cofferdam.internal").await.unwrap(), "127.0.0.1 ::1");
     assert_eq!(server.seen().len(), seen);
 }
 
