@@ -17,6 +17,7 @@ use crate::{
     machine::Watch,
     meter, namespace,
     report::{self, Figures},
+    word,
 };
 
 /// How the comparison is run.
@@ -75,8 +76,7 @@ impl Kind {
 
 impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let value = self.to_possible_value();
-        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
+        word::write(self, f)
     }
 }
 

@@ -14,7 +14,7 @@ use clap::ValueEnum;
 
 use crate::{
     machine::{NotInstalled, program},
-    meter,
+    meter, word,
 };
 
 /// The origin's address in the benchmark's own namespace: a documentation address (RFC 5737).
@@ -88,8 +88,7 @@ impl Side {
 
 impl std::fmt::Display for Side {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let value = self.to_possible_value();
-        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
+        word::write(self, f)
     }
 }
 

@@ -41,6 +41,8 @@ mod origin;
 mod report;
 /// Start-up against bubblewrap.
 mod start;
+/// The word that stands for a choice on the command line.
+mod word;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};

@@ -43,7 +43,7 @@ use self::{
     sides::{Setting, Side},
 };
 use crate::{
-    compare::beside, contenders::Server, dns, load::Measured, machine::Watch, machine::program, meter, namespace,
+    compare::beside, contenders::Server, dns, load::Measured, machine::Watch, machine::program, meter, namespace, word,
 };
 
 /// How the comparison is run.
@@ -109,8 +109,7 @@ impl Kind {
 
 impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let value = self.to_possible_value();
-        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
+        word::write(self, f)
     }
 }
 

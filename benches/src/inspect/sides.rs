@@ -14,6 +14,7 @@ use super::{client::TOKEN, identity::Identity, mitmproxy};
 use crate::{
     contenders::{Server, await_port},
     machine::program,
+    word,
 };
 
 /// The origin's port.
@@ -77,8 +78,7 @@ impl Side {
 
 impl std::fmt::Display for Side {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let value = self.to_possible_value();
-        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
+        word::write(self, f)
     }
 }
 
