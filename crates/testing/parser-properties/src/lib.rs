@@ -23,8 +23,10 @@ mod aws_chunks;
 mod client_hello;
 mod dns;
 mod exchange;
+mod form;
 mod hosts;
 mod http;
+mod http2_frames;
 mod http_path;
 mod init_protocol;
 mod intent;
@@ -39,7 +41,7 @@ mod websocket;
 pub type Property = fn(&[u8]);
 
 /// Every property under the name of its fuzz target.
-pub const TARGETS: [(&str, Property); 22] = [
+pub const TARGETS: [(&str, Property); 24] = [
     ("address", addresses::address),
     ("audit_chain", audit::chain),
     ("audit_event", audit::event),
@@ -47,8 +49,10 @@ pub const TARGETS: [(&str, Property); 22] = [
     ("client_hello", client_hello::client_hello),
     ("dns_answer", dns::answer),
     ("dns_question", dns::question),
+    ("form_method", form::method),
     ("hidden_request", intent::hidden_request),
     ("host", hosts::host),
+    ("http2_frames", http2_frames::inspected_frames),
     ("http_body", http::body),
     ("http_exchange", exchange::exchange),
     ("http_head", http::head),

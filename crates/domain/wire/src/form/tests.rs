@@ -1,3 +1,5 @@
+//! Forms however they are written and cut.
+
 use proptest::{prop_assert_eq, proptest};
 
 use super::{MethodField, OTHER_METHOD};
