@@ -243,7 +243,7 @@ fn events_of_a_stream_come_at_once_and_what_came_before_the_secret_was_sent_is_m
 }
 
 /// The body as it is framed, of a server that sends this, and the rest only when some of it was seen.
-fn framed(kind: &str, sent: &[u8], rest: &'static [u8]) -> Vec<u8> {
+fn framed(request: &str, kind: &str, sent: &[u8], rest: &'static [u8]) -> Vec<u8> {
     let tls = Tls::new();
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
@@ -260,7 +260,7 @@ fn framed(kind: &str, sent: &[u8], rest: &'static [u8]) -> Vec<u8> {
     });
     let keeping = Keeping::new(&tls, Attach::Bearer);
     let mut client = tls.client(&keeping.world, "web.test", origin.port());
-    client.write_all(GET.as_bytes()).unwrap();
+    client.write_all(request.as_bytes()).unwrap();
     assert!(read_head(&mut client).starts_with("HTTP/1.1 200 "));
     let mut seen = Vec::new();
     let mut byte = [0; 1];
@@ -278,7 +278,7 @@ fn framed(kind: &str, sent: &[u8], rest: &'static [u8]) -> Vec<u8> {
 fn how_a_stream_is_cut_tells_nothing_of_a_guess() {
     let cut = |guess: &str| {
         let sent = format!("now{}{guess}", ".".repeat(600));
-        String::from_utf8(framed("text/plain", sent.as_bytes(), b".")).unwrap().replace(guess, "?")
+        String::from_utf8(framed(GET, "text/plain", sent.as_bytes(), b".")).unwrap().replace(guess, "?")
     };
     assert_eq!(cut(&SECRET[..9]), cut("ghp_26C7f"));
 }
@@ -286,6 +286,17 @@ fn how_a_stream_is_cut_tells_nothing_of_a_guess() {
 #[test]
 fn a_message_of_a_remote_call_comes_at_its_end() {
     // It would wait for ever, for the server sends no more before it was seen.
-    let seen = framed("application/grpc+proto", b"\0\0\0\0\x09hello now", b"\0\0\0\0\0");
+    let call = "POST /api/1 HTTP/1.1\r\nHost: web.test\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n\r\n";
+    let seen = framed(call, "application/grpc+proto", b"\0\0\0\0\x09hello now", b"\0\0\0\0\0");
     assert!(String::from_utf8_lossy(&seen).contains("hello now"));
+}
+
+#[test]
+fn an_answer_like_a_remote_call_s_to_another_request_is_cut_like_all() {
+    let (first, second) = SECRET.split_at(20);
+    // Whoever chose its beginning chose where its message ends.
+    let text = format!("now{}{first}", ".".repeat(600));
+    let sent = [&[0][..], &(text.len() as u32).to_be_bytes(), text.as_bytes()].concat();
+    let seen = String::from_utf8(framed(GET, "application/grpc", &sent, second.as_bytes())).unwrap();
+    assert!(!seen.contains(first) && !seen.contains(second), "{seen:?}");
 }

@@ -21,7 +21,9 @@ use values::{CredentialName, Revision, Secret};
 use wire::http_head::RequestHead;
 
 use super::{
-    AttachError, Keeper, Looking, RequestBody, Whole, attach, body::Signing, echo::ask_for_what_can_be_read,
+    AttachError, Keeper, Looking, RequestBody, Whole, attach,
+    body::Signing,
+    echo::{ask_for_what_can_be_read, is_call},
     no_secret::NoSecret,
 };
 use crate::{in_force::InForce, inspect::Arriving, shared::Shared, worker::Worker};
@@ -97,6 +99,7 @@ pub(crate) async fn obtain(
 ) -> Result<(Along, RequestBody), NoSecret> {
     let policy = &wanted.in_force.policy;
     let looking = shared.keeper.as_ref().and_then(|keeper| keeper.looking(policy.spec(), wanted.host));
+    let looking = looking.map(|looking| Looking { is_call: is_call(wanted.head), ..looking });
     let mut along = Along { secret: None, looking, reserved: Vec::new() };
     let Some(name) = wanted.permit.credential() else { return Ok((along, RequestBody::Streamed(body))) };
     let Some(keeper) = &shared.keeper else { return Err(NoSecret::NoKeeper(name.clone())) };

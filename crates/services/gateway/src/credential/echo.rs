@@ -17,6 +17,7 @@ use http::{
 };
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use secret_swap::{Ends, Masking};
+use wire::http_head::RequestHead;
 
 use super::{
     Looking,
@@ -92,7 +93,7 @@ pub(crate) async fn shield(
     response: Response<Incoming>,
     looking: Option<&Looking>,
 ) -> Result<Response<Echo>, EchoError> {
-    let Some(Looking { masks, thorough }) = looking else { return Ok(response.map(Echo::Plain)) };
+    let Some(Looking { masks, thorough, is_call }) = looking else { return Ok(response.map(Echo::Plain)) };
     let (mut parts, body) = response.into_parts();
     if *thorough && parts.status == StatusCode::PARTIAL_CONTENT {
         return Err(EchoError::Part);
@@ -126,7 +127,9 @@ pub(crate) async fn shield(
     };
     let mask = masks.now();
     mask_fields(&mut parts.headers, &mask);
-    let masking = Masking::new(mask, ends(&parts.headers));
+    let kind = parts.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let ends = if *is_call && has_messages(kind) { Ends::Messages } else { Ends::Whole };
+    let masking = Masking::new(mask, ends);
     let looked = Looked {
         inner: body,
         masks: Arc::clone(masks),
@@ -140,11 +143,18 @@ pub(crate) async fn shield(
     Ok(Response::from_parts(parts, Echo::Looked(Box::new(looked))))
 }
 
+/// Whether a request makes a remote call. One that does not gets no answer that is cut at the ends of messages: where
+/// somebody chooses an answer's kind and its beginning, he would choose where a secret is cut.
+pub(super) fn is_call(head: &RequestHead) -> bool {
+    let mut kinds = head.fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+    head.method == "POST" && kinds.next().is_some_and(|(_, kind)| has_messages(kind))
+}
+
 /// Remote calls in both directions wait for each other behind each message. The text form of gRPC-Web has no lengths.
-fn ends(headers: &HeaderMap) -> Ends {
-    let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes).to_ascii_lowercase();
+fn has_messages(kind: &[u8]) -> bool {
+    let kind = kind.to_ascii_lowercase();
     let framed = kind.starts_with(b"application/grpc") && !kind.starts_with(b"application/grpc-web-text");
-    if framed || kind.starts_with(b"application/connect+") { Ends::Messages } else { Ends::Whole }
+    framed || kind.starts_with(b"application/connect+")
 }
 
 /// Masks values; a field whose name holds a secret is left out.

@@ -92,7 +92,7 @@ impl Keeper {
         } else {
             return None;
         };
-        Some(Looking { masks: Arc::clone(&self.masks), thorough })
+        Some(Looking { masks: Arc::clone(&self.masks), thorough, is_call: false })
     }
 }
 
@@ -102,6 +102,8 @@ pub(crate) struct Looking {
     masks: Arc<Masks>,
     /// Whether they are asked for in a form that hides nothing, and decoded.
     thorough: bool,
+    /// Whether a remote call was made, whose answer has messages.
+    is_call: bool,
 }
 
 /// Whether the secret itself stands in requests, so that a server could send it back. Of AWS keys only the session token
