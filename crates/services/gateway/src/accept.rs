@@ -16,7 +16,7 @@ use rustix::{
 };
 use tokio::io::unix::AsyncFd;
 
-use crate::{explicit, flow::Counted, pump, socket::Socket, transparent, worker::Worker};
+use crate::{crowd::HEAD_START, explicit, flow::Counted, pump, socket::Socket, transparent, worker::Worker};
 
 /// How long a worker that is out of descriptors waits for one to become free.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -83,6 +83,8 @@ pub(crate) type Life = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Takes connections until dropped.
 async fn serve(worker: &Worker, listener: &Listener, life: impl Fn(Arrived) -> Life) {
+    // Others had their head start.
+    let mut waited = false;
     loop {
         let mut ready = match listener.socket.readable().await {
             Ok(ready) => ready,
@@ -91,17 +93,27 @@ async fn serve(worker: &Worker, listener: &Listener, life: impl Fn(Arrived) -> L
                 return;
             }
         };
+        let late = std::mem::take(&mut waited);
+        if !late && worker.live.crowd.is_ahead() {
+            drop(ready);
+            tokio::time::sleep(HEAD_START).await;
+            waited = true;
+            continue;
+        }
         for _ in 0..TURN {
             match listener.take() {
                 Ok((socket, client, local)) => {
                     worker.note_arrival();
-                    let count = Counted::new(worker.shared.tally.clone(), Rc::clone(&worker.live));
+                    let count = Counted::taken(worker.shared.tally.clone(), Rc::clone(&worker.live));
                     if count.total() > worker.shared.settings.max_connections as u64 {
                         worker.shared.tally.error();
                         pump::reset(&socket);
                         continue;
                     }
                     begin(life(Arrived { socket: Socket::Own(socket), client, local, count }));
+                    if !late && worker.live.crowd.is_ahead() {
+                        break;
+                    }
                 }
                 Err(Errno::AGAIN) => {
                     ready.clear_ready();

@@ -18,7 +18,9 @@ use tokio::sync::Notify;
 use values::{CredentialName, Revision, RuleName};
 use wire::{exchange::Bounds, http_head::RequestHead};
 
-use crate::{in_force::InForce, metadata, resolve::BindingGuard, rewrite, summary::Tally, together::Together};
+use crate::{
+    crowd::Crowd, in_force::InForce, metadata, resolve::BindingGuard, rewrite, summary::Tally, together::Together,
+};
 
 /// What the policy judges, without the sandbox and the clock, so that it can be judged again.
 #[derive(Debug, Clone)]
@@ -128,17 +130,26 @@ pub(crate) struct Counted {
     tally: Arc<Tally>,
     live: Rc<Live>,
     total: u64,
+    /// It was taken from a listener.
+    taken: bool,
 }
 
 /// How many connections a worker has, from accept to end.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Live {
     count: Cell<usize>,
     /// Told when one ends.
     pub(crate) ended: Notify,
+    /// Those that were taken from listeners, beside the other workers'.
+    pub(crate) crowd: Crowd,
 }
 
 impl Live {
+    /// None yet.
+    pub(crate) fn new(crowd: Crowd) -> Self {
+        Self { count: Cell::new(0), ended: Notify::new(), crowd }
+    }
+
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.count.get()
@@ -150,7 +161,15 @@ impl Counted {
     pub(crate) fn new(tally: Arc<Tally>, live: Rc<Live>) -> Self {
         let total = tally.opened() + 1;
         live.count.set(live.count.get() + 1);
-        Self { tally, live, total }
+        Self { tally, live, total, taken: false }
+    }
+
+    /// Counts one that was taken from a listener.
+    pub(crate) fn taken(tally: Arc<Tally>, live: Rc<Live>) -> Self {
+        live.crowd.join();
+        let mut counted = Self::new(tally, live);
+        counted.taken = true;
+        counted
     }
 
     /// How many were open with it, over all workers.
@@ -163,6 +182,9 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.tally.closed();
         self.live.count.set(self.live.count.get().saturating_sub(1));
+        if self.taken {
+            self.live.crowd.leave();
+        }
         self.live.ended.notify_waiters();
     }
 }

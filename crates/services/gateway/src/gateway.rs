@@ -23,6 +23,7 @@ use values::{Labels, Revision, RuleName};
 use crate::{
     ask::Approvals,
     credential::Keeper,
+    crowd::Crowd,
     dns::DnsContext,
     identify::Processes,
     in_force::{CurrentPolicy, InForce},
@@ -183,13 +184,13 @@ impl Gateway {
         count: usize,
     ) -> Result<(), StartError> {
         let (ready, started) = mpsc::channel();
-        for index in 0..count {
+        for (index, crowd) in Crowd::of(count).into_iter().enumerate() {
             let sockets = duplicate(sockets, index, count).map_err(StartError::Socket)?;
             let (sender, receiver) = orders::unbounded_channel();
             let (shared, dns, ready) = (Arc::clone(&self.shared), Arc::clone(dns), ready.clone());
             let thread = thread::Builder::new()
                 .name(format!("gateway-{index}"))
-                .spawn(move || worker::run(shared, dns, sockets, receiver, &ready))
+                .spawn(move || worker::run(shared, dns, sockets, crowd, receiver, &ready))
                 .map_err(|source| StartError::Thread { what: "workers", source })?;
             self.workers.push(Handle { orders: sender, thread });
         }

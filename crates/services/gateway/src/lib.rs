@@ -33,6 +33,8 @@ mod identify;
 mod transparent;
 /// The life of a connection to the explicit proxy.
 mod explicit;
+/// How connections spread over the workers.
+mod crowd;
 /// One connection, and everything known of it.
 mod flow;
 /// The ways in which name and address can be read together.

@@ -11,7 +11,7 @@ use std::{
     io,
     os::fd::OwnedFd,
     rc::Rc,
-    sync::{Arc, mpsc},
+    sync::{Arc, atomic::AtomicU64, mpsc},
     time::Duration,
 };
 
@@ -28,6 +28,7 @@ use tokio::{
 
 use crate::{
     accept::{self, Listener},
+    crowd::Crowd,
     datagrams::{self, Datagrams, PortSocket},
     dns::{self, DnsContext},
     flow::{Live, OpenFlow},
@@ -93,6 +94,8 @@ pub(crate) struct Worker {
     ends_wait: Cell<Option<std::time::Instant>>,
     /// A connection was taken since the pump last had its turn.
     arrived: Cell<bool>,
+    /// Counts what moves on connections whose TLS is opened.
+    pub(crate) moves: Arc<AtomicU64>,
 }
 
 /// Runs a worker until it is told to stop. `ready` is told when it listens, or why it does not.
@@ -100,6 +103,7 @@ pub(crate) fn run(
     shared: Arc<Shared>,
     dns: Arc<DnsContext>,
     sockets: Sockets,
+    crowd: Crowd,
     orders: orders::UnboundedReceiver<Order>,
     ready: &mpsc::Sender<io::Result<()>>,
 ) {
@@ -113,7 +117,7 @@ pub(crate) fn run(
         }
     };
     runtime.block_on(async {
-        match Worker::start(shared, dns, sockets) {
+        match Worker::start(shared, dns, sockets, crowd) {
             Ok((worker, listeners)) => {
                 let _ = ready.send(Ok(()));
                 worker.serve(listeners, orders).await;
@@ -130,6 +134,7 @@ impl Worker {
         shared: Arc<Shared>,
         dns: Arc<DnsContext>,
         sockets: Sockets,
+        crowd: Crowd,
     ) -> io::Result<(Rc<Self>, Vec<JoinHandle<()>>)> {
         let settings = &shared.settings;
         let bounds = Bounds {
@@ -145,10 +150,11 @@ impl Worker {
             metadata: metadata::Open::default(),
             rejections: sockets.rejections.map(Rejections::new).transpose()?,
             wake: Notify::new(),
-            live: Rc::default(),
+            live: Rc::new(Live::new(crowd)),
             waiting: RefCell::default(),
             ends_wait: Cell::new(None),
             arrived: Cell::new(false),
+            moves: Arc::default(),
             shared,
         });
         let mut tasks = Vec::new();

@@ -67,7 +67,7 @@ pub(crate) fn serve(
 ) {
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
-        let link = Link::new();
+        let link = Link::new(&worker.moves);
         let mut flow = flow;
         flow.seen.inspected = true;
         match Box::pin(open(&worker.shared, stream, bytes, &hello, &link)).await {
@@ -205,9 +205,8 @@ async fn serve_http1(connection: &Rc<Connection>, opened: Opened) -> hyper::Resu
         // The library keeps the place of a future between requests as well.
         Box::pin(async move { Ok::<_, Infallible>(request::answer(connection, head, request, Some(heads)).await) })
     });
+    // No timer of the library's: `Strict` bounds the time for a head, and `live` the time without a byte.
     http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(settings.idle_timeout)
         .max_headers(FIELDS)
         .max_buf_size(BUFFER)
         .auto_date_header(false)

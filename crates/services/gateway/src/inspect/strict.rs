@@ -5,9 +5,10 @@
 //! without one meaning becomes a last request that is refused, and nothing behind it is read.
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     io,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
     time::Duration,
@@ -16,7 +17,7 @@ use std::{
 use bytes::{Buf, BytesMut};
 use policy::Layer;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep},
 };
 use wire::{
@@ -236,19 +237,29 @@ impl<T: AsyncRead + Unpin> Strict<T> {
     }
 }
 
+thread_local! {
+    /// What is read comes here first, so that a connection that waits holds no memory for what may come, and none has
+    /// to be found each time that nothing does.
+    static PASSING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// Appends what the stream has, at most a piece.
 fn read_piece<T: AsyncRead + Unpin>(
     inner: &mut T,
     held: &mut BytesMut,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
-    held.reserve(PIECE);
-    let polled = pin!(inner.read_buf(held)).poll(cx);
+    let mut passing = PASSING.take();
+    passing.resize(PIECE, 0);
+    let mut read = ReadBuf::new(&mut passing);
+    let polled = Pin::new(inner).poll_read(cx, &mut read);
     if held.is_empty() {
-        // A connection that waits holds no memory for what may come.
         *held = BytesMut::new();
     }
-    polled
+    held.extend_from_slice(read.filled());
+    let count = read.filled().len();
+    PASSING.set(passing);
+    polled.map_ok(|()| count)
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Strict<T> {

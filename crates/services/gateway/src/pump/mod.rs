@@ -214,6 +214,10 @@ impl<F> Pump<F> {
 
     /// Moves what can be moved. Unless there is more, nothing is left to do before the epoll set is readable again.
     pub(crate) fn turn(&mut self) -> Turn {
+        if self.free.len() == self.slots.len() && !self.is_due() {
+            // No connection: nothing to ask the kernel for.
+            return Turn::Idle;
+        }
         let was_due = self.is_due();
         self.pipes.in_bulk = false;
         for key in std::mem::take(&mut self.again) {

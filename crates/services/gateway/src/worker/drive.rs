@@ -2,6 +2,7 @@
 
 use std::{
     rc::Rc,
+    sync::atomic::Ordering,
     thread,
     time::{Duration, Instant},
 };
@@ -36,6 +37,7 @@ impl Worker {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut swept = Instant::now();
         let mut poll = BusyPoll::new(swept);
+        let mut moved = 0;
         loop {
             let asleep = Instant::now();
             tokio::select! {
@@ -67,7 +69,11 @@ impl Worker {
                     // Others of this thread have theirs in between.
                     Turn::More => {}
                     Turn::Done | Turn::Idle if poll.looks_again(arrived || turn == Turn::Done, now) => {
-                        thread::yield_now();
+                        // Not between two steps of a request: its next is a turn of this thread's away.
+                        let before = std::mem::replace(&mut moved, self.moves.load(Ordering::Relaxed));
+                        if before == moved || turn == Turn::Done {
+                            thread::yield_now();
+                        }
                     }
                     Turn::Done | Turn::Idle | Turn::Bulk => break,
                 }
