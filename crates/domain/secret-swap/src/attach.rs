@@ -54,10 +54,11 @@ pub fn cookie_in<'a>(sent: impl IntoIterator<Item = &'a [u8]>, name: &str, secre
 /// that does not resolve them would act on a path that nobody judged.
 pub fn as_judged(target: &str) -> Option<String> {
     let path = target.split_once('?').map_or(target, |(path, _)| path);
-    let dots = (path.contains("/.") || path.contains("/%2")) && path.split('/').any(|segment| {
-        let plain = segment.replace("%2e", ".").replace("%2E", ".");
-        plain == "." || plain == ".."
-    });
+    let dots = (path.contains("/.") || path.contains("/%2"))
+        && path.split('/').any(|segment| {
+            let plain = segment.replace("%2e", ".").replace("%2E", ".");
+            plain == "." || plain == ".."
+        });
     if !dots {
         return Some(target.to_owned());
     }
