@@ -1,10 +1,10 @@
 //! The installation's CA.
 //!
-//! Its key and its certificates stand in one file, so that they can't be out of step: the key, the certificate that
-//! it signs with, and those of former keys that have not ended. The file is 0600 in a folder that is 0700; both are
-//! checked each time. Two processes that create it at once get the same.
+//! Its key and its certificate stand in one file, so that they can't be out of step. The file is 0600 in a folder that is
+//! 0700, and has no other name; that is checked each time. Two processes that create it at once get the same.
 //!
-//! It signs nothing but issuers ([`Authority::issuer`]): drop it when the run has one, and its key is out of memory.
+//! It signs nothing but issuers ([`Authority::issuer`]). Whoever holds one opened goes on with its key when the file has
+//! another, or is gone. Nobody is told to trust a former key: what it was replaced for may be that others have it.
 
 use std::{
     io,
@@ -64,6 +64,12 @@ pub enum AuthorityError {
         /// The rights it should have.
         wanted: &'static str,
     },
+    /// There is something else in the folder's place.
+    #[error("{path} is a symbolic link or no folder: remove it, or move the folder that it leads to here", path = path.display())]
+    NoFolder {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The file is not as it was written.
     #[error("{path} can't be used: {what}; remove it and a new one is made", path = path.display())]
     Damaged {
@@ -100,9 +106,8 @@ pub struct Authority {
     folder: PathBuf,
     key: SecretKey,
     certificate: CertificateDer<'static>,
+    subject: String,
     validity: Validity,
-    /// Of former keys, newest first.
-    former: Vec<CertificateDer<'static>>,
 }
 
 impl Authority {
@@ -113,8 +118,8 @@ impl Authority {
             Some(content) => Self::read(folder, &private, &content)?,
             None => Self::create(folder, &private, now)?,
         };
-        if authority.validity.left(now) < RENEWED_BEFORE {
-            match authority.rotate(now) {
+        if authority.is_due(now) {
+            match authority.replace(&private, now, Self::is_due) {
                 Ok(()) => {}
                 // The other process's is opened next time; ours still holds.
                 Err(AuthorityError::Busy { .. }) if authority.validity.holds(now) => {}
@@ -124,39 +129,77 @@ impl Authority {
         Ok(authority)
     }
 
-    /// Makes a new key and certificate. The old certificate stays among the trusted until it ends, so what was signed
-    /// under it goes on being trusted.
+    /// Opens the authority in `folder` as it is; nothing where there is none.
+    pub fn open(folder: &Path) -> Result<Option<Self>, AuthorityError> {
+        let Some(private) = Folder::open(folder)? else { return Ok(None) };
+        private.read()?.map(|content| Self::read(folder, &private, &content)).transpose()
+    }
+
+    /// Removes the authority in `folder`, whatever state it is in, and the folder with it where nothing else is there.
+    /// Whether there was one.
+    pub fn remove(folder: &Path) -> Result<bool, AuthorityError> {
+        Folder::remove(folder)
+    }
+
+    /// Makes a new key and certificate in place of the old.
     pub fn rotate(&mut self, now: SystemTime) -> Result<(), AuthorityError> {
         let private = Folder::open_or_create(&self.folder)?;
-        private.lock()?;
-        // What stands there now counts: another process may have rotated since we opened it.
-        if let Some(content) = private.read()? {
-            *self = Self::read(&self.folder, &private, &content)?;
-        }
-        let mut new = Self::generate(&self.folder, now)?;
-        new.former = self.trusted(now);
-        private.replace(new.written().as_bytes())?;
-        *self = new;
-        Ok(())
+        self.replace(&private, now, |_, _| true)
     }
 
     /// An issuer for one run, signed by this authority, for `scope`.
     pub fn issuer(&self, scope: Scope, now: SystemTime) -> Result<Issuer, IssueError> {
         let signer = rcgen::Issuer::from_ca_cert_der(&self.certificate, &self.key)?;
-        Issuer::signed_by(&signer, self.validity, self.trusted(now), scope, now)
+        Issuer::signed_by(&signer, self.validity, self.certificate.clone(), scope, now)
     }
 
-    /// What clients are to trust: the certificate, and former ones that have not ended.
-    pub fn trusted(&self, now: SystemTime) -> Vec<CertificateDer<'static>> {
-        let holds = |der: &&CertificateDer<'static>| {
-            read_certificate(der).is_some_and(|read| read.0.left(now) > Duration::ZERO)
-        };
-        [&self.certificate].into_iter().chain(&self.former).filter(holds).cloned().collect()
+    /// What clients are to trust.
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// Whose certificate it is, as a certificate says it: `CN=Cofferdam HOST ID`.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// The file of its key and certificate.
+    pub fn file(&self) -> PathBuf {
+        self.folder.join(folder::FILE)
+    }
+
+    /// From when its certificate holds.
+    pub fn begins(&self) -> SystemTime {
+        self.validity.from
     }
 
     /// When its certificate ends.
     pub fn ends(&self) -> SystemTime {
         self.validity.until
+    }
+
+    /// Replaces it, where what stands in the file now is still to be replaced: another process may have been first.
+    fn replace(
+        &mut self,
+        private: &Folder,
+        now: SystemTime,
+        due: fn(&Self, SystemTime) -> bool,
+    ) -> Result<(), AuthorityError> {
+        private.lock()?;
+        let found = private.read()?.map(|content| Self::read(&self.folder, private, &content)).transpose()?;
+        *self = match found {
+            Some(found) if !due(&found, now) => found,
+            _ => {
+                let new = Self::generate(&self.folder, now)?;
+                private.replace(new.written().as_bytes())?;
+                new
+            }
+        };
+        Ok(())
+    }
+
+    fn is_due(&self, now: SystemTime) -> bool {
+        self.validity.left(now) < RENEWED_BEFORE
     }
 
     fn create(folder: &Path, private: &Folder, now: SystemTime) -> Result<Self, AuthorityError> {
@@ -175,17 +218,19 @@ impl Authority {
         let mut parameters = CertificateParams::default();
         (parameters.not_before, parameters.not_after) = validity.written().ok_or(AuthorityError::Clock)?;
         parameters.serial_number = Some(serial_number().map_err(AuthorityError::Make)?);
-        parameters.distinguished_name.push(DnType::CommonName, installation_name()?);
+        let name = installation_name()?;
+        let subject = format!("CN={name}");
+        parameters.distinguished_name.push(DnType::CommonName, name);
         // One issuer below it, which signs leaves and nothing else.
         parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = parameters.self_signed(&key).map_err(AuthorityError::Make)?.into();
-        Ok(Self { folder: folder.to_owned(), key, certificate, validity, former: Vec::new() })
+        Ok(Self { folder: folder.to_owned(), key, certificate, subject, validity })
     }
 
     fn written(&self) -> Zeroizing<String> {
         let mut text = self.key.pem();
-        let certificates = trust::pem([&self.certificate].into_iter().chain(&self.former));
+        let certificates = trust::pem([&self.certificate]);
         // Made whole first: a string that grows leaves its old bytes behind.
         let mut whole = Zeroizing::new(String::with_capacity(text.len() + certificates.len()));
         whole.push_str(&text);
@@ -196,41 +241,37 @@ impl Authority {
 
     fn read(folder: &Path, private: &Folder, content: &[u8]) -> Result<Self, AuthorityError> {
         let damaged = |what| AuthorityError::Damaged { path: private.file(), what };
-        let mut key = None;
-        let mut certificates = Vec::new();
+        let (mut key, mut certificate) = (None, None);
         for section in <(SectionKind, Vec<u8>) as PemObject>::pem_slice_iter(content) {
             let (kind, der) = section.map_err(|_| damaged("it is not PEM"))?;
             match kind {
                 SectionKind::PrivateKey if key.is_none() => key = Some(Zeroizing::new(der)),
-                SectionKind::Certificate => certificates.push(CertificateDer::from(der)),
-                _ => return Err(damaged("it holds more than one key and certificates")),
+                SectionKind::Certificate if certificate.is_none() => certificate = Some(CertificateDer::from(der)),
+                _ => return Err(damaged("it holds more than one key and its certificate")),
             }
         }
         let key = key.ok_or_else(|| damaged("it holds no key"))?;
         let key = PrivatePkcs8KeyDer::from(key.as_slice());
         let key = SecretKey::from_pkcs8(key.secret_pkcs8_der()).map_err(|_| damaged("its key is not one of P-256"))?;
-        if certificates.is_empty() {
-            return Err(damaged("it holds no certificate"));
-        }
-        let former = certificates.split_off(1);
-        let certificate = certificates.pop().ok_or_else(|| damaged("it holds no certificate"))?;
-        let (validity, public) =
+        let certificate = certificate.ok_or_else(|| damaged("it holds no certificate"))?;
+        let (validity, subject, public) =
             read_certificate(&certificate).ok_or_else(|| damaged("its certificate can't be read"))?;
         if public != key.subject_public_key_info() {
             return Err(damaged("its certificate is for another key"));
         }
-        Ok(Self { folder: folder.to_owned(), key, certificate, validity, former })
+        Ok(Self { folder: folder.to_owned(), key, certificate, subject, validity })
     }
 }
 
-/// A CA certificate's time and public key; `None` for what is no CA certificate.
-fn read_certificate(der: &CertificateDer<'_>) -> Option<(Validity, Vec<u8>)> {
+/// A CA certificate's time, subject and public key; `None` for what is no CA certificate.
+fn read_certificate(der: &CertificateDer<'_>) -> Option<(Validity, String, Vec<u8>)> {
     let (rest, read) = X509Certificate::from_der(der).ok()?;
     if !rest.is_empty() || !read.is_ca() {
         return None;
     }
     let (from, until) = (read.validity().not_before.timestamp(), read.validity().not_after.timestamp());
-    Some((Validity { from: from_unix(from), until: from_unix(until) }, read.public_key().raw.to_vec()))
+    let validity = Validity { from: from_unix(from), until: from_unix(until) };
+    Some((validity, read.subject().to_string(), read.public_key().raw.to_vec()))
 }
 
 /// `Cofferdam HOST ID`: whose certificate it is, for a person who meets it in a trust store.

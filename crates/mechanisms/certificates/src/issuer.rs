@@ -127,7 +127,7 @@ impl Issuer {
     pub(crate) fn signed_by(
         authority: &rcgen::Issuer<'_, &SecretKey>,
         authority_validity: Validity,
-        anchors: Vec<CertificateDer<'static>>,
+        anchor: CertificateDer<'static>,
         scope: Scope,
         now: SystemTime,
     ) -> Result<Self, IssueError> {
@@ -141,7 +141,7 @@ impl Issuer {
         parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let certificate = CertificateDer::from(parameters.signed_by(&key, authority)?);
         let signer = rcgen::Issuer::new(parameters, key);
-        Ok(Self { signer, chain: vec![certificate], anchors, scope, validity })
+        Ok(Self { signer, chain: vec![certificate], anchors: vec![anchor], scope, validity })
     }
 
     /// What clients must trust: given to [`crate::trust`].

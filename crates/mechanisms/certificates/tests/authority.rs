@@ -87,6 +87,7 @@ fn a_file_that_is_not_as_it_was_written_is_refused() -> Result<()> {
         (certificate, "no key"),
         (format!("{key}{foreign}"), "another key"),
         (format!("{key}{good}"), "more than one key"),
+        (format!("{good}{foreign}"), "more than one key"),
         (good.replacen("MI", "M!", 1), "not PEM"),
         (format!("{key}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "can't be read"),
         ("x".repeat(70_000), "too long"),
@@ -104,11 +105,19 @@ fn links_and_pipes_in_its_place_are_refused() -> Result<()> {
     let (real, now) = (top.path().join("real"), SystemTime::now());
     Authority::open_or_create(&real, now)?;
     symlink(&real, top.path().join("link"))?;
-    assert!(matches!(Authority::open_or_create(&top.path().join("link"), now), Err(AuthorityError::Io { .. })));
+    let link = top.path().join("link");
+    assert!(matches!(Authority::open_or_create(&link, now), Err(AuthorityError::NoFolder { .. })));
+    assert!(matches!(Authority::open(&link), Err(AuthorityError::NoFolder { .. })));
+    assert!(matches!(Authority::remove(&link), Err(AuthorityError::NoFolder { .. })));
     let file = real.join("authority.pem");
     fs::rename(&file, top.path().join("moved.pem"))?;
     symlink(top.path().join("moved.pem"), &file)?;
-    assert!(matches!(Authority::open_or_create(&real, now), Err(AuthorityError::Io { .. })));
+    let said = Authority::open_or_create(&real, now).err().context("it was opened")?.to_string();
+    assert!(said.contains("symbolic link"), "{said}");
+    fs::remove_file(&file)?;
+    fs::hard_link(top.path().join("moved.pem"), &file)?;
+    let said = Authority::open_or_create(&real, now).err().context("it was opened")?.to_string();
+    assert!(said.contains("hard link"), "{said}");
     fs::remove_file(&file)?;
     rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)?;
     assert!(matches!(Authority::open_or_create(&real, now), Err(AuthorityError::Damaged { .. })));
@@ -128,7 +137,7 @@ fn all_that_create_it_at_once_get_the_same() -> Result<()> {
             let opening: Vec<_> = (0..12).map(|_| scope.spawn(open)).collect();
             opening.into_iter().map(|opened| opened.join().expect("no panic")).collect::<Result<_, _>>()
         })?;
-        assert!(opened.iter().all(|one| one.trusted(now) == opened[0].trusted(now)));
+        assert!(opened.iter().all(|one| one.certificate() == opened[0].certificate()));
         assert_eq!(fs::read_dir(&folder)?.count(), 1);
     }
     Ok(())
@@ -161,24 +170,44 @@ fn processes_that_create_it_at_once_get_the_same() -> Result<()> {
 fn child_opens() -> Result<()> {
     let folder = std::env::var("CERTIFICATES_TEST_FOLDER")?;
     let authority = Authority::open_or_create(folder.as_ref(), SystemTime::now())?;
-    println!("\nanchor {:?}", authority.trusted(SystemTime::now()));
+    println!("\nanchor {:?}", authority.certificate());
     Ok(())
 }
 
 #[test]
-fn rotating_keeps_the_old_certificate_until_it_ends() -> Result<()> {
+fn rotating_leaves_nothing_of_the_old_but_with_who_holds_it() -> Result<()> {
     let top = tempfile::tempdir()?;
-    let now = SystemTime::now();
-    let mut authority = Authority::open_or_create(top.path().join("a").as_ref(), now)?;
-    let (first, first_ends) = (authority.trusted(now), authority.ends());
-    authority.rotate(now + 100 * DAY)?;
-    let both = authority.trusted(now + 100 * DAY);
-    assert_eq!((both.len(), &both[1..]), (2, &first[..]));
-    assert_eq!(authority.trusted(first_ends), both[..1]);
-    let opened = Authority::open_or_create(top.path().join("a").as_ref(), now + 100 * DAY)?;
-    assert_eq!(opened.trusted(now + 100 * DAY), both);
-    let issuer = opened.issuer(Scope::Any, now + 100 * DAY)?;
-    assert_eq!(issuer.anchors(), both);
+    let (folder, now) = (top.path().join("a"), SystemTime::now());
+    let held = Authority::open_or_create(&folder, now)?;
+    let old = fs::read_to_string(held.file())?;
+    let mut rotated = Authority::open_or_create(&folder, now)?;
+    rotated.rotate(now)?;
+    assert_ne!(held.certificate(), rotated.certificate());
+    let opened = Authority::open(&folder)?.context("none")?;
+    assert_eq!((opened.certificate(), opened.subject()), (rotated.certificate(), rotated.subject()));
+    let new = fs::read_to_string(held.file())?;
+    assert!(new.lines().filter(|line| !line.starts_with("-----")).all(|line| line.len() < 64 || !old.contains(line)));
+    for (one, issuer) in [(&held, held.issuer(Scope::Any, now)?), (&opened, opened.issuer(Scope::Any, now)?)] {
+        assert_eq!(issuer.anchors(), [one.certificate().clone()]);
+    }
+    Ok(())
+}
+
+#[test]
+fn removing_takes_the_file_whatever_state_it_is_in_and_nothing_else() -> Result<()> {
+    let top = tempfile::tempdir()?;
+    let (folder, now) = (top.path().join("a"), SystemTime::now());
+    assert!(Authority::open(&folder)?.is_none() && !Authority::remove(&folder)?);
+    let held = Authority::open_or_create(&folder, now)?;
+    fs::write(held.file(), "damaged")?;
+    fs::set_permissions(held.file(), fs::Permissions::from_mode(0o644))?;
+    fs::write(folder.join(".authority.00ff"), "a draft that was left")?;
+    assert!(Authority::remove(&folder)? && !folder.exists());
+    held.issuer(Scope::Any, now)?;
+    Authority::open_or_create(&folder, now)?;
+    fs::write(folder.join("of-somebody"), "")?;
+    assert!(Authority::remove(&folder)? && folder.join("of-somebody").exists() && !held.file().exists());
+    assert!(Authority::open(&folder)?.is_none());
     Ok(())
 }
 
@@ -192,9 +221,10 @@ fn one_that_is_about_to_end_is_rotated_when_it_is_opened() -> Result<()> {
     assert!((365 * DAY..=730 * DAY).contains(&life));
     let late = first.ends() - 10 * DAY;
     let second = Authority::open_or_create(&folder, late)?;
-    assert_eq!(second.trusted(late).len(), 2);
+    assert!(second.ends() > first.ends() && second.begins() <= late);
+    assert_eq!(Authority::open_or_create(&folder, late)?.certificate(), second.certificate());
     let after = Authority::open_or_create(&folder, late + 500 * DAY)?;
-    assert_eq!(after.trusted(late + 500 * DAY).len(), 1, "those that have ended are gone");
+    assert_ne!(after.certificate(), second.certificate());
     assert!(first.issuer(Scope::Any, first.ends()).is_err());
     Ok(())
 }
@@ -218,8 +248,7 @@ fn the_certificate_can_sign_one_issuer_and_names_no_host() -> Result<()> {
     let top = tempfile::tempdir()?;
     let now = SystemTime::now();
     let authority = Authority::open_or_create(top.path().join("a").as_ref(), now)?;
-    let trusted = authority.trusted(now);
-    let (_, read) = X509Certificate::from_der(&trusted[0])?;
+    let (_, read) = X509Certificate::from_der(authority.certificate())?;
     let constraints = read.basic_constraints()?.context("no basic constraints")?;
     assert!(constraints.critical && constraints.value.ca && constraints.value.path_len_constraint == Some(1));
     let usage = read.key_usage()?.context("no key usage")?.value;
@@ -227,6 +256,8 @@ fn the_certificate_can_sign_one_issuer_and_names_no_host() -> Result<()> {
     assert!(read.subject_alternative_name()?.is_none());
     let name = read.subject().iter_common_name().next().context("no common name")?.as_str()?;
     assert!(name.starts_with("Cofferdam ") && name.len() <= 64, "{name}");
+    assert_eq!(authority.subject(), format!("CN={name}"));
+    assert_eq!(Authority::open(top.path().join("a").as_ref())?.context("none")?.subject(), authority.subject());
     assert!(!format!("{authority:?}").contains("PRIVATE"));
     Ok(())
 }
