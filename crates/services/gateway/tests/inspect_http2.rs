@@ -134,3 +134,26 @@ fn what_the_library_rejects_by_itself_is_recorded() {
         assert!(heads.try_recv().is_err());
     }
 }
+
+#[test]
+fn a_body_that_is_ended_short_behind_its_answer_is_nothing_malformed() {
+    let tls = Tls::new();
+    let (origin, heads) = tls.http(Shown::Good);
+    let world = tls.world(inspected());
+    let mut client = tls.client_of(&world, &["h2"], origin.port());
+    let denied: Vec<_> = frames::put("/no").into_iter().chain([("content-length", "6")]).collect();
+    let denied = frames::request(1, 0, &denied);
+    client.write_all(&[PREFACE.to_vec(), frame(SETTINGS, 0, 0, b""), denied].concat()).unwrap();
+    assert_eq!(frames::outcome(&mut client), Outcome::Answered(403));
+    // As curl does.
+    client.write_all(&frame(frames::DATA, END_STREAM, 1, b"")).unwrap();
+    while read_frame(&mut client).unwrap().kind != frames::RST_STREAM {}
+    client.write_all(&frames::request(3, END_STREAM, &frames::get("/ok/1"))).unwrap();
+    assert_eq!(frames::outcome(&mut client), Outcome::Answered(200));
+    told(&heads);
+    drop(client);
+    let ended = world.event("flow.ended", |_| true);
+    assert!(!ended["error"].as_str().is_some_and(|error| error.contains("rejected")), "{ended}");
+    let rules: Vec<_> = world.events().into_iter().map(|event| event["rule"].clone()).collect();
+    assert!(!rules.contains(&"guard:malformed".into()), "{rules:?}");
+}

@@ -2,10 +2,12 @@
 //!
 //! A request that is no HTTP/2 (a field of one hop, two paths, a line end in a value) never comes to us: the library
 //! resets its stream, or ends the connection, and tells nobody but the client. So the frames that go out are counted
-//! along, and the connection's end is recorded with how many of them said so.
+//! along, and the connection's end is recorded with how many of them said so. A stream that has its answer did come to
+//! us; what is wrong with the rest of it (curl ends a body short that was answered early) is no rejected request.
 
 use std::{
     cell::Cell,
+    collections::VecDeque,
     io,
     pin::Pin,
     rc::Rc,
@@ -18,8 +20,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const HEAD: usize = 9;
 /// A frame's head, and its payload as far as a code of an error stands in it.
 const LOOKED: usize = HEAD + 8;
+const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const GOAWAY: u8 = 7;
+/// How many streams are known to have their answer, the last ones: more than may be open at a time.
+const ANSWERED: usize = 256;
 /// Codes that say nothing against the client: no error, one of ours, a server's that is gone, a stream taken back.
 const HARMLESS: [u32; 4] = [0, 2, 7, 8];
 
@@ -35,6 +40,8 @@ struct Frames {
     have: usize,
     /// How much of its payload comes still, behind those.
     left: usize,
+    /// The streams that were answered last.
+    answered: VecDeque<u32>,
 }
 
 impl Frames {
@@ -55,7 +62,7 @@ impl Frames {
             }
             (self.have, rest) = (self.have + piece.len(), behind);
             if self.have >= HEAD && self.have == self.due() {
-                told += u32::from(self.is_error());
+                told += u32::from(self.is_rejection());
                 self.left = self.length() + HEAD - self.have;
                 self.have = 0;
             }
@@ -84,9 +91,19 @@ impl Frames {
         self.code_end().unwrap_or(HEAD)
     }
 
-    fn is_error(&self) -> bool {
+    /// Takes in the frame whose beginning is there; whether it rejects what the client sent.
+    fn is_rejection(&mut self) -> bool {
+        let [_, _, _, kind, _, stream @ .., _, _, _, _, _, _, _, _] = self.looked;
+        let stream = u32::from_be_bytes(stream);
+        if kind == HEADERS {
+            if self.answered.len() == ANSWERED {
+                self.answered.pop_front();
+            }
+            self.answered.push_back(stream);
+        }
         let code = self.code_end().and_then(|end| self.looked.get(end - 4..end));
-        code.and_then(|code| code.try_into().ok()).is_some_and(|code| !HARMLESS.contains(&u32::from_be_bytes(code)))
+        let code = code.and_then(|code| code.try_into().ok()).map(u32::from_be_bytes);
+        code.is_some_and(|code| !HARMLESS.contains(&code)) && !(kind == RST_STREAM && self.answered.contains(&stream))
     }
 }
 
@@ -155,11 +172,15 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Counting<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Frames, GOAWAY, RST_STREAM};
+    use super::{Frames, GOAWAY, HEADERS, RST_STREAM};
 
     fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+        of_stream(1, kind, payload)
+    }
+
+    fn of_stream(stream: u8, kind: u8, payload: &[u8]) -> Vec<u8> {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        [&length[1..], &[kind, 0, 0, 0, 0, 1], payload].concat()
+        [&length[1..], &[kind, 0, 0, 0, 0, stream], payload].concat()
     }
 
     #[test]
@@ -178,7 +199,8 @@ mod tests {
             frame(RST_STREAM, &[1]),
             go_away(0, b""),
             go_away(1, b"why"),
-            frame(1, b"x"),
+            of_stream(3, HEADERS, b"x"),
+            of_stream(3, RST_STREAM, &1u32.to_be_bytes()),
         ]
         .concat();
         for size in 1..=bytes.len() {
