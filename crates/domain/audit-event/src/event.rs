@@ -52,7 +52,7 @@ pub struct Destination {
 /// What was seen of TLS.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TlsSeen {
-    /// `none` or `passthrough`.
+    /// `none`, `passthrough` or `inspect`.
     pub mode: String,
     /// The server name indication.
     pub sni: Option<String>,
@@ -62,7 +62,7 @@ pub struct TlsSeen {
     pub ech: Option<String>,
 }
 
-/// What was seen of a plain HTTP request. The query is redacted.
+/// What was seen of an HTTP request, plain or inside opened TLS. The query is redacted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HttpRequest {
     /// The method.
@@ -72,6 +72,10 @@ pub struct HttpRequest {
     /// The path without its query.
     #[schemars(with = "Option<String>")]
     pub path: String,
+    /// Whether the policy looked at requests here: then each one of the connection has a record. Absent where it did
+    /// not, and the first one stands for all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub judged: bool,
 }
 
 /// A watched match.

@@ -3,8 +3,11 @@
 //! What is proposed is what ran without a rule of its own against it: flows that were allowed, and flows and
 //! questions that only the mode's default denied. What a guard or a rule denied on purpose is listed in
 //! comments and never allowed, with one exception: a private address becomes a rule by that very address,
-//! with a warning to read. The text is the same for the same events, and it parses.
+//! with a warning to read. Where the run's policy looked at requests, exactly these are proposed, and never more
+//! of their host. The text is the same for the same events, and it parses.
 
+/// Requests that were looked at.
+mod requests;
 /// What was seen, sorted.
 mod seen;
 /// The proposal as text.

@@ -7,7 +7,7 @@ use audit_event::{
     microseconds,
 };
 use audit_log::{RecordError, Recorded};
-use policy::{Decision, Fact, HttpFacts, NameSource, Protocol, Verdict};
+use policy::{Decision, NameSource, Protocol, Verdict};
 use values::{Revision, RuleName};
 
 use crate::{
@@ -61,7 +61,7 @@ pub(crate) async fn decided(
         protocol: transport(flow.facts.protocol).to_owned(),
         route: decision.route.as_ref().map(ToString::to_string),
         tls: tls(&flow.facts, &flow.seen),
-        http: http(&flow.request, &flow.seen),
+        http: http(flow),
         credential: decision.credential.as_ref().map(ToString::to_string),
         bytes: Transfer::default(),
         duration_us: microseconds(flow.accepted.elapsed()),
@@ -157,12 +157,13 @@ fn tls(facts: &FlowFacts, seen: &Seen) -> TlsSeen {
     }
 }
 
-fn http(request: &Fact<HttpFacts>, seen: &Seen) -> Option<HttpRequest> {
-    let http = request.known()?;
+fn http(flow: &Flow) -> Option<HttpRequest> {
+    let (http, seen) = (flow.request.known()?, &flow.seen);
     let path = seen.path.as_deref().map(cut_query).or(http.path.as_deref()).unwrap_or_default();
     Some(HttpRequest {
         method: bounded(&http.method, WORD_LIMIT),
         host: seen.host.as_ref().map(|host| bounded(&host.to_string(), WORD_LIMIT)),
         path: bounded(path, PATH_LIMIT),
+        judged: flow.judged_by_request,
     })
 }

@@ -90,6 +90,7 @@ pub fn http_flow() -> FlowDecided {
             method: "POST".into(),
             host: Some("api.example.com".into()),
             path: "/v1/users/jo".into(),
+            judged: true,
         }),
         route: Some("corp".into()),
         ..flow()
@@ -216,11 +217,14 @@ fn any_process() -> impl Strategy<Value = Option<Process>> {
 
 fn any_flow() -> impl Strategy<Value = Event> {
     let would = vec((text(), text()).prop_map(|(rule, verdict)| WouldRecord { rule, verdict }), 0..4);
-    let http = option::of((text(), option::of(text()), text()).prop_map(|(method, host, path)| HttpRequest {
-        method,
-        host,
-        path,
-    }));
+    let http = option::of(
+        (text(), option::of(text()), text(), any::<bool>()).prop_map(|(method, host, path, judged)| HttpRequest {
+            method,
+            host,
+            path,
+            judged,
+        }),
+    );
     let tls = (option::of(text()), option::of(text()));
     (any::<[u64; 4]>(), text(), text(), would, any_process(), any_destination(), http, tls, option::of(text()))
         .prop_map(|(numbers, reason, rule, would, process, destination, http, (sni, alpn), error)| {

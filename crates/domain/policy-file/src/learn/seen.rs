@@ -12,6 +12,7 @@ use policy::{
     address::{self, SpecialRange},
 };
 
+use super::requests::{Looked, Request};
 use crate::replay::query_type;
 
 /// The rule of what no rule decides.
@@ -46,6 +47,19 @@ pub(super) struct Reach {
     pub(super) place: Place,
     pub(super) transport: Transport,
     pub(super) port: u16,
+    /// One request, where requests were looked at.
+    pub(super) request: Option<Request>,
+}
+
+/// What was denied on purpose.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Refused {
+    /// `HOST:PORT`, or a lookup.
+    pub(super) what: String,
+    /// The request, where it was looked at.
+    pub(super) request: Option<Request>,
+    /// The rule that denied it.
+    pub(super) rule: String,
 }
 
 /// How often, when, and by whom.
@@ -57,6 +71,10 @@ pub(super) struct Sighting {
     pub(super) processes: BTreeSet<String>,
     /// Watched rules that would deny it.
     pub(super) would_deny: BTreeSet<String>,
+    /// Credentials that it carried.
+    pub(super) credentials: BTreeSet<String>,
+    /// Some of it was let through.
+    pub(super) passed: bool,
 }
 
 impl Sighting {
@@ -73,6 +91,8 @@ impl Sighting {
         self.last = [self.last, other.last].into_iter().flatten().max();
         self.processes.extend(other.processes.iter().cloned());
         self.would_deny.extend(other.would_deny.iter().cloned());
+        self.credentials.extend(other.credentials.iter().cloned());
+        self.passed |= other.passed;
     }
 }
 
@@ -94,8 +114,10 @@ pub(super) struct Seen {
     pub(super) denied_names: BTreeMap<String, Sighting>,
     /// Names that were looked up.
     pub(super) looked_up: BTreeSet<String>,
-    /// What is not proposed: the destination and the rule that denied it.
-    pub(super) refused: BTreeMap<(String, String), Sighting>,
+    /// What is not proposed, because it was denied on purpose.
+    pub(super) refused: BTreeMap<Refused, Sighting>,
+    /// What is not proposed, because no rule can name exactly it: the port, and what was sent there.
+    pub(super) left_out: BTreeMap<(Reach, String), Sighting>,
     /// Destinations that only a lookup shows: their port is assumed.
     pub(super) assumed: BTreeSet<Reach>,
 }
@@ -116,7 +138,7 @@ impl Seen {
         if flow.verdict == "asked" {
             return;
         }
-        let Some(reach) = reach_of(flow) else {
+        let Some(mut reach) = reach_of(flow) else {
             self.unread += 1;
             return;
         };
@@ -125,15 +147,28 @@ impl Seen {
         let shown = to.name.clone().or_else(|| address.map(|address| address.to_string())).unwrap_or_default();
         let guarded = address.is_some_and(|address| !is_open(address));
         let on_purpose = flow.verdict == "denied" && flow.rule != MODE_DEFAULT && flow.rule != PRIVATE;
+        let looked = Looked::at(flow);
         if on_purpose || (guarded && !matches!(reach.place, Place::Private(_))) {
-            let sighting = self.refused.entry((format!("{shown}:{}", to.port), flow.rule.clone())).or_default();
+            let (what, rule) = (format!("{shown}:{}", to.port), flow.rule.clone());
+            let sighting = self.refused.entry(Refused { what, request: looked.named(), rule }).or_default();
             return sighting.at(time, flow.process.as_ref());
         }
         if let (Place::Private(address), Some(name)) = (&reach.place, &to.name) {
             self.private_names.entry(*address).or_default().extend(readable(name));
         }
+        match looked {
+            Looked::No => {}
+            Looked::Named(request) => reach.request = Some(request),
+            Looked::Unnamed(what) => {
+                let mut sighting = Sighting::default();
+                sighting.at(time, flow.process.as_ref());
+                return self.leave_out(reach, &what, &sighting);
+            }
+        }
         let sighting = self.reaches.entry(reach).or_default();
         sighting.at(time, flow.process.as_ref());
+        sighting.passed |= flow.verdict == "allowed";
+        sighting.credentials.extend(flow.credential.clone());
         let would = flow.would.iter().filter(|would| would.verdict == "would-deny" && would.rule != MODE_DEFAULT);
         sighting.would_deny.extend(would.map(|would| would.rule.clone()));
     }
@@ -150,8 +185,7 @@ impl Seen {
             return self.private_answer(time, question, name);
         }
         if denied && question.rule != MODE_DEFAULT {
-            let sighting = self.refused.entry((format!("lookup of {name}"), question.rule.clone())).or_default();
-            return sighting.at(time, question.process.as_ref());
+            return self.refuse_lookup(time, question, &name);
         }
         if question.verdict == "error" || question.rule.starts_with("local:") {
             return;
@@ -174,6 +208,16 @@ impl Seen {
         }
     }
 
+    fn refuse_lookup(&mut self, time: Timestamp, question: &DnsDecided, name: &str) {
+        let refused = Refused { what: format!("lookup of {name}"), request: None, rule: question.rule.clone() };
+        self.refused.entry(refused).or_default().at(time, question.process.as_ref());
+    }
+
+    /// Lists what no rule can name exactly.
+    pub(super) fn leave_out(&mut self, whole: Reach, what: &str, sighting: &Sighting) {
+        self.left_out.entry((whole, what.to_owned())).or_default().join(sighting);
+    }
+
     /// A name that resolves to private addresses alone: the guard stood before the answer.
     fn private_answer(&mut self, time: Timestamp, question: &DnsDecided, name: String) {
         // The address that was kept back is not among the answers: it stands before the reason.
@@ -181,8 +225,7 @@ impl Seen {
         let addresses: Vec<IpAddr> =
             question.answers.iter().copied().chain(kept_back).filter(|ip| is_private(*ip)).collect();
         if addresses.is_empty() {
-            let sighting = self.refused.entry((format!("lookup of {name}"), question.rule.clone())).or_default();
-            return sighting.at(time, question.process.as_ref());
+            return self.refuse_lookup(time, question, &name);
         }
         for address in addresses {
             self.private_names.entry(address).or_default().insert(name.clone());
@@ -213,13 +256,14 @@ impl Seen {
             self.assume(&place, &sighting);
         }
         self.settle_assumed();
+        self.settle_requests();
         self.looked_up.retain(|name| !named.contains(name) && !self.denied_names.contains_key(name));
     }
 
     /// Takes a place to be wanted at the web's ports. The sighting counts once, at the first of them.
     fn assume(&mut self, place: &Place, sighting: &Sighting) {
         for (index, port) in ASSUMED_PORTS.into_iter().enumerate() {
-            let reach = Reach { place: place.clone(), transport: Transport::Tcp, port };
+            let reach = Reach { place: place.clone(), transport: Transport::Tcp, port, request: None };
             if !self.reaches.contains_key(&reach) {
                 self.assumed.insert(reach.clone());
             }
@@ -285,5 +329,6 @@ fn reach_of(flow: &FlowDecided) -> Option<Reach> {
         (None, Some(address)) => Place::Address(address),
         (None, None) => return None,
     };
-    Some(Reach { place, transport, port: if transport == Transport::Icmp { 0 } else { to.port } })
+    let port = if transport == Transport::Icmp { 0 } else { to.port };
+    Some(Reach { place, transport, port, request: None })
 }

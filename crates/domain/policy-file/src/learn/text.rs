@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::{
     Learned,
+    requests::{Asked, Requests, Way},
     seen::{Place, Seen, Sighting, Transport},
     trials,
 };
@@ -20,6 +21,8 @@ const MANY_NAMES: usize = 4;
 const PORTS: usize = 64;
 /// The most processes that a comment names.
 const PROCESSES: usize = 3;
+/// The most lines of a list that is a comment.
+const LISTED: usize = 200;
 
 /// What destinations share that stand in one rule.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +32,8 @@ pub(super) struct RuleKey {
     pub(super) ports: Vec<u16>,
     record_types: Vec<&'static str>,
     assumed: bool,
+    /// The requests that it is for; none is whatever is sent there.
+    pub(super) requests: Option<Requests>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,20 +52,13 @@ pub(super) fn write(mut seen: Seen) -> Learned {
     let mut out = String::new();
     // Writing to a String can't fail.
     let _ = draw(&mut out, &seen, &rules);
-    Learned { text: out, rules: rules.len(), not_proposed: seen.refused.len() }
+    Learned { text: out, rules: rules.len(), not_proposed: seen.refused.len() + seen.left_out.len() }
 }
 
-/// Destinations with the same ports stand in one rule: what the rule allows is then exactly what was seen.
+/// Destinations with the same ports and requests stand in one rule: what the rule allows is then exactly what was seen.
 fn sort(seen: &Seen) -> BTreeMap<RuleKey, Members> {
-    let mut ports: BTreeMap<(Transport, &Place), (BTreeSet<u16>, Sighting, bool)> = BTreeMap::new();
-    for (reach, sighting) in &seen.reaches {
-        let entry = ports.entry((reach.transport, &reach.place)).or_default();
-        entry.0.insert(reach.port);
-        entry.1.join(sighting);
-        entry.2 |= seen.assumed.contains(reach);
-    }
     let mut rules: BTreeMap<RuleKey, Members> = BTreeMap::new();
-    for ((transport, place), (ports, sighting, assumed)) in ports {
+    for ((transport, place, requests), (ports, sighting, assumed)) in by_place(seen) {
         let (kind, types) = match place {
             Place::Name(name) => (Kind::Names, seen.record_types.get(name)),
             Place::Address(_) => (Kind::Addresses, None),
@@ -69,13 +67,41 @@ fn sort(seen: &Seen) -> BTreeMap<RuleKey, Members> {
         let types = types.filter(|_| transport == Transport::Tcp).into_iter().flatten().copied();
         let record_types: Vec<&'static str> = types.collect();
         let ports: Vec<u16> = ports.into_iter().collect();
-        for ports in ports.chunks(PORTS) {
-            let (ports, record_types) = (ports.to_vec(), record_types.clone());
-            let key = RuleKey { transport, kind, ports, record_types, assumed };
+        let parts = match requests {
+            None => vec![None],
+            Some((way, asked)) => Requests::split(&way, asked).into_iter().map(Some).collect(),
+        };
+        for (ports, requests) in ports.chunks(PORTS).flat_map(|ports| parts.iter().map(move |part| (ports, part))) {
+            let (ports, record_types, requests) = (ports.to_vec(), record_types.clone(), requests.clone());
+            let key = RuleKey { transport, kind, ports, record_types, assumed, requests };
             rules.entry(key).or_default().insert(place.clone(), sighting.clone());
         }
     }
     rules
+}
+
+/// A place, and the requests that were sent there where these were looked at.
+type Wanted<'s> = (Transport, &'s Place, Option<(Way, Vec<Asked>)>);
+
+/// The ports at which the same was wanted of a place.
+fn by_place(seen: &Seen) -> BTreeMap<Wanted<'_>, (BTreeSet<u16>, Sighting, bool)> {
+    type AtPort<'s> = (Transport, &'s Place, u16, Option<&'s Way>);
+    let mut at_port: BTreeMap<AtPort<'_>, (Vec<Asked>, Sighting, bool)> = BTreeMap::new();
+    for (reach, sighting) in &seen.reaches {
+        let way = reach.request.as_ref().map(|request| &request.way);
+        let entry = at_port.entry((reach.transport, &reach.place, reach.port, way)).or_default();
+        entry.0.extend(reach.request.as_ref().map(|request| (request.method.clone(), request.path.clone())));
+        entry.1.join(sighting);
+        entry.2 |= seen.assumed.contains(reach);
+    }
+    let mut by_place: BTreeMap<Wanted<'_>, (BTreeSet<u16>, Sighting, bool)> = BTreeMap::new();
+    for ((transport, place, port, way), (asked, sighting, assumed)) in at_port {
+        let entry = by_place.entry((transport, place, way.map(|way| (way.clone(), asked)))).or_default();
+        entry.0.insert(port);
+        entry.1.join(&sighting);
+        entry.2 |= assumed;
+    }
+    by_place
 }
 
 fn draw(out: &mut String, seen: &Seen, rules: &BTreeMap<RuleKey, Members>) -> fmt::Result {
@@ -126,7 +152,8 @@ fn fresh_name(key: &RuleKey, taken: &mut BTreeSet<String>) -> String {
         Kind::Private => "-private",
     };
     let assumed = if key.assumed { "-assumed" } else { "" };
-    let base = format!("allow-{transport}{ports}{kind}{assumed}");
+    let requests = if key.requests.is_some() { "-requests" } else { "" };
+    let base = format!("allow-{transport}{ports}{kind}{requests}{assumed}");
     let name =
         (1..).map(|n| if n == 1 { base.clone() } else { format!("{base}-{n}") }).find(|name| !taken.contains(name));
     let name = name.unwrap_or(base);
@@ -164,6 +191,9 @@ fn draw_rule(
     if key.assumed {
         out.push_str("    # Only the lookups were seen, no flow: the ports are a guess.\n");
     }
+    if let Some(requests) = &key.requests {
+        explain_requests(out, requests)?;
+    }
     writeln!(
         out,
         "    - name: {name}\n      priority: {priority}\n      action: allow\n      protocol: {}",
@@ -174,6 +204,9 @@ fn draw_rule(
     }
     if !key.record_types.is_empty() {
         writeln!(out, "      recordTypes: [{}]", key.record_types.join(", "))?;
+    }
+    if let Some(requests) = &key.requests {
+        draw_requests(out, requests)?;
     }
     out.push_str("      to:\n");
     let addresses = members.iter().filter_map(|(place, sighting)| match place {
@@ -198,6 +231,41 @@ fn draw_rule(
             opened.into_iter().try_for_each(|name| writeln!(out, "        - {}", quoted(name)))
         }
     }
+}
+
+fn explain_requests(out: &mut String, requests: &Requests) -> fmt::Result {
+    out.push_str("    # These requests alone, with any query and any header fields: a record holds neither.\n");
+    if let Some(credential) = &requests.way.credential {
+        writeln!(
+            out,
+            "    # They carried the credential {}, of which a record holds no more than its name: without it they go out bare.",
+            clean(credential)
+        )?;
+    }
+    match &requests.part_of {
+        Some((all, folder)) if folder == "/" => {
+            writeln!(
+                out,
+                "    # Some of {all} requests. A path may be a glob: \"/folder/*\" stands for all there are in it."
+            )
+        }
+        Some((all, folder)) => {
+            let glob = text_in_quotes(&format!("{folder}**"));
+            writeln!(out, "    # Some of {all} requests; {glob} would stand for all there are below it.")
+        }
+        None => Ok(()),
+    }
+}
+
+fn draw_requests(out: &mut String, requests: &Requests) -> fmt::Result {
+    out.push_str("      http:\n");
+    for (paths, methods) in requests.by_paths() {
+        let methods: Vec<String> = methods.into_iter().map(text_in_quotes).collect();
+        writeln!(out, "        - scheme: {}", requests.way.scheme())?;
+        writeln!(out, "          methods: [{}]\n          paths:", methods.join(", "))?;
+        paths.into_iter().try_for_each(|path| writeln!(out, "            - {}", text_in_quotes(path)))?;
+    }
+    Ok(())
 }
 
 fn draw_names(out: &mut String, names: &BTreeMap<&str, &Sighting>) -> fmt::Result {
@@ -232,8 +300,19 @@ fn draw_rest(out: &mut String, seen: &Seen) -> fmt::Result {
     if !seen.refused.is_empty() {
         out.push_str("# Seen and not proposed: a guard covers it, or a rule denied it on purpose.\n");
     }
-    for ((what, rule), sighting) in &seen.refused {
-        writeln!(out, "#   {} ({}): {}", clean(what), clean(rule), told(sighting))?;
+    for (refused, sighting) in &seen.refused {
+        let request = refused.request.as_ref().map(|asked| format!("{} {} at ", asked.method, asked.path));
+        let what = clean(&format!("{}{}", request.unwrap_or_default(), refused.what));
+        writeln!(out, "#   {what} ({}): {}", clean(&refused.rule), told(sighting))?;
+    }
+    if !seen.left_out.is_empty() {
+        out.push_str("# Seen and not proposed: a rule looked at requests there, and none can name exactly these.\n");
+    }
+    for ((whole, what), sighting) in seen.left_out.iter().take(LISTED) {
+        writeln!(out, "#   {} at {}: {}", clean(what), whole.shown(), told(sighting))?;
+    }
+    if seen.left_out.len() > LISTED {
+        writeln!(out, "#   and {} more", seen.left_out.len() - LISTED)?;
     }
     if !seen.looked_up.is_empty() {
         out.push_str("# Looked up and never used:\n");
@@ -258,6 +337,10 @@ fn told(sighting: &Sighting) -> String {
         (Some(first), _) => told += &format!("; {}", second(first)),
         (None, _) => {}
     }
+    if !sighting.credentials.is_empty() {
+        let names: Vec<String> = sighting.credentials.iter().map(|name| clean(name)).collect();
+        told += &format!("; with credential {}", names.join(", "));
+    }
     if !sighting.would_deny.is_empty() {
         let rules: Vec<String> = sighting.would_deny.iter().map(|rule| clean(rule)).collect();
         told += &format!("; WATCH: {} would deny it", rules.join(", "));
@@ -272,6 +355,20 @@ fn second(time: Timestamp) -> String {
 /// Text of the workload, fit for a comment: one line, nothing that steers a terminal, cut.
 fn clean(text: &str) -> String {
     text.chars().take(120).map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect()
+}
+
+/// Text of the workload as a value: in quotes, ASCII alone, so that what is read is what is meant.
+pub(super) fn text_in_quotes(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            ' '..='~' => quoted.push(c),
+            _ => quoted.push_str(&format!("\\U{:08x}", u32::from(c))),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 /// A name in quotes where YAML readers could take it for something else.

@@ -10,8 +10,9 @@ use std::{
 use policy::HostName;
 
 use super::{
-    seen::{Place, Seen, Transport},
-    text::{Kind, Members, RuleKey},
+    requests::{self, Request},
+    seen::{Place, Refused, Seen, Transport},
+    text::{self, Kind, Members, RuleKey},
 };
 use crate::flow::NEUTRAL_ADDRESS;
 
@@ -26,9 +27,9 @@ pub(super) fn draw<'r>(
     rules: impl Iterator<Item = (&'r RuleKey, &'r Members)>,
 ) -> fmt::Result {
     let allowed: Vec<String> = rules.flat_map(|(key, members)| allowed(seen, key, members)).collect();
-    let denied: BTreeSet<String> = seen.refused.keys().filter_map(|(what, _)| denied(seen, what)).collect();
-    let nobody =
-        denied_name(seen, NOBODY, 443).map(|to| format!("{{ to: \"{to}\", expect: denied, rule: mode-default }}"));
+    let denied: BTreeSet<String> = seen.refused.keys().filter_map(|refused| denied(seen, refused)).collect();
+    let nobody = (!is_proposed_by_name(seen, NOBODY, 443, None))
+        .then(|| format!("{{ to: \"{NOBODY}:443\", expect: denied, rule: mode-default }}"));
     let all = allowed.iter().take(MOST).chain(denied.iter().take(MOST)).chain(&nobody);
     out.push_str(
         "  # From the record; `policy test` runs them, and `policy apply` before it changes anything.\n  tests:\n",
@@ -43,10 +44,10 @@ pub(super) fn draw<'r>(
     Ok(())
 }
 
-/// A test for each destination of a rule, at the first of its ports.
+/// A test for each destination of a rule, and for each of its requests, at the first of its ports.
 fn allowed(seen: &Seen, key: &RuleKey, members: &Members) -> Vec<String> {
     let port = key.ports.first().copied().unwrap_or_default();
-    let test = |place: &Place| {
+    let tests = |place: &Place| {
         let (host, address) = match (place, key.kind) {
             (Place::Name(name), Kind::Names | Kind::Addresses | Kind::Private) => (name.clone(), None),
             (Place::Address(address) | Place::Private(address), _) => {
@@ -57,39 +58,64 @@ fn allowed(seen: &Seen, key: &RuleKey, members: &Members) -> Vec<String> {
                 }
             }
         };
-        let to = match key.transport {
-            Transport::Tcp => format!("{host}:{port}"),
-            Transport::Udp => format!("udp://{host}:{port}"),
-            Transport::Icmp => format!("icmp://{host}"),
-        };
         let address = address.map(|address| format!(", address: \"{address}\"")).unwrap_or_default();
-        format!("{{ to: \"{to}\"{address}, expect: allowed }}")
+        let all: Vec<String> = match &key.requests {
+            Some(requests) => requests
+                .asked
+                .iter()
+                .map(|(method, path)| request(&requests::url(&requests.way, &host, port, path), method))
+                .collect(),
+            None => vec![match key.transport {
+                Transport::Tcp => format!("to: \"{host}:{port}\""),
+                Transport::Udp => format!("to: \"udp://{host}:{port}\""),
+                Transport::Icmp => format!("to: \"icmp://{host}\""),
+            }],
+        };
+        all.into_iter().map(move |to| format!("{{ {to}{address}, expect: allowed }}"))
     };
-    members.keys().map(test).collect()
+    members.keys().flat_map(tests).collect()
+}
+
+fn request(url: &str, method: &str) -> String {
+    format!("to: \"{url}\", method: {}", text::text_in_quotes(method))
 }
 
 /// A test for what was refused (`HOST:PORT`), where nothing that is proposed allows it all the same.
-fn denied(seen: &Seen, what: &str) -> Option<String> {
-    let (shown, port) = what.rsplit_once(':')?;
+fn denied(seen: &Seen, refused: &Refused) -> Option<String> {
+    let (shown, port) = refused.what.rsplit_once(':')?;
     let port = port.parse().ok().filter(|port| *port > 0)?;
-    let to = match shown.parse::<IpAddr>() {
-        Ok(address) => (!is_proposed(seen, &Place::Address(address), port)
-            && !is_proposed(seen, &Place::Private(address), port))
-        .then(|| format!("{}:{port}", host(address))),
-        Err(_) => denied_name(seen, HostName::parse(shown).ok()?.as_str(), port),
+    let asked = refused.request.as_ref();
+    let (host, proposed) = match shown.parse::<IpAddr>() {
+        Ok(address) => {
+            let proposed = is_proposed(seen, &Place::Address(address), port, asked)
+                || is_proposed(seen, &Place::Private(address), port, asked);
+            (host(address), proposed)
+        }
+        Err(_) => {
+            let name = HostName::parse(shown).ok()?;
+            let proposed = is_proposed_by_name(seen, name.as_str(), port, asked);
+            (name.to_string(), proposed)
+        }
     };
-    to.map(|to| format!("{{ to: \"{to}\", expect: denied }}"))
+    let to = match asked {
+        Some(asked) => request(&requests::url(&asked.way, &host, port, &asked.path), &asked.method),
+        None => format!("to: \"{host}:{port}\""),
+    };
+    (!proposed).then(|| format!("{{ {to}, expect: denied }}"))
 }
 
-/// A name that nothing allows: not by itself, and not by the address that a test takes it to have.
-fn denied_name(seen: &Seen, name: &str, port: u16) -> Option<String> {
-    let proposed = is_proposed(seen, &Place::Name(name.to_owned()), port)
-        || is_proposed(seen, &Place::Address(NEUTRAL_ADDRESS), port);
-    (!proposed).then(|| format!("{name}:{port}"))
+/// Whether a name is allowed: by itself, or by the address that a test takes it to have.
+fn is_proposed_by_name(seen: &Seen, name: &str, port: u16, asked: Option<&Request>) -> bool {
+    is_proposed(seen, &Place::Name(name.to_owned()), port, asked)
+        || is_proposed(seen, &Place::Address(NEUTRAL_ADDRESS), port, asked)
 }
 
-fn is_proposed(seen: &Seen, place: &Place, port: u16) -> bool {
-    seen.reaches.keys().any(|reach| reach.place == *place && reach.port == port)
+/// Whether something there is proposed that may be what was asked for.
+fn is_proposed(seen: &Seen, place: &Place, port: u16, asked: Option<&Request>) -> bool {
+    seen.reaches.keys().any(|reach| {
+        let other = matches!((&reach.request, asked), (Some(own), Some(asked)) if !own.is_same(asked));
+        reach.place == *place && reach.port == port && !other
+    })
 }
 
 fn host(address: IpAddr) -> String {

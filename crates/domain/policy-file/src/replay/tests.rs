@@ -98,7 +98,7 @@ fn a_credential_that_comes_or_goes_is_told() {
         let mut event = flow(Some("a.example"), Some("192.0.2.1"), 443, "allowed", "web");
         event.tls.mode = "inspect".to_owned();
         let (method, host, path) = ("GET".to_owned(), Some("a.example".to_owned()), "/".to_owned());
-        event.http = Some(audit_event::HttpRequest { method, host, path });
+        event.http = Some(audit_event::HttpRequest { method, host, path, judged: true });
         event.credential = credential.map(str::to_owned);
         of_flow(event)
     };
