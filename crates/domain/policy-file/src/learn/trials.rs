@@ -11,7 +11,7 @@ use policy::HostName;
 
 use super::{
     requests::{self, Request},
-    seen::{Place, Refused, Seen, Transport},
+    seen::{Place, Reach, Refused, Seen, Transport},
     text::{self, Kind, Members, RuleKey},
 };
 use crate::flow::NEUTRAL_ADDRESS;
@@ -26,11 +26,13 @@ pub(super) fn draw<'r>(
     seen: &Seen,
     rules: impl Iterator<Item = (&'r RuleKey, &'r Members)>,
 ) -> fmt::Result {
-    let allowed: Vec<String> = rules.flat_map(|(key, members)| allowed(seen, key, members)).collect();
+    let mut allowed: Vec<(usize, String)> = rules.flat_map(|(key, members)| allowed(seen, key, members)).collect();
+    // Many requests of one destination don't crowd out the others.
+    allowed.sort_by_key(|(number, _)| *number);
     let denied: BTreeSet<String> = seen.refused.keys().filter_map(|refused| denied(seen, refused)).collect();
     let nobody = (!is_proposed_by_name(seen, NOBODY, 443, None))
         .then(|| format!("{{ to: \"{NOBODY}:443\", expect: denied, rule: mode-default }}"));
-    let all = allowed.iter().take(MOST).chain(denied.iter().take(MOST)).chain(&nobody);
+    let all = allowed.iter().map(|(_, test)| test).take(MOST).chain(denied.iter().take(MOST)).chain(&nobody);
     out.push_str(
         "  # From the record; `policy test` runs them, and `policy apply` before it changes anything.\n  tests:\n",
     );
@@ -44,8 +46,8 @@ pub(super) fn draw<'r>(
     Ok(())
 }
 
-/// A test for each destination of a rule, and for each of its requests, at the first of its ports.
-fn allowed(seen: &Seen, key: &RuleKey, members: &Members) -> Vec<String> {
+/// A test for each destination of a rule, and for each of its requests by number, at the first of its ports.
+fn allowed(seen: &Seen, key: &RuleKey, members: &Members) -> Vec<(usize, String)> {
     let port = key.ports.first().copied().unwrap_or_default();
     let tests = |place: &Place| {
         let (host, address) = match (place, key.kind) {
@@ -71,7 +73,7 @@ fn allowed(seen: &Seen, key: &RuleKey, members: &Members) -> Vec<String> {
                 Transport::Icmp => format!("to: \"icmp://{host}\""),
             }],
         };
-        all.into_iter().map(move |to| format!("{{ {to}{address}, expect: allowed }}"))
+        all.into_iter().map(move |to| format!("{{ {to}{address}, expect: allowed }}")).enumerate()
     };
     members.keys().flat_map(tests).collect()
 }
@@ -112,9 +114,11 @@ fn is_proposed_by_name(seen: &Seen, name: &str, port: u16, asked: Option<&Reques
 
 /// Whether something there is proposed that may be what was asked for.
 fn is_proposed(seen: &Seen, place: &Place, port: u16, asked: Option<&Request>) -> bool {
-    seen.reaches.keys().any(|reach| {
-        let other = matches!((&reach.request, asked), (Some(own), Some(asked)) if !own.is_same(asked));
-        reach.place == *place && reach.port == port && !other
+    let first = Reach { place: place.clone(), transport: Transport::Tcp, port: 0, request: None };
+    let there = seen.reaches.range(first..).map(|(reach, _)| reach).take_while(|reach| reach.place == *place);
+    there.filter(|reach| reach.port == port).any(|reach| match (&reach.request, asked) {
+        (Some(own), Some(asked)) => own.is_same(asked),
+        (None, _) | (_, None) => true,
     })
 }
 
