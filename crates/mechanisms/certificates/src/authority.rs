@@ -32,6 +32,8 @@ use crate::{
 /// The folder and the file.
 mod folder;
 
+/// The file's name in its folder.
+pub use folder::FILE as AUTHORITY_FILE;
 use folder::Folder;
 
 /// How long the installation's certificate holds.
@@ -165,7 +167,7 @@ impl Authority {
 
     /// The file of its key and certificate.
     pub fn file(&self) -> PathBuf {
-        self.folder.join(folder::FILE)
+        self.folder.join(AUTHORITY_FILE)
     }
 
     /// From when its certificate holds.

@@ -32,7 +32,7 @@ mod upstream;
 /// When a certificate holds.
 mod validity;
 
-pub use authority::{Authority, AuthorityError};
+pub use authority::{AUTHORITY_FILE, Authority, AuthorityError};
 pub use fault::{Fault, distrusts_us};
 pub use issuer::{IssueError, Issuer, MOST_NAMES, Scope};
 pub use leaves::{Counts, Leaves, MintError};

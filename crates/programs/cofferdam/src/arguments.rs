@@ -5,7 +5,7 @@ use std::{ffi::OsString, io::Write as _, process::ExitCode};
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
-    audit, completions, doctor,
+    audit, authority, completions, doctor,
     failure::{code, report},
     man, observe,
     output::{self, ColourChoice, choose_colour},
@@ -32,8 +32,8 @@ Exit codes:
        --timeout, `stop`), 126 (can't be run), 127 (not found), 128+N (ended
        by signal N)
 
-Settings: flag, then COFFERDAM_POLICY, COFFERDAM_DURABILITY, COFFERDAM_QUIET,
-COFFERDAM_STATE, then ~/.config/cofferdam/config.toml, then
+Settings: flag, then COFFERDAM_POLICY, COFFERDAM_DURABILITY,
+COFFERDAM_AUTHORITY, COFFERDAM_QUIET, COFFERDAM_STATE, then ~/.config/cofferdam/config.toml, then
 /etc/cofferdam/config.toml. `cofferdam doctor` shows each and its origin.";
 
 /// Runs any program inside a boundary that holds whether or not the program behaves.
@@ -69,6 +69,9 @@ enum Command {
     /// Verify or export a record.
     #[command(subcommand)]
     Audit(audit::Action),
+    /// Show, rotate or remove the certificate authority that runs with `--authority installation` share.
+    #[command(subcommand)]
+    Authority(authority::Action),
     /// List runs.
     Ps(processes::ListArguments),
     /// End a live run.
@@ -124,6 +127,7 @@ pub(crate) fn dispatch(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Observe(arguments) => observe::observe(*arguments),
         Command::Policy(action) => policy::run(action),
         Command::Audit(action) => audit::run(action),
+        Command::Authority(action) => authority::run(&action),
         Command::Ps(arguments) => processes::list(&arguments),
         Command::Stop(arguments) => processes::stop(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),

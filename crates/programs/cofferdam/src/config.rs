@@ -26,6 +26,17 @@ pub(crate) enum Durability {
     Fsync,
 }
 
+/// `authority`: who signs the certificates of opened TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Signing {
+    /// The run's own authority, whose key is gone with it.
+    #[default]
+    Run,
+    /// The installation's, which all its runs share: see `cofferdam authority`.
+    Installation,
+}
+
 /// Where a setting came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -60,6 +71,8 @@ struct File {
     /// The policy of runs that name none.
     policy: Option<PathBuf>,
     durability: Option<Durability>,
+    /// Who signs the certificates of opened TLS.
+    authority: Option<Signing>,
     /// No summary at the end of a run.
     quiet: Option<bool>,
     /// Where runs are kept.
@@ -71,6 +84,7 @@ struct File {
 pub(crate) struct Config {
     pub(crate) policy: Setting<Option<PathBuf>>,
     pub(crate) durability: Setting<Durability>,
+    pub(crate) authority: Setting<Signing>,
     pub(crate) quiet: Setting<bool>,
     pub(crate) state: Setting<PathBuf>,
     pub(crate) runtime: Setting<PathBuf>,
@@ -94,6 +108,7 @@ impl Config {
         Ok(Self {
             policy: pick(policy, &files, |file| file.policy.clone().map(Some), None),
             durability: pick(variable("COFFERDAM_DURABILITY")?, &files, |file| file.durability, Durability::default()),
+            authority: pick(variable("COFFERDAM_AUTHORITY")?, &files, |file| file.authority, Signing::default()),
             quiet: pick(variable("COFFERDAM_QUIET")?, &files, |file| file.quiet, false),
             state,
             runtime,
@@ -116,9 +131,14 @@ impl Config {
             Durability::Written => "written",
             Durability::Fsync => "fsync",
         };
+        let authority = match self.authority.value {
+            Signing::Run => "run",
+            Signing::Installation => "installation",
+        };
         [
             ("policy", policy, &self.policy.origin),
             ("durability", durability.to_owned(), &self.durability.origin),
+            ("authority", authority.to_owned(), &self.authority.origin),
             ("quiet", self.quiet.value.to_string(), &self.quiet.origin),
             ("state", self.state.value.display().to_string(), &self.state.origin),
             ("sockets", self.runtime.value.display().to_string(), &self.runtime.origin),
@@ -208,6 +228,12 @@ impl FromVariable for bool {
 impl FromVariable for Durability {
     fn from_variable(text: &str) -> Option<Self> {
         Durability::from_str(text, true).ok()
+    }
+}
+
+impl FromVariable for Signing {
+    fn from_variable(text: &str) -> Option<Self> {
+        Signing::from_str(text, true).ok()
     }
 }
 

@@ -8,6 +8,8 @@ mod arguments;
 mod ask;
 /// `audit`: verify and export a record.
 mod audit;
+/// `authority`: the installation's certificate authority.
+mod authority;
 /// `completions`: for shells, with live values.
 mod completions;
 /// Settings and where each came from: flag, environment, user file, system file, default.

@@ -59,6 +59,8 @@ mod mounts;
 mod opening;
 /// What TLS is opened with.
 mod inspection;
+/// Who signs for opened TLS.
+mod signer;
 /// What a policy says that does not do what it seems to.
 mod doubts;
 /// What changed by the end that would act on the host.
@@ -236,7 +238,9 @@ impl Live<'_> {
         let Prepared { choice, mut environment, mut opened, presets, mut guarded } = prepared;
         let mut lists = source::ListReader::new(choice.source.folder.clone());
         let compiled = self.compile(&choice, &mut lists)?;
-        let opening = inspection::Opening::of(compiled.spec(), &environment, self.run.folder())?;
+        let whose = config::flag_over(self.arguments.authority, &self.config.authority).value;
+        let signer = || signer::Signer::of(whose, &self.runs.authority(), &mut guarded.notes);
+        let opening = inspection::Opening::of(&compiled, signer, &environment, self.run.folder())?;
         if let Some(opening) = &opening {
             guarded.notes.extend(environment.trust(&opening.variables, &self.arguments.env));
             opened.mounts.extend(opening.mounts.iter().cloned());

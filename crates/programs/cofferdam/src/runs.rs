@@ -269,6 +269,11 @@ impl Runs {
     }
 
     /// The folders that no sandbox may see: records and control sockets.
+    /// Where the installation's certificate authority is kept: no sandbox sees it.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.folder.with_file_name("authority")
+    }
+
     pub(crate) fn protected_folders(&self) -> Vec<PathBuf> {
         let state = self.folder.parent().unwrap_or(&self.folder);
         vec![state.to_owned(), self.sockets.clone()]

@@ -21,7 +21,8 @@ use zeroize::Zeroizing;
 use super::AuthorityError;
 use crate::key::random;
 
-pub(super) const FILE: &str = "authority.pem";
+/// The file's name.
+pub const FILE: &str = "authority.pem";
 /// A key and some certificates; no file of ours is longer.
 const LONGEST: u64 = 64 * 1024;
 /// What the names of drafts begin with.

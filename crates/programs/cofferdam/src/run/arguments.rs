@@ -68,6 +68,10 @@ pub(crate) struct Arguments {
     /// Record everything, block nothing but what the guards and malformed traffic hold.
     #[arg(long, help_heading = "Policy")]
     pub(crate) watch: bool,
+    /// Who signs the certificates of TLS that is opened: `run`, an authority of this run whose key is gone with it; or
+    /// `installation`, one that all such runs share (`cofferdam authority show`). Else as the settings say, or `run`.
+    #[arg(long, value_name = "WHOSE", help_heading = "Policy")]
+    pub(crate) authority: Option<config::Signing>,
     /// Where `always` answers write their rule, in place of --policy: a policy that holds the rule which asks. Where it
     /// is missing it begins as a copy of this run's policy. Name it with --policy in the next run.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Policy")]

@@ -8,7 +8,7 @@
 use std::{
     fs,
     io::Write as _,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -67,6 +67,26 @@ pub(crate) fn refuse_home_mounts(arguments: &Arguments, config: &Config) -> Resu
         }
     }
     Ok(())
+}
+
+/// Refuses to show the folder of the installation's certificate authority, or what lies in it, even where it is named:
+/// sandboxes trust whoever has its key. What only holds that folder is shown without it.
+pub(crate) fn refuse_authority<'a>(config: &Config, mut shown: impl Iterator<Item = &'a Path>) -> Result<()> {
+    let folder = Runs::of(config).authority();
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let (real_folder, file) = (real(&folder), fs::metadata(folder.join(certificates::AUTHORITY_FILE)).ok());
+    let is_key = |path: &Path| {
+        let found = file.as_ref().zip(fs::metadata(path).ok());
+        found.is_some_and(|(key, found)| (key.dev(), key.ino()) == (found.dev(), found.ino()))
+    };
+    match shown.find(|path| real(path).starts_with(&real_folder) || is_key(path)) {
+        None => Ok(()),
+        Some(path) => {
+            let what = format!("{} holds the key of the installation's certificate authority", path.display());
+            let hint = "its certificate is what programs need: cofferdam authority show --pem > FILE";
+            Err(Failure::new(code::RUN_FAILED, what).hint(hint).into())
+        }
+    }
 }
 
 /// The folders that the workload may write, and the paths that it must not.

@@ -1,10 +1,10 @@
-//! What TLS is opened with where a policy looks inside: the run's own certificate authority, whom servers are trusted
-//! by, and what the sandbox is given so that its programs trust that authority.
+//! What TLS is opened with where a policy looks inside: a certificate authority, the run's own or the installation's,
+//! whom servers are trusted by, and what the sandbox is given so that its programs trust that authority.
 //!
 //! ```text
 //! the run's folder, until the walls stand        the sandbox
 //! opening/{bundle.pem, run.pem, java.jks, …} ──▶ /etc/cofferdam/trust, and in place of the system's own bundles
-//! the key: in this process's memory alone
+//! the keys that sign: in this process's memory (the installation's also in its file, see `signer`)
 //! ```
 //! Prepared at the start or not at all: a program reads whom it trusts when it starts. So a policy that looks inside
 //! can't come to a run that began without.
@@ -17,19 +17,22 @@ use std::{
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use certificates::{
-    Issuer, Leaves, Scope, UpstreamRoots,
+    IssueError, Leaves, UpstreamRoots,
     trust::{self, Files, Form, SYSTEM_FILES, VARIABLES, Value},
 };
 use gateway::Inspection;
-use policy::model::{Group, PolicySpec, Rule, To};
+use policy::{
+    CompiledPolicy, HostPattern,
+    model::{Group, PolicySpec, Rule, To},
+};
 use sandbox::{Cover, Mount};
 
-use super::{environment::Chosen, failed};
+use super::{environment::Chosen, failed, signer::Signer};
 
 /// Where the sandbox has the files.
 const INSIDE: &str = "/etc/cofferdam/trust";
@@ -46,6 +49,7 @@ const RULES: usize = 8;
 #[derive(Debug)]
 pub(super) struct Opening {
     pub(super) inspection: Inspection,
+    signer: Signer,
     /// The files, for the sandbox: each by itself, so that it is there when its folder is gone.
     pub(super) mounts: Vec<Mount>,
     /// The system's own bundles.
@@ -70,12 +74,18 @@ impl Drop for Laid {
 impl Opening {
     /// Prepares it in `folder`, where the policy looks inside TLS. `given` are the variables that the workload has
     /// anyway: a bundle that one of them names goes on being trusted by what reads it.
-    pub(super) fn of(spec: &PolicySpec, given: &Chosen, folder: &Path) -> Result<Option<Self>> {
-        if spec.inspecting_rules().next().is_none() {
+    pub(super) fn of(
+        policy: &CompiledPolicy,
+        signer: impl FnOnce() -> Result<Signer>,
+        given: &Chosen,
+        folder: &Path,
+    ) -> Result<Option<Self>> {
+        if policy.spec().inspecting_rules().next().is_none() {
             return Ok(None);
         }
         let roots = UpstreamRoots::system().map_err(|error| failed(&error, None))?;
-        let issuer = Issuer::for_run(Scope::Any, SystemTime::now()).map_err(|error| failed(&error, None))?;
+        let signer = signer()?;
+        let issuer = signer.issuer(policy.inspects(), SystemTime::now()).map_err(|error| failed(&error, None))?;
         let anchors = trust::pem(issuer.anchors());
         // What reads the system's bundle goes on trusting it, wherever servers' certificates are looked up.
         let system = [roots.certificates(), &trust::installed()].concat();
@@ -99,7 +109,17 @@ impl Opening {
         });
         let covers = covers.collect();
         let inspection = Inspection { leaves: Arc::new(leaves), roots };
-        Ok(Some(Self { inspection, mounts, covers, variables, files: Some(files) }))
+        Ok(Some(Self { inspection, signer, mounts, covers, variables, files: Some(files) }))
+    }
+
+    /// Sees to it that these names can be signed for, and no others where the signer bounds names.
+    pub(super) fn sign_for<'a>(&self, names: impl Iterator<Item = &'a HostPattern>) -> Result<(), IssueError> {
+        self.signer.sign_for(&self.inspection.leaves, names, SystemTime::now())
+    }
+
+    /// How often to see whether what signs is about to end; `None` where it outlives every run.
+    pub(super) fn renewal(&self) -> Option<Duration> {
+        self.signer.renewal()
     }
 
     /// The sandbox has the files mounted: nothing of them stays here.

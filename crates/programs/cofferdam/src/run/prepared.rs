@@ -60,6 +60,11 @@ impl Prepared {
             working_directory,
             program,
         })?;
+        let sources = opened.mounts.iter().filter_map(|mount| match mount {
+            Mount::Bind { source, .. } => Some(source.as_path()),
+            Mount::Tmpfs { .. } | Mount::File { .. } | Mount::Symlink { .. } => None,
+        });
+        guarded::refuse_authority(config, sources.chain([working_directory]))?;
         opened.name_readable(&secret_files, working_directory)?;
         if let Some(named) = &arguments.workdir {
             guarded.add_named(named, working_directory)?;

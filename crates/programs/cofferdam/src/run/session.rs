@@ -166,6 +166,7 @@ impl Session {
         let (requests, mut pending) = mpsc::channel::<Pending>(8);
         let serving = tokio::spawn(control.serve(requests));
         let mut refresh = ticks(self.source.refresh());
+        let mut renewal = ticks(self.opening.as_ref().and_then(Opening::renewal));
         let mut end_at = self.timeout.map(|timeout| Instant::now() + timeout);
         let mut reason = None;
         let exit = loop {
@@ -190,6 +191,7 @@ impl Session {
                         end_at = Some(Instant::now() + GRACE);
                     }
                 },
+                () = tick(&mut renewal) => self.renew_issuer(),
                 () = tick(&mut refresh) => self.refresh_lists(gateway),
                 () = at(end_at) => {
                     end_at = None;

@@ -16,7 +16,7 @@ use super::Session;
 use crate::{
     control::Response,
     managed_path,
-    run::{bundles, choose_policy, inspection, told},
+    run::{bundles, choose_policy, failed, inspection, told},
     source::{self, ListReader, Source},
 };
 
@@ -81,8 +81,13 @@ impl Session {
     ) -> Result<Response, source::Refusal> {
         let bundles = bundles::read(&self.source, &compiled, &self.folder, &self.guard)?;
         let compiled = Arc::new(compiled);
-        let applied =
-            gateway.apply(Arc::clone(&compiled)).map_err(|error| self.source.refusal(&[error.to_string()]))?;
+        // Flows are judged by the old policy until the new one is in force.
+        let can_sign = self.sign_for(&[&self.policy, &compiled]);
+        let applied = gateway.apply(Arc::clone(&compiled));
+        if can_sign {
+            self.sign_for(&[if applied.is_ok() { &compiled } else { &self.policy }]);
+        }
+        let applied = applied.map_err(|error| self.source.refusal(&[error.to_string()]))?;
         self.policy = compiled;
         self.bundles = bundles;
         self.record(Event::PolicyApplied(self.applied(applied.rejudged, applied.cut)));
@@ -94,6 +99,22 @@ impl Session {
             in_force_us: audit_event::microseconds(applied.since.saturating_duration_since(parsed)),
             took_us: audit_event::microseconds(applied.took),
         })
+    }
+
+    /// Sees to it that what these policies open can be signed for. Where it can't, that is told and no more: a name that
+    /// nobody signs for reaches nothing, and a policy that closes something must not wait for it.
+    fn sign_for(&self, policies: &[&CompiledPolicy]) -> bool {
+        let names = policies.iter().flat_map(|policy| policy.inspects());
+        let signed = self.opening.as_ref().map_or(Ok(()), |opening| opening.sign_for(names));
+        if let Err(error) = &signed {
+            told::note(&format!("nothing new can be signed for TLS that is opened: {}", failed(error, None)));
+        }
+        signed.is_ok()
+    }
+
+    /// Renews what signs, where it is about to end.
+    pub(super) fn renew_issuer(&self) {
+        self.sign_for(&[&self.policy]);
     }
 
     /// Reads lists again. What can't be read stays as it was; what changed makes a new revision.
