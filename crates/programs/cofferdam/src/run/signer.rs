@@ -141,6 +141,20 @@ mod tests {
     }
 
     #[test]
+    fn one_that_is_near_its_end_is_a_new_one_and_that_is_told_once() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let folder = folder.path().join("authority");
+        let old = Authority::open_or_create(&folder, SystemTime::now() - 380 * DAY)?;
+        let mut notes = Vec::new();
+        Signer::of(Signing::Installation, &folder, &mut notes)?;
+        assert!(notes.concat().contains("clients that trust the old one alone trust no new run"), "{notes:?}");
+        assert_ne!(Authority::open(&folder)?.unwrap().certificate(), old.certificate());
+        Signer::of(Signing::Installation, &folder, &mut notes)?;
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        Ok(())
+    }
+
+    #[test]
     fn a_runs_own_issuer_stays_whatever_the_policy() -> anyhow::Result<()> {
         let now = SystemTime::now();
         let leaves = Leaves::new(Signer::Run.issuer(std::iter::empty(), now)?, 8)?;
