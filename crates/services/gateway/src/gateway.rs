@@ -132,8 +132,9 @@ impl Gateway {
         check_credentials(&policy, &settings)?;
         let count = worker_count(&settings);
         let settings = Arc::new(settings);
-        let inspector = settings.inspection.as_ref().map(Inspector::new);
-        let keeper = Keeper::open(&settings.secrets).map_err(|()| StartError::Masks)?;
+        let inspector = settings.inspection.as_ref();
+        let inspector = inspector.map(|inspection| Inspector::new(inspection, settings.progress_timeout));
+        let keeper = Keeper::open(&settings.secrets, settings.progress_timeout).map_err(|()| StartError::Masks)?;
         let tally = Arc::new(Tally::default());
         let names = Names::new(&settings, audit.clone(), Arc::clone(&tally));
         let current = Arc::new(CurrentPolicy::new(InForce::new(policy, &labels, roots)));

@@ -71,6 +71,8 @@ mod pump;
 mod late;
 /// A new policy goes over the open connections.
 mod rejudge;
+/// Memory that a sandbox makes the gateway hold.
+mod budget;
 /// Counts of what was decided.
 mod summary;
 /// UDP to the ports that rules open.

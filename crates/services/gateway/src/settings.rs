@@ -79,6 +79,8 @@ pub struct Settings {
     pub resolve_timeout: Duration,
     /// A connection without a byte for so long is ended.
     pub idle_timeout: Duration,
+    /// A client that leaves what it asked for lying for so long gives back the memory that others need for theirs.
+    pub progress_timeout: Duration,
     /// The longest life of a connection.
     pub total_timeout: Option<Duration>,
     /// A connection closed on one side and without a byte for so long is ended.
@@ -109,6 +111,7 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(10),
             resolve_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(3600),
+            progress_timeout: Duration::from_secs(60),
             total_timeout: None,
             half_open_timeout: Duration::from_secs(300),
             datagram_idle_timeout: Duration::from_secs(120),

@@ -7,13 +7,13 @@ mod support;
 use std::io::{Read as _, Write as _};
 
 use flate2::{Compression, write::GzEncoder};
-use policy::model::credential::Attach;
+use policy::model::credential::{Attach, Field, Place};
 use support::{
     Origin,
     frames::{DATA, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame, get, read_frame, request, setting},
     peak,
-    secrets::Keeping,
-    tls::{ClientTls, Shown, Tls, read_message},
+    secrets::{Keeping, SECRET},
+    tls::{ClientTls, Shown, Tls, exchange, read_message, told},
 };
 
 /// What a bomb decodes to.
@@ -112,4 +112,36 @@ fn windows_that_are_too_large_are_refused() {
             break;
         }
     }
+}
+
+#[test]
+fn bodies_that_do_not_come_give_way_to_others() {
+    let tls = Tls::new();
+    let (origin, heads) = tls.http(Shown::Good);
+    let field = Field { method: "POST".to_owned(), path: "/api/1".to_owned(), place: Place::Json("/key".to_owned()) };
+    let attach = Attach::Placeholder { headers: vec!["x-key".to_owned()], fields: vec![field] };
+    let keeping = Keeping::new(&tls, attach);
+    let head = "POST /api/1 HTTP/1.1\r\nHost: web.test\r\nContent-Type: application/json\r\n";
+    let slow = || {
+        let mut client = tls.client(&keeping.world, "web.test", origin.port());
+        client.write_all(format!("{head}Content-Length: 1000\r\n\r\n{{").as_bytes()).unwrap();
+        client
+    };
+    // More than are read at a time.
+    let slow: Vec<_> = (0..40).map(|_| slow()).collect();
+    let mut client = tls.client(&keeping.world, "web.test", origin.port());
+    let body = format!("{{\"key\":\"{}\"}}", keeping.placeholder.text());
+    let ask = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+    let deadline = std::time::Instant::now() + support::PATIENCE;
+    loop {
+        let answer = exchange(&mut client, &ask);
+        if answer.starts_with("HTTP/1.1 200 ") {
+            break;
+        }
+        assert!(answer.starts_with("HTTP/1.1 503 ") && std::time::Instant::now() < deadline, "{answer}");
+    }
+    assert!(told(&heads).contains(SECRET));
+    let slow_one = |event: &serde_json::Value| event["error"].as_str().is_some_and(|error| error.contains("too long"));
+    keeping.world.event("flow.ended", slow_one);
+    drop(slow);
 }

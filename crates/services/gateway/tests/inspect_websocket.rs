@@ -183,3 +183,22 @@ fn many_messages_go_both_ways() {
     let ended = world.event("flow.ended", |_| true);
     assert!(ended["bytes"]["sent"].as_u64().unwrap() > 200_000, "{ended}");
 }
+
+#[test]
+fn a_bound_on_the_life_of_a_connection_ends_its_messages_too() {
+    let tls = Tls::new();
+    let origin = agreeing(&tls, "", |stream| {
+        while stream.write_all(b"\x82\x01c").is_ok() && stream.flush().is_ok() {
+            std::thread::yield_now();
+        }
+    });
+    let world = World::with(inspected(), None, |settings| {
+        tls.settings(gateway::Settings { total_timeout: Some(std::time::Duration::from_secs(1)), ..settings })
+    });
+    let mut client = open(&tls, &world, origin.port(), "");
+    let deadline = std::time::Instant::now() + support::PATIENCE;
+    while client.read_exact(&mut [0; 3]).is_ok() {
+        assert!(std::time::Instant::now() < deadline, "messages go on behind the end");
+    }
+    world.event("flow.ended", |event| event["ended_by"] == "bound");
+}

@@ -4,25 +4,25 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use credentials::sigv4::Resigner;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, Sleep},
-};
+use tokio::time::{Instant, Sleep};
 
-use super::{
-    Masks,
-    budget::{self, NoRoom, Room},
+use super::{Masks, NoSecret};
+use crate::{
+    budget::{self, Budget, Meter, NoRoom, Room},
+    inspect::Arriving,
 };
-use crate::inspect::Arriving;
 
 /// The longest body in which a placeholder is swapped.
 const LIMIT: usize = 1024 * 1024;
+/// How long it may take where others wait to be read.
+const HURRIED: Duration = Duration::from_secs(5);
 /// The memory for a body that is signed anew, in KiB: a chunk as it came, and as it goes.
 const SIGNING: u32 = 2 * 1024 + 256;
 /// How much of it goes on at once.
@@ -37,33 +37,29 @@ pub(crate) enum BodyError {
     /// It broke off.
     #[error("the request's body: {0}")]
     Broken(String),
+    /// It does not come to its end.
+    #[error("a body in which a credential's placeholder may stand took too long")]
+    Slow,
 }
 
 /// A body that is all here.
 pub(crate) struct Whole {
     bytes: Bytes,
-    _room: Option<OwnedSemaphorePermit>,
+    _room: Option<Room>,
 }
 
 impl Whole {
     /// Reads a body within the bound. Only so many are read at a time; the others wait their turn.
-    pub(super) async fn read(body: Arriving, masks: &Masks) -> Result<Self, BodyError> {
+    pub(super) async fn read(body: Arriving, masks: &Masks) -> Result<Self, NoSecret> {
         if body.size_hint().lower() > LIMIT as u64 {
-            return Err(BodyError::TooLong);
+            return Err(BodyError::TooLong.into());
         }
-        let room = masks.room().await;
-        let mut body = body;
-        let mut whole = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| BodyError::Broken(error.to_string()))?;
-            // Trailers of such a body are left out.
-            let Ok(piece) = frame.into_data() else { break };
-            if whole.len() + piece.len() > LIMIT {
-                return Err(BodyError::TooLong);
-            }
-            whole.extend_from_slice(&piece);
-        }
-        Ok(Self { bytes: whole.freeze(), _room: room })
+        let room = masks.room().await?;
+        let bytes = tokio::select! {
+            bytes = all_of(body) => bytes?,
+            () = is_over(masks) => return Err(BodyError::Slow.into()),
+        };
+        Ok(Self { bytes, _room: Some(room) })
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -74,6 +70,29 @@ impl Whole {
     pub(super) fn swapped(&self, bytes: &[u8]) -> Self {
         Self { bytes: Bytes::copy_from_slice(bytes), _room: None }
     }
+}
+
+/// Waits until such a body has had its time: a minute, and less while others wait.
+async fn is_over(masks: &Masks) {
+    let began = Instant::now();
+    let patience = masks.bodies().patience();
+    while began.elapsed() < patience && !(masks.bodies().is_wanted() && began.elapsed() >= HURRIED) {
+        tokio::time::sleep(budget::LOOK).await;
+    }
+}
+
+async fn all_of(mut body: Arriving) -> Result<Bytes, BodyError> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| BodyError::Broken(error.to_string()))?;
+        // Trailers of such a body are left out.
+        let Ok(piece) = frame.into_data() else { break };
+        if whole.len() + piece.len() > LIMIT {
+            return Err(BodyError::TooLong);
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
 }
 
 /// The body of a request.
@@ -158,9 +177,11 @@ pub(crate) struct Signing {
     resigner: Option<Resigner>,
     /// Signed, and not taken.
     out: Bytes,
-    /// How long the client has for its next piece, while that is waited for.
-    due: Pin<Box<Sleep>>,
+    /// When it is looked whether the client goes on, while its next piece is waited for.
+    look: Pin<Box<Sleep>>,
     waits: bool,
+    meter: Meter,
+    budget: Budget,
     _room: Room,
 }
 
@@ -168,8 +189,16 @@ impl Signing {
     /// A body in signed chunks, as soon as there is memory for one of them.
     pub(super) async fn of(body: Arriving, masks: &Masks) -> Result<Box<Self>, NoRoom> {
         let room = masks.budget().room(SIGNING).await?;
-        let due = Box::pin(tokio::time::sleep(budget::IDLE));
-        Ok(Box::new(Self { inner: body, resigner: None, out: Bytes::new(), due, waits: false, _room: room }))
+        Ok(Box::new(Self {
+            inner: body,
+            resigner: None,
+            out: Bytes::new(),
+            look: Box::pin(tokio::time::sleep(budget::LOOK)),
+            waits: false,
+            meter: Meter::default(),
+            budget: masks.budget().clone(),
+            _room: room,
+        }))
     }
 
     /// The next piece with signatures of ours; trailers are left out.
@@ -183,19 +212,13 @@ impl Signing {
             let Some(signs) = &mut self.resigner else { return Poll::Ready(None) };
             let polled = Pin::new(&mut self.inner).poll_frame(cx);
             if polled.is_pending() {
-                if !std::mem::replace(&mut self.waits, true) {
-                    self.due.as_mut().reset(Instant::now() + budget::IDLE);
-                }
-                if self.due.as_mut().poll(cx).is_ready() {
-                    let words = "the client sent nothing of a body in signed chunks for a minute";
-                    return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, words))));
-                }
-                return Poll::Pending;
+                return self.poll_late(cx);
             }
             self.waits = false;
             match ready!(polled) {
                 Some(Ok(frame)) => {
                     let Ok(piece) = frame.into_data() else { continue };
+                    self.meter.client_did(piece.len(), Instant::now());
                     let mut out = Vec::new();
                     if let Err(error) = signs.push(&piece, &mut out) {
                         return Poll::Ready(Some(Err(bad(error))));
@@ -210,5 +233,22 @@ impl Signing {
                 }
             }
         }
+    }
+
+    /// Nothing came: an error where the client leaves it at that.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if !std::mem::replace(&mut self.waits, true) {
+            self.meter.client_is_due(Instant::now());
+            self.look.as_mut().reset(Instant::now() + budget::LOOK);
+        }
+        while self.look.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if self.meter.is_over(&self.budget, now) {
+                let words = "the client sent next to nothing of a body in signed chunks for a minute";
+                return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, words))));
+            }
+            self.look.as_mut().reset(now + budget::LOOK);
+        }
+        Poll::Pending
     }
 }

@@ -230,7 +230,7 @@ impl Carried {
 
     /// After a 401: the same request with another secret. `None` where there is none in time.
     pub(crate) async fn renewed(&self, shared: &Shared) -> Option<Self> {
-        let keeper = shared.keeper.as_ref()?;
+        let keeper = shared.keeper.as_ref().filter(|keeper| keeper.masks.may_be_renewed(&self.name))?;
         let renewing = keeper.credentials.renew(&self.name, &self.issued.id);
         let issued = tokio::time::timeout(RENEWAL, renewing).await.ok()?.ok()?;
         if issued.id == self.issued.id {
@@ -252,7 +252,9 @@ impl Carried {
     pub(crate) fn renew_later(&self, worker: &Rc<Worker>) {
         let (worker, name, issued) = (Rc::clone(worker), self.name.clone(), Arc::clone(&self.issued));
         tokio::task::spawn_local(async move {
-            if let Some(keeper) = &worker.shared.keeper {
+            if let Some(keeper) = &worker.shared.keeper
+                && keeper.masks.may_be_renewed(&name)
+            {
                 // What fails is told to the request that needs it.
                 let _ = keeper.credentials.renew(&name, &issued.id).await;
             }

@@ -21,11 +21,13 @@ use wire::http_head::RequestHead;
 
 use super::{
     Looking,
-    budget::{Lent, NoRoom, Room},
     coding::{Decoder, Step, UnknownCoding},
     masks::Masks,
 };
-use crate::refuse::Status;
+use crate::{
+    budget::{Lent, NoRoom, Room},
+    refuse::Status,
+};
 
 /// The codings that can be undone.
 const READABLE: [&[u8]; 6] = [b"gzip", b"x-gzip", b"deflate", b"br", b"zstd", b"identity"];
@@ -121,7 +123,7 @@ pub(crate) async fn shield(
     let undoing = match decoder.filter(|_| !body.is_end_stream()) {
         Some(decoder) => {
             let room = masks.budget().room(decoder.room()).await?;
-            Some(Lent::new(Undoing { decoder, input: Bytes::new(), _room: room }))
+            Some(Lent::new(Undoing { decoder, input: Bytes::new(), _room: room }, masks.budget()))
         }
         None => None,
     };
@@ -232,7 +234,13 @@ impl Looked {
         let polled = self.poll_next(cx);
         match &self.undoing {
             Some(lent) if polled.is_pending() => lent.server_is_due(),
-            Some(lent) => lent.client_is_due(),
+            Some(lent) => {
+                let piece = match &polled {
+                    Poll::Ready(Some(Ok(frame))) => frame.data_ref().map_or(0, Bytes::len),
+                    Poll::Ready(_) | Poll::Pending => 0,
+                };
+                lent.client_is_due(piece);
+            }
             None => {}
         }
         polled

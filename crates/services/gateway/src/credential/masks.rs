@@ -3,30 +3,37 @@
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwap;
 use credentials::{Issued, Material};
 use policy::HostName;
 use secret_swap::{Mask, Masked, Placeholder};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use values::{CredentialName, Secret};
 
-use super::budget::Budget;
+use crate::budget::{Budget, NoRoom, Room};
 
 /// The most secrets of one credential that are looked for: the one in use, and those that it replaced. Of more the
-/// oldest is forgotten, and never another credential's.
-const OF_ONE: usize = 5;
+/// oldest is forgotten whose end has passed, or is not known, and never another credential's.
+const OF_ONE: usize = 32;
+/// With so many that may be valid still, a 401 is no reason for another: a server that says it each time would soon have
+/// one that is looked for no more.
+const RENEWED: usize = 16;
+/// How long after its end one may be valid still: clocks differ.
+const BEHIND_END: Duration = Duration::from_secs(10 * 60);
 /// The most hosts that are known to have been sent one. Where they are so many, any host may have been.
 const HOSTS: usize = 4096;
 /// The most bodies that are held whole at a time.
 const BODIES: usize = 32;
+/// The memory for bodies that are decoded or signed anew, in KiB.
+const DECODED: usize = 96 * 1024;
 
 /// What is looked for.
 pub(crate) struct Masks {
     current: ArcSwap<Mask>,
     known: Mutex<Known>,
-    bodies: Arc<Semaphore>,
+    bodies: Budget,
     budget: Budget,
 }
 
@@ -64,17 +71,17 @@ struct Handed {
 }
 
 impl Known {
-    /// Those to look for with this one: of each credential the newest.
-    fn with(&self, handed: Handed) -> Vec<Handed> {
+    /// Those to look for with this one; none where they would be too many.
+    fn with(&self, handed: Handed, now: SystemTime) -> Option<Vec<Handed>> {
         let mut all = self.issued.clone();
         let is_same = |known: &Handed| known.name == handed.name;
-        if all.iter().filter(|known| is_same(known)).count() >= OF_ONE
-            && let Some(oldest) = all.iter().position(is_same)
-        {
-            all.remove(oldest);
+        if all.iter().filter(|known| is_same(known)).count() >= OF_ONE {
+            let known: Vec<usize> = (0..all.len()).filter(|at| all.get(*at).is_some_and(is_same)).collect();
+            let ends = all.iter().filter(|known| is_same(known)).map(|known| known.issued.expires);
+            all.remove(*known.get(dispensable(ends, now)?)?);
         }
         all.push(handed);
-        all
+        Some(all)
     }
 
     fn note_host(&mut self, host: &HostName, is_text: bool) {
@@ -85,15 +92,20 @@ impl Known {
     }
 }
 
+/// The first that opens nothing any more, or of which nobody says how long it does, of some with these ends.
+fn dispensable(mut ends: impl Iterator<Item = Option<SystemTime>>, now: SystemTime) -> Option<usize> {
+    ends.position(|end| end.is_none_or(|end| end + BEHIND_END < now))
+}
+
 impl Masks {
     /// Nothing yet; `None` where the search can't be built.
-    pub(crate) fn new() -> Option<Arc<Self>> {
+    pub(crate) fn new(patience: Duration) -> Option<Arc<Self>> {
         let current = ArcSwap::from_pointee(Mask::new([])?);
         Some(Arc::new(Self {
             current,
             known: Mutex::default(),
-            bodies: Arc::new(Semaphore::new(BODIES)),
-            budget: Budget::new(),
+            bodies: Budget::new(BODIES, "bodies that are read whole", patience),
+            budget: Budget::new(DECODED, "what is decoded or signed anew", patience),
         }))
     }
 
@@ -108,9 +120,13 @@ impl Masks {
     }
 
     /// Room for a body that is held whole.
-    pub(super) async fn room(&self) -> Option<OwnedSemaphorePermit> {
-        // It is never closed.
-        Arc::clone(&self.bodies).acquire_owned().await.ok()
+    pub(super) async fn room(&self) -> Result<Room, NoRoom> {
+        self.bodies.room(1).await
+    }
+
+    /// Rooms for such bodies.
+    pub(super) fn bodies(&self) -> &Budget {
+        &self.bodies
     }
 
     /// Looks for these as well, from before they are sent to this host on. `false` where they can't be looked for.
@@ -131,7 +147,7 @@ impl Masks {
             return true;
         }
         let handed = Handed { name: name.clone(), issued: Arc::clone(issued), placeholder: placeholder.cloned() };
-        let all = known.with(handed);
+        let Some(all) = known.with(handed, SystemTime::now()) else { return false };
         let looked_for = all.iter().flat_map(|handed| {
             secrets(&handed.issued.material).map(|secret| Masked { secret, placeholder: handed.placeholder.as_ref() })
         });
@@ -139,6 +155,14 @@ impl Masks {
         self.current.store(Arc::new(mask));
         known.issued = all;
         true
+    }
+
+    /// Whether a 401 may make another of this credential's.
+    pub(super) fn may_be_renewed(&self, name: &CredentialName) -> bool {
+        let (known, now) = (self.known.lock().unwrap_or_else(PoisonError::into_inner), SystemTime::now());
+        let is_valid =
+            |known: &&Handed| known.name == *name && dispensable(std::iter::once(known.issued.expires), now).is_none();
+        known.issued.iter().filter(is_valid).count() < RENEWED
     }
 
     /// Whether a host was sent a secret before that stands in requests, so that it can tell it.
@@ -164,7 +188,21 @@ fn secrets(material: &Material) -> impl Iterator<Item = &Secret> {
 
 #[cfg(test)]
 mod tests {
-    use super::{HOSTS, Hosts, HostName};
+    use std::time::{Duration, SystemTime};
+
+    use super::{BEHIND_END, HOSTS, HostName, Hosts, OF_ONE, dispensable};
+
+    #[test]
+    fn one_that_may_be_valid_is_never_forgotten() {
+        let now = SystemTime::now();
+        let (valid, over) = (Some(now + Duration::from_secs(1)), Some(now - BEHIND_END - Duration::from_secs(1)));
+        let just_over = Some(now - Duration::from_secs(1));
+        let full = |of: Option<SystemTime>| vec![of; OF_ONE];
+        assert_eq!(dispensable(full(valid).into_iter(), now), None);
+        assert_eq!(dispensable(full(just_over).into_iter(), now), None);
+        assert_eq!(dispensable([full(valid), vec![over, over]].concat().into_iter(), now), Some(OF_ONE));
+        assert_eq!(dispensable([vec![valid], full(None)].concat().into_iter(), now), Some(1), "nobody knows");
+    }
 
     #[test]
     fn a_set_of_hosts_that_is_full_holds_every_host() {

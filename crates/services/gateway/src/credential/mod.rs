@@ -22,8 +22,6 @@ mod no_secret;
 mod attach;
 /// Places of a body.
 mod body;
-/// Memory for what is decoded or signed anew.
-mod budget;
 /// All secrets that were handed out, to be looked for.
 mod masks;
 /// What comes back, looked through.
@@ -33,7 +31,7 @@ mod tunnel;
 /// Content codings, undone.
 mod coding;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use credentials::Credentials;
 use policy::{
@@ -72,9 +70,9 @@ impl std::fmt::Debug for Keeper {
 
 impl Keeper {
     /// What the program gave, where it gave anything.
-    pub(crate) fn open(secrets: &Secrets) -> Result<Option<Self>, ()> {
+    pub(crate) fn open(secrets: &Secrets, patience: Duration) -> Result<Option<Self>, ()> {
         let Some(credentials) = &secrets.credentials else { return Ok(None) };
-        let masks = Masks::new().ok_or(())?;
+        let masks = Masks::new(patience).ok_or(())?;
         let placeholders = Arc::clone(&secrets.placeholders);
         Ok(Some(Self { credentials: Arc::clone(credentials), placeholders, masks }))
     }

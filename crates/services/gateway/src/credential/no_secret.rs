@@ -6,8 +6,8 @@ use credentials::ObtainError;
 use policy::HostName;
 use values::CredentialName;
 
-use super::{AttachError, body::BodyError, budget::NoRoom};
-use crate::refuse::Status;
+use super::{AttachError, body::BodyError};
+use crate::{budget::NoRoom, refuse::Status};
 
 /// Why a request that needs a secret goes nowhere.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +65,7 @@ impl NoSecret {
         match self {
             NoSecret::Body(BodyError::TooLong) => Status::Forbidden,
             NoSecret::Body(BodyError::Broken(_)) => Status::BadRequest,
+            NoSecret::Body(BodyError::Slow) => Status::Unavailable,
             NoSecret::Unrecorded(_) | NoSecret::NoRoom(_) => Status::Unavailable,
             NoSecret::NoKeeper(_)
             | NoSecret::Unknown(_)

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use credentials::sigv4::Resigner;
 use http::{HeaderName, HeaderValue};
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 use wire::form::MethodField;
 
 use super::{
@@ -92,6 +93,9 @@ impl Body for Upload {
             return Poll::Ready(Some(Err(cut())));
         }
         let polled = Pin::new(&mut self.inner).poll_frame(cx).map_ok(clean);
+        if polled.is_ready() {
+            self.under_way.note_moved(Instant::now());
+        }
         let upload = &mut *self;
         if let (Some(form), Poll::Ready(Some(Ok(frame)))) = (&mut upload.form, &polled)
             && let Some(Err(reason)) = frame.data_ref().map(|data| form.read(data))
@@ -128,11 +132,13 @@ pub(super) struct Download {
     line: Option<Line>,
     /// An error that may say that this secret is over.
     expiry: Option<Box<(Expiry, Carried)>>,
+    /// How many bytes the client was handed last.
+    handed: usize,
 }
 
 impl Download {
     pub(super) fn new(inner: Echo, under_way: Rc<UnderWay>, connection: Rc<Connection>, line: Line) -> Self {
-        Self { inner, under_way, connection, line: Some(line), expiry: None }
+        Self { inner, under_way, connection, line: Some(line), expiry: None, handed: 0 }
     }
 
     /// The same, looked at for the end of its secret.
@@ -176,6 +182,9 @@ impl Body for Answer {
             download.connection.cut_by_policy();
             return Poll::Ready(Some(Err(cut())));
         }
+        // Asked for more, the client has what it was handed.
+        let asked = Instant::now();
+        download.under_way.meter.borrow_mut().client_did(std::mem::take(&mut download.handed), asked);
         let polled = Pin::new(&mut download.inner).poll_frame(cx).map_ok(clean);
         let polled = held_to_bound(&download.under_way, Side::Down, polled);
         match &polled {
@@ -183,12 +192,15 @@ impl Body for Answer {
             Poll::Ready(Some(Err(_))) => download.connection.cut_under_response(),
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(piece) = frame.data_ref() {
+                    download.handed = piece.len();
                     download.look_for_expiry(piece);
                 }
+                download.under_way.note_moved(asked);
+                download.under_way.meter.borrow_mut().client_is_due(asked);
             }
             Poll::Pending => {}
         }
-        polled
+        polled.map_ok(|frame| frame.map_data(|bytes| download.under_way.roomed(bytes)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -80,6 +80,8 @@ pub(super) struct Connection {
     cut: Cell<bool>,
     fault: Cell<Option<&'static str>>,
     taken_back: RefCell<TakenBack>,
+    /// Told when it holds memory for nothing that others need.
+    pub(super) gives_way: Notify,
     /// What came that is no HTTP/2.
     pub(super) rejections: Rejections,
     is_http1: bool,
@@ -116,6 +118,7 @@ impl Connection {
             cut: Cell::new(false),
             fault: Cell::default(),
             taken_back: RefCell::default(),
+            gives_way: Notify::new(),
             rejections: Rejections::default(),
             is_http1,
             id: flow.id,

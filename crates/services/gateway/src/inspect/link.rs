@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -29,6 +29,9 @@ pub(super) struct Link {
     since: Instant,
     /// Milliseconds from `since` to the last byte.
     last: AtomicU64,
+    /// Requests that are dealt with, and milliseconds from `since` to the end of the last one.
+    requests: AtomicU32,
+    served: AtomicU64,
     torn: AtomicBool,
     sent: AtomicU64,
     received: AtomicU64,
@@ -41,6 +44,8 @@ impl Link {
         Arc::new(Self {
             since: Instant::now(),
             last: AtomicU64::new(0),
+            requests: AtomicU32::new(0),
+            served: AtomicU64::new(0),
             torn: AtomicBool::new(false),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -48,10 +53,37 @@ impl Link {
         })
     }
 
+    fn passed(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     fn touch(&self) {
-        let passed = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.store(passed, Ordering::Relaxed);
+        self.last.store(self.passed(), Ordering::Relaxed);
         self.moves.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request is dealt with, until [`Link::served`].
+    pub(super) fn serves(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It is done.
+    pub(super) fn served(&self) {
+        self.served.store(self.passed(), Ordering::Relaxed);
+        self.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How long it has carried no request.
+    pub(super) fn unserved(&self, now: Instant) -> Duration {
+        if self.requests.load(Ordering::Relaxed) > 0 {
+            return Duration::ZERO;
+        }
+        now.saturating_duration_since(self.since + Duration::from_millis(self.served.load(Ordering::Relaxed)))
+    }
+
+    /// How long no byte moved.
+    pub(super) fn silent(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since + Duration::from_millis(self.last.load(Ordering::Relaxed)))
     }
 
     /// The connection ends with a reset, so that nobody takes what came for the whole.

@@ -30,6 +30,8 @@ mod opening;
 mod preparing;
 /// One request, sent on and answered.
 mod request;
+/// Memory for requests.
+mod room;
 /// What the library of HTTP/2 rejects by itself.
 mod rejections;
 /// HTTP/1.1 of the client, read strictly before the library sees it.

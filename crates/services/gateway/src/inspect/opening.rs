@@ -12,6 +12,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use policy::{Decision, Guard, Layer, Target, Verdict};
+use tokio::task::JoinHandle;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use wire::client_hello::ClientHello;
 
@@ -21,9 +22,11 @@ use super::{
     link::{ClientStream, Link},
     rejections::Counting,
     request,
+    room::GAVE_WAY,
     strict::{Heads, Strict},
 };
 use crate::{
+    budget::Room,
     flow::Flow,
     readings::Readings,
     record::{self, Said},
@@ -71,7 +74,7 @@ pub(crate) fn serve(
         let mut flow = flow;
         flow.seen.inspected = true;
         match Box::pin(open(&worker.shared, stream, bytes, &hello, &link)).await {
-            Ok(opened) => live_until_end(&worker, opened, flow, readings, hello, link).await,
+            Ok((opened, _room)) => live_until_end(&worker, opened, flow, readings, hello, link).await,
             Err(error) => {
                 let decision = Decision::by_guard(Guard::Malformed, Layer::Tls, "its TLS could not be opened");
                 Box::pin(refused(&worker.shared, &flow, decision, error)).await;
@@ -115,10 +118,11 @@ async fn open(
     bytes: Vec<u8>,
     hello: &ClientHello,
     link: &Arc<Link>,
-) -> Result<Opened, String> {
+) -> Result<(Opened, Room), String> {
     let (Some(inspector), Some(name)) = (&shared.inspector, &hello.server_name) else {
         return Err("this TLS can't be opened".to_owned());
     };
+    let room = inspector.rooms().of_connection().await.map_err(|error| error.to_string())?;
     let protocols = Protocols::of_offer(hello.alpn.iter().map(String::as_bytes)).unwrap_or(Protocols::Unnamed);
     let target = Target::Name(name.clone());
     let config = inspector.leaves.server_config(&target, protocols, SystemTime::now());
@@ -127,7 +131,7 @@ async fn open(
     let stream = ClientStream::new(&bytes, stream, Arc::clone(link));
     let accepting = TlsAcceptor::from(config).accept(stream);
     match tokio::time::timeout(shared.settings.sniff_timeout, accepting).await {
-        Ok(Ok(opened)) => Ok(Box::new(opened)),
+        Ok(Ok(opened)) => Ok((Box::new(opened), room)),
         Ok(Err(error)) => {
             let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
             Err(if tls.is_some_and(certificates::distrusts_us) {
@@ -162,9 +166,9 @@ async fn live(connection: &Rc<Connection>, opened: Opened, is_http1: bool) -> (E
             Box::pin(serve_http2(connection, opened)).await
         };
         let tunnel = connection.tunnel.borrow_mut().take();
-        if let Some(tunnel) = tunnel {
+        if let Some(mut tunnel) = tunnel.map(Ended) {
             // A tunnel that panicked is over as well.
-            let _ = tunnel.await;
+            let _ = (&mut tunnel.0).await;
         }
         served
     };
@@ -192,7 +196,20 @@ async fn live(connection: &Rc<Connection>, opened: Opened, is_http1: bool) -> (E
         () = connection.link.idle(settings.idle_timeout) => (EndedBy::Bound, None),
         () = total => (EndedBy::Bound, None),
         () = unasked => (EndedBy::Bound, Some("the client asked for nothing in time".to_owned())),
+        () = connection.gives_way.notified() => {
+            connection.link.tear();
+            (EndedBy::Bound, Some(GAVE_WAY.to_owned()))
+        }
         () = connection.is_flooded() => (EndedBy::Bound, Some("the client takes back too many requests".to_owned())),
+    }
+}
+
+/// A task that does not outlive its connection.
+struct Ended(JoinHandle<()>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

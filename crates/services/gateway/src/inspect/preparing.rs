@@ -18,6 +18,7 @@ use super::{
     upstream::{ReachError, Shown},
 };
 use crate::{
+    budget::Room,
     credential::{self, Along, Carried, NoSecret, RequestBody, Wanted},
     decide::{self, Limits},
     establish::{self, Going, Refusal},
@@ -35,6 +36,7 @@ pub(super) struct Ready {
     pub(super) recorded: Recorded,
     pub(super) open: Box<OpenFlow>,
     pub(super) in_force: Arc<InForce>,
+    pub(super) room: Arc<Room>,
     pub(super) line: Line,
     pub(super) along: Along,
     pub(super) body: RequestBody,
@@ -128,6 +130,14 @@ async fn reach(
         Err(error) => return Err(establish::unreachable(shared, &open, Status::BadGateway, error).await),
     };
     let host = &host;
+    let Some(inspector) = &shared.inspector else {
+        let error = "gateway: TLS is not opened here".to_owned();
+        return Err(establish::unreachable(shared, &open, Status::BadGateway, error).await);
+    };
+    let room = match inspector.rooms().of_request(head, &body).await {
+        Ok(room) => room,
+        Err(error) => return Err(establish::unreachable(shared, &open, Status::Unavailable, error.to_string()).await),
+    };
     let wanted = Wanted { permit: &permit, in_force: &judged.in_force, flow: open.id, host, head };
     let (along, body, shown) = match obtain(shared, wanted, body).await {
         Ok(obtained) => obtained,
@@ -144,8 +154,8 @@ async fn reach(
         let told = "the bundle of roots that the rule names was not read".to_owned();
         return Err(establish::unreachable_told(shared, &open, Status::BadGateway, (error, told)).await);
     }
-    let error = match (policy.route(judged.decision.route.as_ref()), &shared.inspector) {
-        (Some(route), Some(inspector)) => {
+    let error = match policy.route(judged.decision.route.as_ref()) {
+        Some(route) => {
             let place = Place {
                 host: host.clone(),
                 port: connection.port,
@@ -170,13 +180,12 @@ async fn reach(
                     line.note(head);
                     open.facts.address = policy::Fact::Known(line.address);
                     let in_force = judged.in_force;
-                    return Ok(Ready { permit, recorded, open, in_force, line, along, body, form: None });
+                    return Ok(Ready { permit, recorded, open, in_force, room, line, along, body, form: None });
                 }
                 Err(error) => error,
             }
         }
-        (None, _) => ReachError::Own("the policy has no such route".to_owned()),
-        (_, None) => ReachError::Own("TLS is not opened here".to_owned()),
+        None => ReachError::Own("the policy has no such route".to_owned()),
     };
     Err(establish::unreachable(shared, &open, error.status(), error.to_string()).await)
 }

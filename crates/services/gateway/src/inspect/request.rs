@@ -49,7 +49,7 @@ pub(super) async fn answer(
         Ok(_) | Err(_) => None,
     };
     let bare = head.as_ref().is_ok_and(|head| head.method == "HEAD");
-    let unanswered = Unanswered(Some(Rc::clone(&connection)));
+    let unanswered = Unanswered::new(&connection);
     let waits = tunnel.as_ref().map(|(heads, _)| Arc::clone(heads));
     let body = Arriving::new(request.into_body());
     let rest = (!is_http1).then(|| body.clone());
@@ -73,18 +73,27 @@ pub(super) async fn answer(
 }
 
 /// A request without an answer. One that its client takes back before there is one has cost us all of its way.
-struct Unanswered(Option<Rc<Connection>>);
+struct Unanswered {
+    connection: Rc<Connection>,
+    answered: bool,
+}
 
 impl Unanswered {
+    fn new(connection: &Rc<Connection>) -> Self {
+        connection.link.serves();
+        Self { connection: Rc::clone(connection), answered: false }
+    }
+
     fn answered(mut self) {
-        self.0 = None;
+        self.answered = true;
     }
 }
 
 impl Drop for Unanswered {
     fn drop(&mut self) {
-        if let Some(connection) = &self.0 {
-            connection.note_taken_back();
+        self.connection.link.served();
+        if !self.answered {
+            self.connection.note_taken_back();
         }
     }
 }
@@ -129,10 +138,10 @@ async fn forward(
     head: &RequestHead,
     tunnel: Option<(Arc<Heads>, OnUpgrade)>,
 ) -> Result<Response<Answer>, Refused> {
-    let Ready { permit, recorded, open, in_force, line, along, body, form } = ready;
+    let Ready { permit, recorded, open, in_force, room, line, along, body, form } = ready;
     let shared = &connection.worker.shared;
     let open = Rc::new(RefCell::new(open));
-    let under_way = UnderWay::enter(&connection.worker, Rc::clone(&open), Arc::clone(&connection.link));
+    let under_way = UnderWay::enter(&connection.worker, Rc::clone(&open), Arc::clone(&connection.link), room);
     let current = shared.in_force();
     if !Arc::ptr_eq(&in_force, &current)
         && let Some(decision) = no_longer_allowed(&under_way, &current)

@@ -4,16 +4,21 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     rc::{Rc, Weak},
+    sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use audit_event::{EndedBy, Event};
+use bytes::Bytes;
 use policy::{Decision, Fact, Guard, Layer, ProcessFacts, Step};
+use tokio::time::Instant;
 use values::Revision;
 use wire::exchange::Bounds;
 
-use super::{connection::Connection, lines::Pool, link::Link};
+use super::{connection::Connection, lines::Pool, link::Link, room::Rooms};
 use crate::{
+    budget::{Meter, Room},
     flow::OpenFlow,
     in_force::InForce,
     record::{self, End},
@@ -54,9 +59,16 @@ impl Inspected {
         self.connections.borrow_mut().remove(&number);
     }
 
-    /// Closes connections to servers that nobody has used for long.
-    pub(crate) fn sweep(&self) {
+    /// Closes connections to servers that nobody has used for long, and those that hold what others need.
+    pub(crate) fn sweep(&self, rooms: Option<&Rooms>) {
         self.pool.sweep();
+        if let Some(rooms) = rooms {
+            self.make_way(rooms);
+        }
+    }
+
+    pub(super) fn each_connection(&self, with: impl FnMut(&Rc<Connection>)) {
+        self.connections.borrow().values().for_each(with);
     }
 
     /// The ends of what is open still, when the worker stops.
@@ -65,7 +77,7 @@ impl Inspected {
         connections.iter().filter_map(|connection| connection.end(EndedBy::Shutdown, None)).collect()
     }
 
-    fn under_way(&self) -> Vec<Rc<UnderWay>> {
+    pub(super) fn under_way(&self) -> Vec<Rc<UnderWay>> {
         self.requests.borrow().values().filter_map(Weak::upgrade).collect()
     }
 }
@@ -87,7 +99,15 @@ pub(super) struct UnderWay {
     number: u64,
     /// What is kept of it.
     pub(super) open: Rc<RefCell<Box<OpenFlow>>>,
-    link: std::sync::Arc<Link>,
+    link: Arc<Link>,
+    /// Its memory.
+    room: Arc<Room>,
+    /// How far its client is behind what there is for it.
+    pub(super) meter: RefCell<Meter>,
+    /// When a piece of a body last went on.
+    moved: Cell<Instant>,
+    /// It became a WebSocket: only the connection knows what moves.
+    pub(super) is_tunnel: Cell<bool>,
     /// What is left of the bounds on its bodies.
     left: Cell<Bounds>,
     /// Why a body was ended, where it was longer than its bound or named another method.
@@ -101,7 +121,13 @@ pub(super) struct UnderWay {
 
 impl UnderWay {
     /// Enters it among those that a new policy goes over.
-    pub(super) fn enter(worker: &Rc<Worker>, open: Rc<RefCell<Box<OpenFlow>>>, link: std::sync::Arc<Link>) -> Rc<Self> {
+    pub(super) fn enter(
+        worker: &Rc<Worker>,
+        open: Rc<RefCell<Box<OpenFlow>>>,
+        link: Arc<Link>,
+        room: Arc<Room>,
+    ) -> Rc<Self> {
+        link.serves();
         let number = worker.inspected.number();
         let left = Cell::new(open.borrow().bounds);
         let under_way = Rc::new(Self {
@@ -109,6 +135,10 @@ impl UnderWay {
             number,
             open,
             link,
+            room,
+            meter: RefCell::default(),
+            moved: Cell::new(Instant::now()),
+            is_tunnel: Cell::new(false),
             left,
             ended: Cell::default(),
             is_cut: Cell::new(false),
@@ -136,6 +166,27 @@ impl UnderWay {
             *place = Some(cx.waker().clone());
         }
         Poll::Pending
+    }
+
+    pub(super) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    /// How long nothing of its bodies went on.
+    pub(super) fn silent(&self, now: Instant) -> Duration {
+        let request = now.saturating_duration_since(self.moved.get());
+        if self.is_tunnel.get() { request.min(self.link.silent(now)) } else { request }
+    }
+
+    /// A piece of a body goes on.
+    pub(super) fn note_moved(&self, now: Instant) {
+        self.moved.set(now);
+    }
+
+    /// The same bytes, for which there is room until they are let go of: the library of HTTP/2 holds them behind the end
+    /// of the body that they are of.
+    pub(super) fn roomed(&self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Roomed { bytes, _room: Arc::clone(&self.room) })
     }
 
     /// Takes so many bytes of a body; `false` where they are more than it may have, which is recorded.
@@ -237,8 +288,21 @@ impl UnderWay {
     }
 }
 
+/// A piece of a body, and its room.
+struct Roomed {
+    bytes: Bytes,
+    _room: Arc<Room>,
+}
+
+impl AsRef<[u8]> for Roomed {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl Drop for UnderWay {
     fn drop(&mut self) {
+        self.link.served();
         self.worker.inspected.requests.borrow_mut().remove(&self.number);
     }
 }

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use certificates::{ClientCertificate, Leaves, Protocols, Upstream, UpstreamRoots};
@@ -20,6 +21,7 @@ use super::{
     connection::LocalTasks,
     lines::{Destination, Line, Place, Sender},
     link::{Carried, Link, ServerStream},
+    room::Rooms,
 };
 use crate::{
     dial::{self, DialError},
@@ -56,13 +58,24 @@ pub(crate) struct Inspector {
     pub(super) leaves: Arc<Leaves>,
     roots: UpstreamRoots,
     upstreams: Mutex<HashMap<Peer, Upstream>>,
+    rooms: Rooms,
 }
 
 impl Inspector {
     /// As the program set it.
-    pub(crate) fn new(inspection: &Inspection) -> Self {
+    pub(crate) fn new(inspection: &Inspection, patience: Duration) -> Self {
         let Inspection { leaves, roots } = inspection;
-        Self { leaves: Arc::clone(leaves), roots: roots.clone(), upstreams: Mutex::default() }
+        Self {
+            leaves: Arc::clone(leaves),
+            roots: roots.clone(),
+            upstreams: Mutex::default(),
+            rooms: Rooms::new(patience),
+        }
+    }
+
+    /// The memory for connections and requests.
+    pub(crate) fn rooms(&self) -> &Rooms {
+        &self.rooms
     }
 
     /// A new policy may mean other roots by the same path.

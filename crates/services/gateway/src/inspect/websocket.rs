@@ -108,6 +108,7 @@ pub(super) fn relay(
     heads.answer_upgrade(true);
     let whole = Rc::clone(connection);
     let bounds = under_way.open.borrow().bounds;
+    under_way.is_tunnel.set(true);
     let relaying = async move {
         let (Ok(client), Ok(server)) = (client.await, server.await) else { return };
         let fault = Rc::new(Cell::new(None));

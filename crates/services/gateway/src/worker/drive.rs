@@ -13,6 +13,7 @@ use tokio::time::MissedTickBehavior;
 use super::{Worker, busy_poll::BusyPoll, watch};
 use crate::{
     flow::OpenFlow,
+    inspect::Inspector,
     late,
     pump::{By, Ended, Turn},
     record::{self, End},
@@ -58,7 +59,7 @@ impl Worker {
                 // Here, not with the tick: steady traffic keeps this loop from its end.
                 if now.duration_since(swept) >= SWEEP_EVERY {
                     self.pump.borrow_mut().sweep();
-                    self.inspected.sweep();
+                    self.inspected.sweep(self.shared.inspector.as_ref().map(Inspector::rooms));
                     swept = now;
                 }
                 let turn = self.turn_once();
