@@ -61,6 +61,42 @@ fn requests_inside_tls_are_judged_and_recorded_one_by_one() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn what_is_learned_of_requests_allows_these_and_no_more() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let script = "curl -sS https://allowed.test/open/one 'https://allowed.test/open/%7Etwo?page=1'; \
+                  curl -sS -d x https://allowed.test/open/one; curl -sS https://allowed.test/open/a*b; \
+                  curl -sS http://second.test/first http://second.test/next";
+    let reads = "{ name: plain, priority: 3, to: { hosts: [second.test] }, ports: [80], action: allow, \
+                 http: [{ methods: [GET], paths: [\"/**\"] }] }";
+    let no_posts = "{ name: no-posts, priority: 0, to: { hosts: [allowed.test] }, ports: [443], action: deny, \
+                        http: [{ methods: [POST] }] }";
+    let policy = format!("{POLICY}    - {reads}\n    - {no_posts}\n");
+    let policy = fixture.world.write("../policy.yaml", &policy)?.to_string_lossy().into_owned();
+    expect(&fixture.run(&["run", "--policy", &policy, "--", "sh", "-c", script])?, 0);
+    let learned = fixture.world.run(&["policy", "learn"])?.expect(0);
+    for wanted in [
+        "- \"/open/one\"\n",
+        "- \"/open/~two\"\n",
+        "- \"/next\"\n",
+        "#   GET /open/a*b at allowed.test:443",
+        "#   POST /open/one at",
+    ] {
+        ensure!(learned.out.contains(wanted), "{wanted}: {}", learned.out);
+    }
+    let file = fixture.world.write("../learned.yaml", &learned.out)?.to_string_lossy().into_owned();
+    fixture.world.run(&["policy", "test", &file])?.expect(0);
+    let codes = |urls: &str| format!("curl -sS -o /dev/null -o /dev/null -o /dev/null -w '%{{http_code}}\\n' {urls}");
+    let again = codes("https://allowed.test/open/one https://allowed.test/open/~two http://second.test/next");
+    let beyond = codes("https://allowed.test/open/three http://second.test/other");
+    let post = codes("-d x https://allowed.test/open/one");
+    let output = fixture.run(&["run", "--policy", &file, "--", "sh", "-c", &format!("{again}; {beyond}; {post}")])?;
+    ensure!(output.stdout == "200\n200\n200\n403\n403\n403\n", "{}\n{}", output.stdout, output.stderr);
+    let reached = fixture.lab.reached()?;
+    ensure!(!reached.iter().any(|one| one.holds("/other") || one.holds("/three")), "{reached:?}");
+    Ok(())
+}
+
 /// Tries to change every file by which programs are made to trust somebody, and looks for a key.
 const HIJACKED: &str = r#"
 for file in /etc/cofferdam/trust/* "$SSL_CERT_FILE" "$NODE_EXTRA_CA_CERTS" /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/java/cacerts; do
