@@ -4,10 +4,20 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::{
+    io::{Read, Write},
+    net::Shutdown,
+    sync::Arc,
+};
 
-use policy::model::Action;
-use support::{Origin, World, hello, loopback, methods, read_rest};
+use policy::model::{self, Action, Rule};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore,
+    client::{EchGreaseConfig, EchMode},
+    crypto::hpke::Hpke as _,
+    pki_types::ServerName,
+};
+use support::{Origin, PATIENCE, World, hello, is_refused, loopback, methods, read_rest};
 
 const OTHER: &str = "GET /secret HTTP/1.1\r\nHost: other.test\r\n\r\n";
 
@@ -131,5 +141,44 @@ fn what_servers_read_differently_is_left_out() {
         stream.write_all(request.as_bytes()).unwrap();
         assert_eq!(support::read_response(&mut stream).1, "ok");
         assert_eq!(told.recv().unwrap(), "POST / HTTP/1.1\r\nHost: web.test\r\nContent-Length: 2\r\n\r\nab");
+    }
+}
+
+/// The first flight of a client that offers an encrypted ClientHello, which may hide another name or nothing.
+fn encrypted_hello(name: &str) -> Vec<u8> {
+    let suite = rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_128;
+    let (key, _) = suite.generate_key_pair().unwrap();
+    let mode = EchMode::Grease(EchGreaseConfig::new(suite, key));
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_ech(mode)
+        .unwrap()
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let mut bytes = Vec::new();
+    ClientConnection::new(Arc::new(config), name).unwrap().write_tls(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn a_hello_that_may_hide_another_name_is_refused_unless_the_rule_allows_it() {
+    let names = ["web.test", "hides.test", "tls-ech.dev"];
+    let open = loopback("local", 10, Action::Allow, &names);
+    for (rule, passing) in [(open.clone(), &names[..1]), (Rule { ech: model::EchMode::Allow, ..open }, &names[..])] {
+        let world = World::new(vec![rule]);
+        for name in names {
+            let (origin, told) = listener();
+            let mut stream = world.granted(&format!("{name}:{}", origin.port()));
+            let hello = encrypted_hello(name);
+            stream.write_all(&hello).unwrap();
+            if passing.contains(&name) {
+                stream.shutdown(Shutdown::Write).unwrap();
+                assert_eq!(told.recv_timeout(PATIENCE).unwrap(), String::from_utf8_lossy(&hello), "{name}");
+            } else {
+                assert!(is_refused(&mut stream), "{name}");
+                assert_eq!(told.recv_timeout(PATIENCE).unwrap(), "", "{name}");
+                world.event("flow.decided", |event| event["rule"] == "guard:ech" && event["tls"]["sni"] == name);
+            }
+        }
     }
 }

@@ -14,7 +14,7 @@ use policy::model::credential::{Attach, Field, Place};
 use support::{
     hello, is_refused, loopback, methods,
     secrets::{Keeping, SECRET},
-    tls::{Shown, Tls, exchange, read_head, read_message, told},
+    tls::{Shown, Tls, exchange, read_head, read_message, read_request, told},
 };
 
 fn get(path: &str, fields: &str) -> String {
@@ -234,6 +234,38 @@ fn after_a_401_the_request_is_sent_once_more_with_a_new_secret() {
 }
 
 #[test]
+fn after_a_401_a_request_with_a_body_is_not_sent_again() {
+    let start = "POST /api/1 HTTP/1.1\r\nHost: web.test\r\n";
+    for (request, expected, sent) in [
+        (get("/api/1", ""), "HTTP/1.1 200 ", 2),
+        (format!("{start}Content-Length: 1\r\n\r\na"), "HTTP/1.1 401 ", 1),
+        (format!("{start}Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"), "HTTP/1.1 401 ", 1),
+    ] {
+        let tls = Tls::new();
+        let (tell, heads) = channel();
+        let file = tls.folder().join("token");
+        let origin = tls.origin(Shown::Good, move |mut stream| {
+            while let Some((head, _)) = read_request(&mut stream) {
+                // The secret that it carries was replaced on its way.
+                std::fs::write(&file, "new-secret-0a1b2c3d4e5f").unwrap();
+                let status = if head.contains(SECRET) { "401 Unauthorized" } else { "200 OK" };
+                let _ = tell.send(head);
+                let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nok");
+                if stream.write_all(answer.as_bytes()).is_err() {
+                    return;
+                }
+            }
+        });
+        let keeping = Keeping::new(&tls, Attach::Bearer);
+        let answer = exchange(&mut tls.client(&keeping.world, "web.test", origin.port()), &request);
+        assert!(answer.starts_with(expected), "{request}: {answer}");
+        let heads: Vec<String> = heads.try_iter().collect();
+        assert_eq!(heads.len(), sent, "{request}: {heads:?}");
+        assert!(heads[0].contains(SECRET) && !heads[1..].iter().any(|head| head.contains(SECRET)), "{heads:?}");
+    }
+}
+
+#[test]
 fn a_new_policy_that_unbinds_it_cuts_what_carries_it() {
     let tls = Tls::new();
     let (started, heads) = channel();
@@ -293,6 +325,7 @@ fn a_placeholder_is_swapped_where_the_policy_says_and_nowhere_else() {
     for (request, expected, count) in [
         (get("/api/1", &format!("Authorization: token {p}\r\nX-Note: {p}\r\n")), format!("token {SECRET}"), 1),
         (get("/api/1", &format!("Authorization: Basic {}\r\n", basic(&p))), basic(SECRET), 0),
+        (get("/api/1", &format!("AUTHORIZATION: Bearer attacker\r\nAuthorization: {p}\r\n")), SECRET.to_owned(), 1),
         (get(&format!("/api/query?key={p}&q={p}"), ""), format!("/api/query?key={SECRET}&q={p}"), 1),
         (get(&format!("/api/{p}"), ""), format!("GET /api/{SECRET} "), 1),
         (
@@ -315,7 +348,7 @@ fn a_placeholder_is_swapped_where_the_policy_says_and_nowhere_else() {
         assert!(!head.contains("attacker"), "{head}");
     }
     let used = keeping.world.events().iter().filter(|event| event["event"] == "credential.used").count();
-    assert_eq!(used, 6, "recorded where it went along");
+    assert_eq!(used, 7, "recorded where it went along");
     assert!(!keeping.record_tells(SECRET));
 }
 

@@ -8,7 +8,8 @@ mod support;
 use std::{
     collections::BTreeMap,
     io::{Read as _, Write as _},
-    sync::{Arc, Mutex},
+    path::PathBuf,
+    sync::{Arc, Mutex, OnceLock, mpsc::channel},
 };
 
 use credentials::{Clock, Credentials, Patience, Surroundings};
@@ -19,7 +20,7 @@ use policy::model::{
     credential::{Attach, Aws, AwsKeys, Credential, Source, Stored},
 };
 use support::{
-    Origin, World, deny_hosts,
+    Origin, PATIENCE, World, deny_hosts,
     frames::{END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, frame, get, greet, read_frame, request},
     loopback,
     secrets::{Keeping, SECRET, credential, name},
@@ -48,7 +49,8 @@ fn telling(tls: &Tls, compressed: bool) -> Origin {
             first.clone().unwrap_or_default()
         };
         let (coding, body) = match compressed {
-            true => ("Content-Encoding: gzip\r\n", gzip(told.as_bytes())),
+            // So long that it is worth compressing: a secret alone is stored as it is.
+            true => ("Content-Encoding: gzip\r\n", gzip(format!("{told}{}", " and more".repeat(200)).as_bytes())),
             false => ("", told.into_bytes()),
         };
         let length = body.len();
@@ -128,6 +130,30 @@ fn a_host_that_was_told_a_secret_is_looked_through_under_a_policy_that_only_sign
     let told = whole(tls.client(&keeping.world, "web.test", origin.port()), OPEN);
     assert!(told.starts_with("HTTP/1.1 200 "), "{told}");
     assert!(told.contains(&"*".repeat(SECRET.len())), "it is decoded and masked: {told}");
+}
+
+#[test]
+fn its_use_stands_in_the_record_before_it_leaves() {
+    let tls = Tls::new();
+    let record = Arc::new(OnceLock::new());
+    let (tell, told) = channel();
+    let known: Arc<OnceLock<PathBuf>> = Arc::clone(&record);
+    let origin = tls.origin(Shown::Good, move |mut stream| {
+        while read_message(&mut stream).is_some() {
+            let text = std::fs::read_to_string(known.get().unwrap()).unwrap();
+            let _ = tell.send(["flow.decided", "credential.used"].map(|event| text.matches(event).count()));
+            if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_err() {
+                return;
+            }
+        }
+    });
+    let keeping = Keeping::new(&tls, Attach::Bearer);
+    record.set(keeping.world.events_file()).unwrap();
+    let mut client = tls.client(&keeping.world, "web.test", origin.port());
+    for at in 1..4 {
+        assert!(exchange(&mut client, &OPEN.replace("open", "api")).ends_with("ok"));
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap(), [at, at]);
+    }
 }
 
 #[test]

@@ -205,6 +205,9 @@ fn a_redirect_carries_it_nowhere() {
     assert!(!told(&other).to_ascii_lowercase().contains("authorization"));
 }
 
+const HANDSHAKE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
+                         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Extensions: permessage-deflate\r\n";
+
 #[test]
 fn a_websocket_is_opened_with_it_and_looked_through() {
     let tls = Tls::new();
@@ -227,9 +230,7 @@ fn a_websocket_is_opened_with_it_and_looked_through() {
     });
     let keeping = Keeping::new(&tls, Attach::Bearer);
     let mut client = tls.client(&keeping.world, "web.test", origin.port());
-    let fields = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
-                  Sec-WebSocket-Version: 13\r\nSec-WebSocket-Extensions: permessage-deflate\r\n";
-    client.write_all(get("/api/ws", fields).as_bytes()).unwrap();
+    client.write_all(get("/api/ws", HANDSHAKE).as_bytes()).unwrap();
     let head = read_head(&mut client);
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     let sent = told(&heads);
@@ -240,6 +241,26 @@ fn a_websocket_is_opened_with_it_and_looked_through() {
     let (one, two) = stars.split_at(9);
     let expected = [&[0x01, 9][..], one.as_bytes(), &[0x80, two.len() as u8], two.as_bytes(), b"\x81\x03ghp"].concat();
     assert_eq!(frames, expected);
+}
+
+#[test]
+fn a_websocket_whose_server_compresses_unasked_is_not_opened() {
+    let tls = Tls::new();
+    let origin = tls.origin(Shown::Good, |mut stream| {
+        let head = read_head(&mut stream);
+        let accept = field(&head, "sec-websocket-key").map(accept_key).unwrap();
+        let agreed = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+        );
+        stream.write_all(agreed.as_bytes()).unwrap();
+        let _ = stream.read(&mut [0; 1]);
+    });
+    let keeping = Keeping::new(&tls, Attach::Bearer);
+    let mut client = tls.client(&keeping.world, "web.test", origin.port());
+    client.write_all(get("/api/ws", HANDSHAKE).as_bytes()).unwrap();
+    let head = read_head(&mut client);
+    assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
 }
 
 /// RFC 6455, 4.2.2.

@@ -6,15 +6,23 @@ mod support;
 
 use std::{
     io::Write as _,
-    sync::mpsc::{Receiver, channel},
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        mpsc::{Receiver, channel},
+    },
 };
 
 use gateway::Settings;
-use policy::model::{Action, Rule, credential::Attach};
+use policy::{
+    HostPattern,
+    model::{Action, Group, Rule, credential::Attach},
+};
+use rustls::{ServerConnection, StreamOwned};
 use support::{
-    Origin, World, deny_hosts, loopback, methods,
+    Origin, PATIENCE, World, deny_hosts, loopback, methods, rule,
     secrets::Keeping,
-    tls::{Shown, Tls, exchange, read_head},
+    tls::{Shown, Tls, exchange, read_head, read_message},
 };
 
 const GET: &str = "GET /ok/1 HTTP/1.1\r\nHost: web.test\r\n\r\n";
@@ -99,6 +107,38 @@ fn a_new_policy_begins_with_new_ones() {
 }
 
 #[test]
+fn one_carries_only_what_was_judged_for_its_address() {
+    let tls = Tls::new();
+    let (tell, told) = channel();
+    let config = tls.server_config(Shown::Both, &["http/1.1"]);
+    let origin = Origin::start_at(Ipv4Addr::UNSPECIFIED.into(), move |stream| {
+        let at = stream.local_addr().unwrap().ip().to_string();
+        let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
+        while read_message(&mut stream).is_some() {
+            let _ = tell.send(at.clone());
+            if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_err() {
+                return;
+            }
+        }
+    });
+    let only = |name: &str, priority, address: &str, path| Rule {
+        names: vec![HostPattern::parse("both.test").unwrap()],
+        http: methods(&["GET"], &[path]),
+        ..rule(name, priority, Action::Allow, Group { cidrs: vec![address.parse().unwrap()], ..Group::default() })
+    };
+    let rules = vec![only("one", 10, "127.0.0.1/32", "/one"), only("two", 11, "127.0.0.2/32", "/two")];
+    let world = world(&tls, rules);
+    let mut client = tls.client(&world, "both.test", origin.port());
+    for (path, address) in [("/one", "127.0.0.1"), ("/two", "127.0.0.2"), ("/one", "127.0.0.1"), ("/two", "127.0.0.2")]
+    {
+        let answer = exchange(&mut client, &format!("GET {path} HTTP/1.1\r\nHost: both.test\r\n\r\n"));
+        assert!(answer.ends_with("ok"), "{answer}");
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap(), address, "{path}");
+    }
+    assert_eq!(origin.connections(), 2);
+}
+
+#[test]
 fn one_that_the_server_closed_is_replaced() {
     let tls = Tls::new();
     // One answer on each connection, without a word that it is the last.
@@ -112,6 +152,31 @@ fn one_that_the_server_closed_is_replaced() {
     for at in 1..4 {
         once(&tls, &world, &origin, GET);
         assert_eq!(origin.connections(), at);
+    }
+}
+
+#[test]
+fn what_a_server_may_have_taken_up_is_not_sent_twice() {
+    let post = "POST /ok/1 HTTP/1.1\r\nHost: web.test\r\nContent-Length: 0\r\n\r\n";
+    for (request, status, sent) in [(GET, "200", 3), (post, "502", 2)] {
+        let tls = Tls::new();
+        let (tell, told) = channel();
+        // Takes up the second request of a connection, and closes without an answer.
+        let origin = tls.origin(Shown::Good, move |mut stream| {
+            for answer in [&b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"[..], b""] {
+                let Some(request) = read_message(&mut stream) else { return };
+                let _ = tell.send(request);
+                let _ = stream.write_all(answer);
+            }
+            stream.conn.send_close_notify();
+            let _ = stream.flush();
+        });
+        let world = world(&tls, rules());
+        let mut client = tls.client(&world, "web.test", origin.port());
+        exchange(&mut client, GET);
+        let answer = exchange(&mut client, request);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
+        assert_eq!(told.try_iter().count(), sent, "{request}");
     }
 }
 

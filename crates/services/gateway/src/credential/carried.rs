@@ -345,3 +345,39 @@ pub(super) fn text(material: &Material) -> Option<&Secret> {
         Material::Aws(_) | Material::Certificate { .. } => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use policy::{
+        HostName, HostPattern,
+        model::credential::{Attach, Bind, Credential, Source, Stored},
+    };
+    use wire::http_head::{Head, read};
+
+    use super::is_bound;
+
+    #[test]
+    fn what_goes_out_is_held_to_the_binding_whatever_decided() {
+        let bind = Bind {
+            hosts: vec![HostPattern::parse("web.test").unwrap()],
+            methods: vec!["GET".to_owned()],
+            paths: vec!["/api/**".to_owned()],
+            ..Bind::default()
+        };
+        let source = Source::Stored(Stored::Env("TOKEN".to_owned()));
+        let spec = Credential { source, attach: Attach::Bearer, bind, expose: None };
+        for (host, line, expected) in [
+            ("web.test", "GET /api/1?a=/", true),
+            ("web.test", "GET /x/../api/1", true),
+            ("other.test", "GET /api/1", false),
+            ("web.test", "POST /api/1", false),
+            ("web.test", "GET /apis", false),
+            ("web.test", "GET /api/../x", false),
+            ("web.test", "GET /api/..%2fx", false),
+        ] {
+            let text = format!("{line} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            let Head::Complete(head, _) = read(text.as_bytes(), 4096, false) else { panic!("a head") };
+            assert_eq!(is_bound(&spec, &HostName::parse(host).unwrap(), &head), expected, "{host} {line}");
+        }
+    }
+}

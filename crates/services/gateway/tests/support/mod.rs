@@ -50,7 +50,8 @@ pub struct World {
     next_revision: AtomicUsize,
 }
 
-/// Answers every A question with 127.0.0.1 (names that begin with `mirror`: 203.0.113.5), and everything else with nothing.
+/// Answers every A question with 127.0.0.1 (names that begin with `mirror`: 203.0.113.5; with `both`: 127.0.0.2 as well),
+/// HTTPS of names that begin with `hides` with a configuration of ECH, and everything else with nothing.
 pub struct Dns {
     pub address: SocketAddr,
     pub questions: Arc<AtomicUsize>,
@@ -364,14 +365,22 @@ fn answer(question: &[u8]) -> Option<Vec<u8>> {
         at += 1 + usize::from(question[at]);
     }
     let end = at + 5;
-    let is_a = question.get(at + 1..at + 3)? == [0, 1];
+    let kind = question.get(at + 1..at + 3)?;
     let mut out = question.get(..2)?.to_vec();
-    out.extend([0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
+    let name = question.get(13..end)?;
+    let records: &[&[u8]] = match kind {
+        [0, 1] if name.starts_with(b"mirror") => &[&[203, 0, 113, 5]],
+        [0, 1] if name.starts_with(b"both") => &[&[127, 0, 0, 1], &[127, 0, 0, 2]],
+        [0, 1] => &[&[127, 0, 0, 1]],
+        // RFC 9460, 2.2: the name itself, and one parameter.
+        [0, 65] if name.starts_with(b"hides") => &[&[0, 1, 0, 0, 5, 0, 2, 0, 0]],
+        _ => &[],
+    };
+    out.extend([0x81, 0x80, 0, 1, 0, u8::try_from(records.len()).ok()?, 0, 0, 0, 0]);
     out.extend(question.get(12..end)?);
-    if is_a {
-        let is_mirror = question.get(13..19) == Some(b"mirror");
-        out.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
-        out.extend(if is_mirror { [203, 0, 113, 5] } else { [127, 0, 0, 1] });
+    for record in records {
+        out.extend([0xc0, 12, kind[0], kind[1], 0, 1, 0, 0, 0, 60, 0, u8::try_from(record.len()).ok()?]);
+        out.extend(*record);
     }
     Some(out)
 }

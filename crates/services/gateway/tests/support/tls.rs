@@ -37,6 +37,7 @@ pub enum Shown {
     Stranger,
     WantsCertificate,
     Mirror,
+    Both,
 }
 
 /// Everybody's certificates.
@@ -82,6 +83,7 @@ impl Tls {
         let name = match shown {
             Shown::WrongName => "other.test",
             Shown::Mirror => "mirror.test",
+            Shown::Both => "both.test",
             Shown::Good | Shown::Expired | Shown::SelfSigned | Shown::Stranger | Shown::WantsCertificate => "web.test",
         };
         let mut parameters = CertificateParams::new(vec![name.to_owned()]).unwrap();
@@ -91,7 +93,7 @@ impl Tls {
         let certificate = match shown {
             Shown::SelfSigned => parameters.self_signed(&key).unwrap(),
             Shown::Stranger => parameters.signed_by(&key, &authority("A stranger").0).unwrap(),
-            Shown::Good | Shown::Expired | Shown::WrongName | Shown::WantsCertificate | Shown::Mirror => {
+            Shown::Good | Shown::Expired | Shown::WrongName | Shown::WantsCertificate | Shown::Mirror | Shown::Both => {
                 parameters.signed_by(&key, &self.authority).unwrap()
             }
         };
