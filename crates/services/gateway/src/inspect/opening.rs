@@ -237,7 +237,8 @@ async fn serve_http2(connection: &Rc<Connection>, opened: Opened) -> hyper::Resu
     let service = service_fn(|request: Request<Incoming>| {
         connection.note_asked();
         let (connection, head) = (Rc::clone(connection), head::of_http2(&request, limit));
-        async move { Ok::<_, Infallible>(request::answer(connection, head, request, None).await) }
+        // The library keeps the place of a future as long as a client leaves its answer lying.
+        Box::pin(async move { Ok::<_, Infallible>(request::answer(connection, head, request, None).await) })
     });
     http2::Builder::new(LocalTasks)
         .timer(TokioTimer::new())
