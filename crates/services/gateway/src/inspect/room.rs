@@ -24,9 +24,9 @@ use crate::budget::{Budget, NoRoom, Room};
 /// For requests, in KiB.
 const REQUESTS: usize = 384 * 1024;
 /// For connections, whatever they carry: a request on one must be able to hear that there is no room.
-const CONNECTIONS: usize = 256 * 1024;
-/// What one of them holds.
-const CONNECTION: u32 = 64;
+const CONNECTIONS: usize = 512 * 1024;
+/// What one of them holds, with refusals on all its streams that its client does not take.
+const CONNECTION: u32 = 256;
 /// What an answer may come to hold.
 const ANSWER: usize = 384;
 /// What a body may.
