@@ -76,7 +76,8 @@ pub(super) struct Line {
     signed_in: bool,
     /// Its request has a body, so none follows.
     last: bool,
-    _binding: Option<BindingGuard>,
+    /// Keeps the name's address bound.
+    binding: Option<BindingGuard>,
 }
 
 impl Line {
@@ -99,7 +100,7 @@ impl Line {
             used: false,
             signed_in: false,
             last: false,
-            _binding: None,
+            binding: None,
         }
     }
 
@@ -127,7 +128,7 @@ impl Line {
             used,
             signed_in: self.signed_in,
             last: self.last,
-            _binding: None,
+            binding: None,
         })
     }
 
@@ -235,7 +236,7 @@ impl Lines {
         &self,
         pool: &Pool,
         to: &Destination<'_>,
-        hold: impl FnOnce(IpAddr) -> Option<BindingGuard>,
+        hold: impl FnOnce(&HostName, IpAddr) -> Option<BindingGuard>,
     ) -> Option<Line> {
         let mut shared = self.shared.borrow_mut();
         shared.retain(|line| line.is_usable() && line.place.revision >= to.place.revision);
@@ -243,7 +244,7 @@ impl Lines {
             return line.shared(true);
         }
         let mut line = pool.take(to, self.client)?;
-        line._binding = hold(line.address);
+        line.binding = hold(&line.place.host, line.address);
         line.carried.carry_for(&self.carried_for);
         Some(line)
     }
@@ -254,7 +255,7 @@ impl Lines {
         pool: &Pool,
         inspector: &Inspector,
         to: &Destination<'_>,
-        hold: impl Fn(IpAddr) -> Option<BindingGuard>,
+        hold: impl Fn(&HostName, IpAddr) -> Option<BindingGuard>,
     ) -> Result<Line, ReachError> {
         if let Some(line) = self.take(pool, to, &hold) {
             return Ok(line);
@@ -270,7 +271,7 @@ impl Lines {
         }
         // Seldom: a request that needs none should not have room for it.
         let mut line = Box::pin(connect(inspector, to, &self.carried_for)).await?;
-        line._binding = hold(line.address);
+        line.binding = hold(&line.place.host, line.address);
         match line.shared(false) {
             Some(handle) => {
                 self.shared.borrow_mut().push(line);
@@ -286,7 +287,7 @@ impl Lines {
         inspector: &Inspector,
         line: &Line,
         (protocols, timeout): (Protocols, Duration),
-        hold: impl FnOnce(IpAddr) -> Option<BindingGuard>,
+        hold: impl FnOnce(&HostName, IpAddr) -> Option<BindingGuard>,
     ) -> Result<Line, ReachError> {
         let place = Place::clone(&line.place);
         let to = Destination {
@@ -300,7 +301,7 @@ impl Lines {
         };
         let mut new = Box::pin(connect(inspector, &to, &self.carried_for)).await?;
         // The same request goes on it.
-        (new.signed_in, new._binding) = (line.signed_in, hold(new.address));
+        (new.signed_in, new.binding) = (line.signed_in, hold(&new.place.host, new.address));
         Ok(new)
     }
 
@@ -310,7 +311,7 @@ impl Lines {
         match &line.sender {
             Sender::Http1(sender) if !line.last && !sender.is_closed() => {
                 line.carried.is_free();
-                (line.used, line._binding) = (true, None);
+                (line.used, line.binding) = (true, None);
                 pool.put(line, self.client);
             }
             Sender::Http1(_) | Sender::Http2(_) => {}

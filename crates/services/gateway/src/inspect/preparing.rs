@@ -173,7 +173,7 @@ async fn reach(
                 timeout: shared.settings.connect_timeout,
                 repeatable: has_no_effect(head),
             };
-            let hold = |address| shared.names.hold(host, address);
+            let hold = |host: &HostName, address| shared.names.hold(host, address);
             match connection.lines.reach(&connection.worker.inspected.pool, inspector, &to, hold).await {
                 Ok(line) => {
                     let (mut open, mut line) = (open, line);

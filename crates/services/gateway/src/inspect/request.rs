@@ -8,7 +8,7 @@ use hyper::{
     body::{Body as _, Incoming},
     upgrade::OnUpgrade,
 };
-use policy::{Decision, Permit};
+use policy::{Decision, HostName, Permit};
 use wire::http_head::{Framing, RequestHead};
 
 use super::{
@@ -338,7 +338,7 @@ async fn send_again(
     let was_http2 = matches!(line.sender, Sender::Http2(_));
     let shared = &connection.worker.shared;
     let Some(inspector) = &shared.inspector else { return Sent::Broken("TLS is not opened here".to_owned()) };
-    let hold = |address| shared.names.hold(&connection.host, address);
+    let hold = |host: &HostName, address| shared.names.hold(host, address);
     let how = (connection.protocols, shared.settings.connect_timeout);
     let line = match connection.lines.again(inspector, &line, how, hold).await {
         Ok(line) => line,
