@@ -4,10 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use audit_event::{EndedBy, Event, Transfer};
 use audit_log::Recorded;
-use policy::{
-    Decision, Fact, Guard, HttpFacts, Layer, Permit, Protocol, Target, Verdict,
-    model::{LogMode, Route},
-};
+use policy::{Decision, Fact, Guard, Layer, Permit, Target, Verdict, model::Route};
 use tokio::net::UdpSocket;
 use values::{Revision, RuleName};
 
@@ -15,7 +12,7 @@ use crate::{
     ask,
     decide::{self, Judged, Limits, Reading},
     dial::{self, DialError},
-    flow::{Flow, FlowFacts, OpenFlow, ProcessSlot, describe},
+    flow::{Flow, FlowFacts, OpenFlow, describe},
     forward,
     in_force::InForce,
     pump::Key,
@@ -27,6 +24,12 @@ use crate::{
     socket::Socket,
     worker::Worker,
 };
+
+/// What is kept of a flow that was decided.
+mod kept;
+
+pub(crate) use kept::open_flow;
+use kept::settled;
 
 /// How often a flow is judged again because the policy changed meanwhile.
 const CHANGE_LIMIT: usize = 8;
@@ -350,60 +353,4 @@ fn unrecorded(shared: &Shared, error: &audit_log::RecordError) -> Refusal {
     tracing::error!(%error, "a decision could not be recorded: the flow is refused");
     shared.tally.error();
     Refusal::Unrecorded
-}
-
-/// TLS that goes on unopened shows no request any more.
-fn settled(facts: &FlowFacts, request: Fact<HttpFacts>) -> Fact<HttpFacts> {
-    match request {
-        Fact::Pending if facts.tls.known().is_some() => Fact::Absent,
-        request => request,
-    }
-}
-
-/// What is kept of a decided flow.
-pub(crate) fn open_flow(
-    shared: &Shared,
-    flow: Flow,
-    judged: &Judged,
-    approved: Option<RuleName>,
-    decided: Instant,
-) -> Box<OpenFlow> {
-    let rule = judged.decision.rule.clone();
-    let log = judged.in_force.policy.rule(&rule).map_or(LogMode::All, |rule| rule.log);
-    let slot = ProcessSlot::default();
-    match (flow.process, &shared.processes) {
-        (Some(process), _) => {
-            // The slot is new, so it is empty.
-            let _ = slot.set(process);
-        }
-        (None, Some(processes)) if flow.facts.protocol == Protocol::Tcp => {
-            processes.find_later(flow.client, flow.server, ProcessSlot::clone(&slot))
-        }
-        (None, _) => {}
-    }
-    let mut facts = flow.facts;
-    facts.http = settled(&facts, flow.request);
-    Box::new(OpenFlow {
-        id: flow.id,
-        decided,
-        revision: judged.in_force.policy.revision(),
-        rule,
-        // Set where a secret is obtained for it.
-        credential: None,
-        approved,
-        client: flow.client,
-        server: flow.server,
-        facts,
-        judged_by_request: flow.judged_by_request,
-        changes: judged.in_force.policy.request_changes(&judged.decision.rule).cloned().map(Box::new),
-        bounds: judged.in_force.bounds(&judged.decision.rule),
-        request_host: flow.seen.host,
-        records_end: match log {
-            LogMode::Start => false,
-            LogMode::End | LogMode::All => true,
-        },
-        process: slot,
-        binding: None,
-        count: flow.count,
-    })
 }

@@ -9,7 +9,7 @@ use std::{
 
 use policy::{NameDecision, QueryType};
 use smallvec::SmallVec;
-
+use values::RuleName;
 use wire::dns::{
     question::{Question, ResponseCode, type_text},
     reply::{self, Transport},
@@ -32,6 +32,16 @@ impl Case<'_> {
     /// How a refusal looks by the policy's setting.
     pub(super) fn refusal(&self) -> ResponseCode {
         if self.in_force.policy.spec().dns.refused { ResponseCode::Refused } else { ResponseCode::NxDomain }
+    }
+
+    /// The rule that keeps an address out of the answer, and why.
+    pub(super) fn why_kept_back(&self, decision: &NameDecision, address: IpAddr) -> (RuleName, String) {
+        match self.in_force.policy.guard(address) {
+            Some(guard) => (guard.rule_name(), format!("{address}: {}", guard.reason())),
+            None => {
+                (decision.rule.clone(), format!("{address}: it is not in the ranges of the rule that opens the name"))
+            }
+        }
     }
 
     pub(super) fn record<'r>(&self, decision: &'r NameDecision, name: &'r str, code: ResponseCode) -> DnsRecord<'r> {

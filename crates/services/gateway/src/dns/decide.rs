@@ -13,9 +13,8 @@ use std::{
 
 use audit_event::{Event, bounded};
 use jiff::Timestamp;
-use policy::{CompiledPolicy, Guard, HostName, NameAnswer, NameDecision, QueryType, Verdict};
+use policy::{Guard, HostName, NameAnswer, NameDecision, QueryType, Verdict};
 use smallvec::SmallVec;
-use values::RuleName;
 
 use wire::dns::{
     question::{Parsed, Question, ResponseCode, parse, type_text},
@@ -261,14 +260,14 @@ impl DnsContext {
             policy.admits_answer(&case.in_force.source, name, address, Timestamp::now())
         });
         if let (Some(address), true) = (admitted.kept_back, admitted.passed.is_empty()) {
-            let (rule, reason) = why_kept_back(policy, decision, address);
+            let (rule, reason) = case.why_kept_back(decision, address);
             return (self.refuse(case, &guarded(rule, reason), name, out), None);
         }
         let known = Known { name: name.clone(), found: Arc::clone(found), admitted };
         let code = self.give(case, &known, Instant::now(), out);
         let mut record = case.record(decision, name.as_str(), code);
         if let Some(address) = known.admitted.kept_back {
-            let (_, why) = why_kept_back(policy, decision, address);
+            let (_, why) = case.why_kept_back(decision, address);
             record.reason = Cow::Owned(format!("{}; left out {why}", decision.reason));
         }
         record.answers = &known.admitted.passed;
@@ -387,14 +386,6 @@ impl DnsContext {
             error: None,
         }
         .event()
-    }
-}
-
-/// The rule that keeps an address out of an answer, and why.
-fn why_kept_back(policy: &CompiledPolicy, decision: &NameDecision, address: IpAddr) -> (RuleName, String) {
-    match policy.guard(address) {
-        Some(guard) => (guard.rule_name(), format!("{address}: {}", guard.reason())),
-        None => (decision.rule.clone(), format!("{address}: it is not in the ranges of the rule that opens the name")),
     }
 }
 

@@ -201,11 +201,13 @@ mod tests {
             go_away(1, b"why"),
             of_stream(3, HEADERS, b"x"),
             of_stream(3, RST_STREAM, &1u32.to_be_bytes()),
+            // Another stream's answer hides nothing.
+            of_stream(5, RST_STREAM, &1u32.to_be_bytes()),
         ]
         .concat();
         for size in 1..=bytes.len() {
             let mut frames = Frames::default();
-            assert_eq!(bytes.chunks(size).map(|piece| frames.take(piece)).sum::<u32>(), 3, "in pieces of {size}");
+            assert_eq!(bytes.chunks(size).map(|piece| frames.take(piece)).sum::<u32>(), 4, "in pieces of {size}");
         }
     }
 }

@@ -7,6 +7,8 @@ use policy::{NameAnswer, NameDecision, Verdict, Would};
 use smallvec::SmallVec;
 use values::{Revision, RouteName, RuleName};
 
+use super::Asked;
+
 /// What `response` says in a record that is written before a query leaves: the answer is not known yet.
 pub(crate) const ASKING_UPSTREAM: &str = "UPSTREAM";
 
@@ -39,7 +41,25 @@ pub(crate) struct DnsRecord<'a> {
     pub(crate) error: Option<String>,
 }
 
-impl DnsRecord<'_> {
+impl<'a> DnsRecord<'a> {
+    /// Of a name that a flow asks for, with no answer yet.
+    pub(super) fn of(asked: &Asked<'a>, decision: &'a NameDecision, reason: &'a str, response: &'static str) -> Self {
+        Self {
+            revision: asked.in_force.policy.revision(),
+            verdict: Some(verdict(decision)),
+            rule: decision.rule.as_str(),
+            reason: Cow::Borrowed(reason),
+            would: &decision.would,
+            name: Cow::Borrowed(asked.name.as_str()),
+            record_type: wire::dns::question::type_text(asked.record.number()),
+            answers: &[],
+            response,
+            route: asked.route,
+            duration: asked.started.elapsed(),
+            error: None,
+        }
+    }
+
     /// The event to be written.
     pub(crate) fn event(self) -> Event {
         let watched = self.rule == MODE_DEFAULT && self.would.iter().any(|would| would.rule.as_str() == MODE_DEFAULT);

@@ -34,7 +34,6 @@ mod unresolved;
 mod upstream;
 
 use std::{
-    borrow::Cow,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
     time::Instant,
@@ -269,7 +268,7 @@ impl Names {
         {
             return Err(self.refuse(&asked, crossed).await);
         }
-        let record = record_of(&asked, asked.decision, &asked.decision.reason, event::ASKING_UPSTREAM);
+        let record = DnsRecord::of(&asked, asked.decision, &asked.decision.reason, event::ASKING_UPSTREAM);
         self.audit.record(record.event()).await.map_err(|error| ResolveError::Record(Arc::new(error)))?;
         self.fetch(policy, asked.route, asked.name, asked.record).await
     }
@@ -280,7 +279,7 @@ impl Names {
         self.tally.refused(&format!("dns {}", asked.name), Some(asked.record), rule.as_str());
         let reason = crossed.to_string();
         let decision = guarded(rule, reason.clone());
-        let record = record_of(asked, &decision, &reason, "REFUSED");
+        let record = DnsRecord::of(asked, &decision, &reason, "REFUSED");
         match self.audit.record(record.event()).await {
             Ok(_) => ResolveError::Bound(crossed),
             Err(error) => ResolveError::Record(Arc::new(error)),
@@ -367,28 +366,6 @@ fn judge(in_force: &InForce, name: &HostName, record: QueryType) -> Result<NameD
     match decision.answer {
         NameAnswer::Refuse => Err(ResolveError::Refused { rule: decision.rule, reason: decision.reason }),
         NameAnswer::Resolve | NameAnswer::Synthetic => Ok(decision),
-    }
-}
-
-fn record_of<'a>(
-    asked: &Asked<'a>,
-    decision: &'a NameDecision,
-    reason: &'a str,
-    response: &'static str,
-) -> DnsRecord<'a> {
-    DnsRecord {
-        revision: asked.in_force.policy.revision(),
-        verdict: Some(verdict(decision)),
-        rule: decision.rule.as_str(),
-        reason: Cow::Borrowed(reason),
-        would: &decision.would,
-        name: Cow::Borrowed(asked.name.as_str()),
-        record_type: wire::dns::question::type_text(asked.record.number()),
-        answers: &[],
-        response,
-        route: asked.route,
-        duration: asked.started.elapsed(),
-        error: None,
     }
 }
 
